@@ -1,0 +1,140 @@
+"""Corruptions: the laws that draw operators and noise, as immutable plain data."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from ..tensors import right_broadcast
+from .operator import Operator
+
+_KINDS: dict[str, type[Corruption]] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corruption(ABC):
+    r"""The law of :math:`y = A(x) + \sigma_n \epsilon`: draws operators, noise levels and noise.
+
+    Subclasses are frozen dataclasses whose fields are plain data, declared as
+    `class RandomMask(Corruption, kind="mask")`. The `kind` is the name under which recipes and store manifests refer
+    to the class; it is looked up among the classes that have been imported, so nothing that is loaded is executed.
+
+    Attributes:
+        sigma_n: noise standard deviation in the units of the normalised data ([-1, 1] for images), one number or
+            several levels from which each sample draws one.
+        weights: relative frequencies of the levels in `sigma_n`; equal by default. A share `f` of noise-free samples
+            is `sigma_n=(0, s), weights=(f, 1 - f)`.
+    """
+
+    kind: ClassVar[str]
+    sigma_n: float | tuple[float, ...] = 0.0
+    weights: tuple[float, ...] | None = None
+
+    def __init_subclass__(cls, kind: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if kind is not None:
+            cls.kind = kind
+            _KINDS[kind] = cls
+
+    def __post_init__(self) -> None:
+        for name in ("sigma_n", "weights"):
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        values = (*self.levels, *(self.weights or ()))
+        if not self.levels or any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in values):
+            raise UserError(f"corruption.sigma_n must be a number or a list of numbers, not {self.sigma_n!r}")
+        if any(not math.isfinite(v) or v < 0 for v in values):
+            raise UserError(f"corruption.sigma_n and weights must be finite and at least 0, not {list(values)}")
+        if self.weights is not None and (len(self.weights) != len(self.levels) or sum(self.weights) <= 0):
+            raise UserError(f"corruption.weights must hold one weight for each of the {len(self.levels)} sigma_n")
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """All noise levels that may be drawn."""
+        return self.sigma_n if isinstance(self.sigma_n, tuple) else (self.sigma_n,)
+
+    @property
+    def sigma_max(self) -> float:
+        """The largest noise level: where a truncated sampler stops."""
+        return max(self.levels)
+
+    @abstractmethod
+    def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> Operator:
+        """`n` operators for images of `shape` `(C, H, W)`, on the generator's device."""
+
+    @abstractmethod
+    def rebuild(self, parameters: Mapping[str, Tensor]) -> Operator:
+        """The operators whose `parameters()` these are, as read from a store."""
+
+    def further(self, operator: Operator, generator: torch.Generator) -> Operator:
+        """More corrupted operators, drawn given `operator`, for objectives that need them; the same by default."""
+        return operator
+
+    def corrupt(self, x: Tensor, operator: Operator, generator: torch.Generator) -> Tensor:
+        r""":math:`y = A(x) + \sigma_n \epsilon` (RSD, eq. 1) for images `[n, C, H, W]`."""
+        clean = operator.apply(x)
+        noise = torch.randn(clean.shape, generator=generator, device=clean.device, dtype=clean.dtype)
+        return clean + right_broadcast(operator.sigma_n.to(clean), clean) * noise
+
+    def observation_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of one observation of an image of `shape`; the same by default."""
+        return shape
+
+    def condition_channels(self, shape: tuple[int, ...]) -> int:
+        """Number of channels of `Operator.condition()` for images of `shape`; none by default."""
+        return 0
+
+    def draw_sigma_n(self, n: int, generator: torch.Generator) -> Tensor:
+        """Noise levels of `n` samples, float32 `[n]`, on the generator's device."""
+        levels = torch.tensor(self.levels, dtype=torch.float32, device=generator.device)
+        if len(levels) == 1:
+            return levels.expand(n).clone()
+        weights = torch.tensor(self.weights or (1.0,) * len(levels), dtype=torch.float64, device=generator.device)
+        return levels[torch.multinomial(weights, n, replacement=True, generator=generator)]
+
+    def describe(self) -> dict[str, Any]:
+        """Plain data that `corruption_from` turns back into an equal object; JSON and YAML keep it as it is."""
+        data: dict[str, Any] = {"kind": self.kind}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value != field.default or field.name == "sigma_n":
+                data[field.name] = list(value) if isinstance(value, tuple) else value
+        return data
+
+
+def corruption_kinds() -> list[str]:
+    """The kinds known at this moment: those of restill and those of imported user code."""
+    return sorted(_KINDS)
+
+
+def corruption_from(description: Mapping[str, Any]) -> Corruption:
+    """The corruption that `describe()` describes.
+
+    Raises:
+        UserError: unknown kind, unknown key (names the nearest known one), or impossible values.
+    """
+    data = dict(description)
+    kind = data.pop("kind", None)
+    if kind not in _KINDS:
+        raise UserError(
+            f"corruption.kind {kind!r} is not known: use one of {', '.join(corruption_kinds())}, "
+            "or import the module that defines it first"
+        )
+    known = {field.name for field in dataclasses.fields(_KINDS[kind])}
+    for key in data:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+            raise UserError(f"corruption.{key} is not a key of corruption {kind!r}: did you mean {near[0]!r}?")
+    try:
+        return _KINDS[kind](**{key: tuple(v) if isinstance(v, list) else v for key, v in data.items()})
+    except TypeError as error:
+        raise UserError(f"corruption {kind!r}: {error}") from error

@@ -1,0 +1,23 @@
+"""Additive white Gaussian noise: `y = x + sigma_n * eps`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .corruption import Corruption
+from .operator import Identity
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdditiveNoise(Corruption, kind="noise"):
+    """White Gaussian noise of one level, or of several levels of which each sample has one (Ambient Tweedie, DSD)."""
+
+    def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> Identity:
+        return Identity(self.draw_sigma_n(n, generator))
+
+    def rebuild(self, parameters: Mapping[str, Tensor]) -> Identity:
+        return Identity(parameters["sigma_n"])
