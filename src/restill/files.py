@@ -28,7 +28,9 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); nothing that was there is lost") from error
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); nothing that was there is lost"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

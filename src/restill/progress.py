@@ -27,11 +27,13 @@ class _Rate(ProgressColumn):
 def progress_bar(description: str, total: int, unit: str = "images", every_s: float = 10.0) -> Iterator[Advance]:
     """Show progress; yields `advance(done=n, note="...")`, to be called as work is done.
 
-    In a terminal a bar with rate and remaining time; elsewhere one line every `every_s` seconds, so that logs stay short.
+    In a terminal a bar with rate and remaining time; elsewhere one line every `every_s` seconds: logs stay short.
     """
     if console.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-        with Progress(*columns, _Rate(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console) as bar:
+        with Progress(
+            *columns, _Rate(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console
+        ) as bar:
             task = bar.add_task(description, total=total, unit=unit, note="")
 
             def advance(done: int = 0, note: str | None = None) -> None:
@@ -49,8 +51,11 @@ def progress_bar(description: str, total: int, unit: str = "images", every_s: fl
             rate = state["done"] / (state["shown"] - state["start"])
             left = (total - state["done"]) / rate if rate else float("nan")
             console.print(
-                f"{description}: {state['done']:,}/{total:,} {unit}, {rate:,.0f}/s, {left:,.0f} s left  {state['note']}",
-                soft_wrap=True, markup=False, highlight=False,
+                f"{description}: {state['done']:,}/{total:,} {unit}, {rate:,.0f}/s, "
+                f"{left:,.0f} s left  {state['note']}",
+                soft_wrap=True,
+                markup=False,
+                highlight=False,
             )
 
     yield advance_line

@@ -1,7 +1,7 @@
 r"""Operators: drawn, immutable, batched forward maps, and how an observation relates to the image grid.
 
-A measurement is :math:`y = A(x) + \sigma_n \epsilon` with :math:`\epsilon \sim N(0, I)`. An :class:`Operator` is a batch of
-`n` drawn maps :math:`A_1, \dots, A_n` together with the noise level of each. Everything that training needs to know
+A measurement is :math:`y = A(x) + \sigma_n \epsilon` with :math:`\epsilon \sim N(0, I)`. An `Operator` is a batch of `n`
+drawn maps :math:`A_1, \dots, A_n` together with the noise level of each. Everything that training needs to know
 about a corruption goes through the methods below, so that objectives and distillation contain no case distinction:
 
 =============  ===================  =================  =====================  ==================  ================
@@ -27,8 +27,8 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -78,7 +78,7 @@ class Operator(ABC):
         fields = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
         return {name: value for name, value in fields if isinstance(value, Tensor)}
 
-    def _map(self, function: Any) -> Self:
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
         return dataclasses.replace(self, **{name: function(value) for name, value in self.parameters().items()})
 
     def select(self, index: Tensor | slice) -> Self:
@@ -88,6 +88,13 @@ class Operator(ABC):
     def to(self, device: torch.device | str) -> Self:
         """The same operators on another device."""
         return self._map(lambda value: value.to(device))
+
+    @staticmethod
+    def concatenate(operators: Sequence[Operator]) -> Operator:
+        """One batch of operators from several batches of the same law."""
+        parts = [operator.parameters() for operator in operators]
+        merged = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return dataclasses.replace(operators[0], **merged)
 
     def __len__(self) -> int:
         return len(self.sigma_n)

@@ -1,0 +1,67 @@
+"""The denoiser `D(x_t; sigma)`: a preconditioned network together with how its input is built."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ..corruption import Operator
+
+
+class Denoiser(nn.Module):
+    r"""`D(x_t, sigma, operator=None, labels=None)`, the estimate of :math:`E[x | x_t]`.
+
+    The condition of a further corrupted operator (its mask) is concatenated to the channels here and nowhere else; the
+    first `channels` outputs are the image.
+
+    Args:
+        net: preconditioned network, called as `net(x, sigma, class_labels, augment_labels=...)`, as `build_network`
+            returns it; it has `channels` plus the operator's condition channels.
+        channels: number of image channels `C`.
+        sigma_data: standard deviation of the clean data, used by the loss weight (EDM, section 5).
+        num_classes: number of classes of a class-conditional network, 0 otherwise.
+
+    Attributes:
+        autocast: dtype in which the network's convolutions and products run, e.g. `torch.bfloat16`; None for that
+            of the weights. Preconditioning and output stay in float32.
+    """
+
+    def __init__(self, net: nn.Module, channels: int, sigma_data: float = 0.5, num_classes: int = 0) -> None:
+        super().__init__()
+        self.net = net
+        self.channels = channels
+        self.sigma_data = sigma_data
+        self.num_classes = num_classes
+        self.autocast: torch.dtype | None = None
+
+    def forward(
+        self,
+        x_t: Tensor,
+        sigma: Tensor | float,
+        operator: Operator | None = None,
+        labels: Tensor | None = None,
+        augment: Tensor | None = None,
+    ) -> Tensor:
+        """Denoise.
+
+        Args:
+            x_t: noisy images `[n, C, H, W]`, for masked problems as the operator sees them (`operator.seen`).
+            sigma: noise level, a number or `[n]`.
+            operator: the operators that the network is conditioned on; without condition channels it is not looked at.
+            labels: class indices, int64 `[n]`, for class-conditional networks.
+            augment: augmentation labels `[n, 9]`.
+
+        Returns:
+            `[n, C, H, W]`.
+        """
+        condition = None if operator is None else operator.condition()
+        x_in = x_t if condition is None else torch.cat([x_t, condition.to(x_t)], dim=1)
+        one_hot = None
+        if self.num_classes and labels is not None:
+            one_hot = nn.functional.one_hot(labels, self.num_classes).to(x_t)
+        sigma_N = torch.as_tensor(sigma, dtype=x_t.dtype, device=x_t.device).expand(len(x_t))
+        with torch.autocast(x_t.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+            out = self.net(x_in, sigma_N, one_hot, augment_labels=augment)
+        return cast(Tensor, out[:, : self.channels])

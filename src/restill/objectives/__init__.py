@@ -1,0 +1,20 @@
+"""What is minimised: denoising objectives (teacher and fake score) and distillation losses (generator)."""
+
+from .consistency import Consistency
+from .denoising import AmbientTweedie, Draw, Objective, Standard
+from .distillation import DMD, SDS, DistillationLoss, SiD
+from .levels import GeneratorLevels, LogNormalLevels
+
+__all__ = [
+    "DMD",
+    "SDS",
+    "AmbientTweedie",
+    "Consistency",
+    "DistillationLoss",
+    "Draw",
+    "GeneratorLevels",
+    "LogNormalLevels",
+    "Objective",
+    "SiD",
+    "Standard",
+]

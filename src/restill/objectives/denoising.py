@@ -1,0 +1,124 @@
+r"""Corruption-aware denoising objectives: what makes `D = E[x | x_t]` learnable although `x` is never seen.
+
+All of them are one formula over the operator's methods, see `docs/architecture.md`. With `A` the operator of the
+measurement `y`, `A~` the further corrupted one, :math:`e = \sqrt{s^2 - \sigma_n^2}\, n`, :math:`c = 1 - \sigma_n^2/s^2`:
+
+    D = denoiser(to_image~(restrict~(y)) + seen~(e), s, A~)
+    r = seen(c D + (1 - c) e) - c to_image(y)
+
+which for pure noise is :math:`c D(x_t) + (1-c) x_t - y` with :math:`x_t = y + e` (Ambient Tweedie, eq. 7), for masks
+:math:`M (D - y)` (Ambient Diffusion, eq. 3.1), and without noise ordinary denoising of the observations.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..corruption import Operator
+from ..tensors import right_broadcast
+from .levels import LogNormalLevels, edm_weight
+
+
+class Draw(NamedTuple):
+    """The randomness of one evaluation of an objective."""
+
+    sigma: Tensor
+    """noise levels `[n]`"""
+    noise: Tensor
+    """standard normal, `[n, C, H, W]` on the image grid"""
+
+
+class Noised(NamedTuple):
+    """A measurement, noised to the level at which the network is asked to denoise it."""
+
+    x_t: Tensor
+    """network input `[n, C, H, W]`"""
+    added: Tensor
+    """`e`, the noise that was added, `[n, C, H, W]`"""
+    c: Tensor
+    """`1 - sigma_n^2 / s^2`, `[n]`"""
+
+
+@dataclass(frozen=True)
+class Objective(ABC):
+    """A denoising objective: a pure function of tensors; the same object trains the teacher and the fake score.
+
+    Attributes:
+        levels: the law of the noise levels.
+        c_min: the weight is `lambda(s) / max(c, c_min)`; 1 gives the papers' `lambda(s)`.
+    """
+
+    levels: LogNormalLevels = field(default_factory=LogNormalLevels)
+    c_min: float = 0.05
+
+    @abstractmethod
+    def noise_floor(self, operator: Operator) -> Tensor:
+        """The noise level, `[n]`, that the objective knows to be in each measurement."""
+
+    def draw(self, image: Tensor, operator: Operator, generator: torch.Generator) -> Draw:
+        """Draw noise levels and noise for measurements whose `to_image(y)` is `image` `[n, C, H, W]`."""
+        sigma = self.levels.draw(self.noise_floor(operator).to(image), generator)
+        noise = torch.randn(image.shape, generator=generator, device=image.device, dtype=image.dtype)
+        return Draw(sigma, noise)
+
+    def noised(self, y: Tensor, operator: Operator, further: Operator, draw: Draw) -> Noised:
+        """The network's input for measurements `y` at the drawn levels."""
+        floor = self.noise_floor(operator).to(draw.sigma)
+        c = 1 - (floor / draw.sigma) ** 2
+        added = right_broadcast((draw.sigma**2 - floor**2).clamp_min(0).sqrt(), draw.noise) * draw.noise
+        return Noised(further.to_image(further.restrict(y)) + further.seen(added), added, c)
+
+    def weight(self, sigma: Tensor, c: Tensor, sigma_data: float) -> Tensor:
+        """Loss weight `[n]`."""
+        return edm_weight(sigma, sigma_data) / c.clamp_min(self.c_min)
+
+    def __call__(
+        self,
+        denoiser: nn.Module,
+        y: Tensor,
+        operator: Operator,
+        further: Operator,
+        draw: Draw,
+        labels: Tensor | None = None,
+        augment: Tensor | None = None,
+    ) -> Tensor:
+        """Loss of each sample, `[n]`: the weighted mean of squares over its entries.
+
+        Args:
+            denoiser: `denoiser(x_t, sigma, operator, labels, augment)` with the attribute `sigma_data`.
+            y: measurements `[n, ...]`.
+            operator: their operators, with the noise level of each.
+            further: the more corrupted operators that the network is shown; `operator` itself where there are none.
+            draw: the noise, from `draw()`.
+        """
+        noised = self.noised(y, operator, further, draw)
+        denoised = denoiser(noised.x_t, draw.sigma, further, labels, augment)
+        c = right_broadcast(noised.c, denoised)
+        residual = operator.seen(c * denoised + (1 - c) * noised.added) - c * operator.to_image(y)
+        weight = self.weight(draw.sigma, noised.c, float(denoiser.sigma_data))  # type: ignore[arg-type]
+        return weight * residual.square().flatten(1).mean(1)
+
+
+@dataclass(frozen=True)
+class Standard(Objective):
+    """Ordinary denoising score matching on the measurements: learns their distribution, noise included (L_SD)."""
+
+    def noise_floor(self, operator: Operator) -> Tensor:
+        return torch.zeros_like(operator.sigma_n)
+
+
+@dataclass(frozen=True)
+class AmbientTweedie(Objective):
+    r"""Learns :math:`E[x|x_t]` at all :math:`s > \sigma_n` from noisy measurements (L_N; Ambient Tweedie, DSD, RSD).
+
+    Noise levels are per sample; where `sigma_n = 0` it is `Standard`, so noise-free samples and noise-free operators
+    (masks, blur) need no other objective.
+    """
+
+    def noise_floor(self, operator: Operator) -> Tensor:
+        return operator.sigma_n

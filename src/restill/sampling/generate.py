@@ -1,0 +1,70 @@
+"""Drawing many images: image `k` of a seed is the same whatever the batch size, device or number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..corruption import Corruption, Operator
+from ..tensors import sample_normal, seeded
+from .sampler import Sampler
+
+
+def generate(
+    denoiser: nn.Module,
+    sampler: Sampler,
+    indices: Sequence[int],
+    shape: tuple[int, ...],
+    seed: int = 0,
+    *,
+    corruption: Corruption | None = None,
+    num_classes: int = 0,
+    batch_size: int = 256,
+) -> Iterator[Tensor]:
+    """Yield batches of images `[b, C, H, W]` on the denoiser's device, in the order of `indices`.
+
+    Args:
+        indices: which images of the seed, e.g. `range(64)`; processes share the work by taking different ones.
+        corruption: the law of the measurements; operators are drawn from it, one per image, where the network is
+            conditioned on them (masks), and ignored otherwise.
+        num_classes: of a class-conditional denoiser: image `k` has a class drawn from the seed and `k`.
+    """
+    parameter = next(denoiser.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
+    was_training = denoiser.training
+    denoiser.eval()
+    try:
+        for start in range(0, len(indices), batch_size):
+            chosen = indices[start : start + batch_size]
+            latents = sample_normal(seed, chosen, shape).to(device)
+            operator = _operators(corruption, shape, seed, chosen)
+            labels = _labels(num_classes, seed, chosen)
+            with torch.inference_mode():
+                yield sampler(
+                    denoiser,
+                    latents,
+                    None if operator is None else operator.to(device),
+                    None if labels is None else labels.to(device),
+                )
+    finally:
+        denoiser.train(was_training)
+
+
+def _operators(
+    corruption: Corruption | None, shape: tuple[int, ...], seed: int, indices: Sequence[int]
+) -> Operator | None:
+    if corruption is None or not corruption.condition_channels(shape):
+        return None
+    drawn = []
+    for k in indices:
+        generator = seeded("operator", seed, k)
+        drawn.append(corruption.further(corruption.draw(1, shape, generator), generator))
+    return Operator.concatenate(drawn)
+
+
+def _labels(num_classes: int, seed: int, indices: Sequence[int]) -> Tensor | None:
+    if not num_classes:
+        return None
+    return torch.cat([torch.randint(num_classes, (1,), generator=seeded("label", seed, k)) for k in indices])

@@ -1,0 +1,58 @@
+"""Samplers as plain data: how a denoiser is turned into images."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..corruption import Operator
+from .heun import heun
+
+
+class Sampler(ABC):
+    """Turns unit-variance latents into images with a denoiser."""
+
+    @abstractmethod
+    def __call__(
+        self, denoiser: nn.Module, latents: Tensor, operator: Operator | None = None, labels: Tensor | None = None
+    ) -> Tensor:
+        """Images `[n, C, H, W]` from latents `[n, C, H, W]`; image `i` depends on row `i` of the arguments alone."""
+
+
+@dataclass(frozen=True)
+class Heun(Sampler):
+    """EDM's deterministic sampler; `stop_at = sigma_n` makes it the truncated one."""
+
+    num_steps: int = 18
+    stop_at: float = 0.0
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+
+    def __call__(
+        self, denoiser: nn.Module, latents: Tensor, operator: Operator | None = None, labels: Tensor | None = None
+    ) -> Tensor:
+        def seen(x: Tensor, sigma: Tensor) -> Tensor:
+            out: Tensor = denoiser(x if operator is None else operator.seen(x), sigma, operator, labels)
+            return out
+
+        options = {"sigma_min": self.sigma_min, "sigma_max": self.sigma_max, "rho": self.rho, "stop_at": self.stop_at}
+        return heun(seen, latents, self.num_steps, **options).to(latents.dtype)
+
+
+@dataclass(frozen=True)
+class OneStep(Sampler):
+    r"""The distilled generator :math:`G(z) = D(\sigma_{init} z; \sigma_{init})`: one network call (SiD, RSD)."""
+
+    init_sigma: float = 2.5
+
+    def __call__(
+        self, denoiser: nn.Module, latents: Tensor, operator: Operator | None = None, labels: Tensor | None = None
+    ) -> Tensor:
+        x = latents * self.init_sigma
+        sigma = torch.full((len(x),), self.init_sigma, dtype=x.dtype, device=x.device)
+        out: Tensor = denoiser(x if operator is None else operator.seen(x), sigma, operator, labels)
+        return out
