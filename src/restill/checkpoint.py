@@ -1,0 +1,134 @@
+"""Networks and training states on disk: safetensors and JSON, replaced atomically, nothing executed on loading.
+
+A network is a folder with `model.safetensors` and `config.json`. A training state is one safetensors file whose header
+carries the JSON, so that tensors and counters are replaced together or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .corruption import Corruption, corruption_from
+from .diffusion import Denoiser
+from .diffusion.networks import build_network
+from .errors import UserError
+from .files import read_json, replacing, write_json
+from .training.state import module_state, restore_module
+
+FORMAT = 1
+
+
+def save_state(path: Path, tensors: dict[str, Tensor], data: dict[str, Any]) -> None:
+    """Write tensors and plain data as one file, atomically."""
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with replacing(path) as temporary:
+        try:
+            save_file(plain, temporary, metadata={"format": str(FORMAT), "data": json.dumps(data)})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+
+def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Inverse of `save_state`. Raises UserError, naming the file, where it is truncated or of another kind."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        check_format(path, metadata.get("format", "0"))
+        return tensors, json.loads(metadata["data"])
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such checkpoint") from None
+    except (SafetensorError, KeyError, OSError, ValueError) as error:
+        raise UserError(f"{path}: is not a readable checkpoint of restill ({error})") from error
+
+
+def check_format(path: Path, found: object) -> None:
+    """Raises UserError if a file was written by a newer restill."""
+    if str(found) != str(FORMAT):
+        raise UserError(
+            f"{path}: has checkpoint format {found}, this restill reads {FORMAT}; use the restill that wrote it"
+        )
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Everything beside the weights that a network needs to be used: what is in `config.json`.
+
+    Attributes:
+        role: `"teacher"` or `"student"`.
+        cls, kwargs: of `build_network`.
+        shape: `(C, H, W)` of an image.
+        sigma_data: standard deviation of the clean data.
+        num_classes: 0 for unconditional networks.
+        corruption: description of the law of the measurements.
+        offset, scale: `physical = normalised * scale + offset`.
+        value_range: of the physical data; `(0, 255)` marks 8-bit images.
+        init_sigma: of a student; None for a teacher.
+        classes: names of the classes.
+        images_seen: length of its training in images.
+    """
+
+    role: str
+    cls: str
+    kwargs: dict[str, Any]
+    shape: tuple[int, ...]
+    sigma_data: float
+    num_classes: int
+    corruption: dict[str, Any]
+    offset: float
+    scale: float
+    value_range: tuple[float, float] | None
+    init_sigma: float | None = None
+    classes: tuple[str, ...] | None = None
+    images_seen: int = 0
+
+    def law(self) -> Corruption:
+        """The corruption."""
+        return corruption_from(self.corruption)
+
+    def build(self) -> Denoiser:
+        """The denoiser with fresh weights."""
+        net = build_network(self.cls, dict(self.kwargs))
+        return Denoiser(net, self.shape[0], self.sigma_data, self.num_classes)
+
+
+def save_network(folder: Path, denoiser: Denoiser, config: NetworkConfig) -> None:
+    """Write `model.safetensors` and `config.json`; the weights carry a copy of the configuration they belong to."""
+    data = {"format": FORMAT, **config.__dict__}
+    tensors = {name.removeprefix("net."): value for name, value in module_state(denoiser).items()}
+    save_state(folder / "model.safetensors", tensors, data)
+    write_json(folder / "config.json", data)
+
+
+def load_network(folder: Path, device: torch.device | str = "cpu") -> tuple[Denoiser, NetworkConfig]:
+    """Read a network folder. Raises UserError naming the file where one is missing, damaged, newer, or does not fit."""
+    config = load_network_config(folder)
+    denoiser = config.build()
+    tensors, _ = load_state(folder / "model.safetensors")
+    try:
+        restore_module(denoiser.net, tensors)
+    except UserError as error:
+        raise UserError(f"{folder / 'model.safetensors'}: {error}") from error
+    return denoiser.to(device).eval().requires_grad_(False), config
+
+
+def load_network_config(folder: Path) -> NetworkConfig:
+    """Read `config.json` alone."""
+    path = folder / "config.json"
+    if not folder.is_dir() or not path.exists():
+        raise UserError(f"{folder}: holds no network (config.json and model.safetensors)")
+    data = read_json(path)
+    check_format(path, data.pop("format", 0) if isinstance(data, dict) else 0)
+    try:
+        tuples = {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
+        return NetworkConfig(**{**data, **tuples})
+    except TypeError as error:
+        raise UserError(f"{path}: is not a network configuration of restill ({error})") from error

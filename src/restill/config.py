@@ -1,0 +1,286 @@
+"""Recipes: the complete description of a run as checked, plain data.
+
+A recipe is a YAML file; `restill run NAME` finds those that ship with the package. Keys that are not given have the
+defaults below, unknown ones are refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+
+from .corruption import Corruption, corruption_from
+from .errors import UserError
+from .files import write_text
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys and wrong types are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class Data(Section):
+    """Where the images come from.
+
+    `source` is `digits` (scikit-learn's handwritten digits), a folder, archive or array file, or a measurement store.
+    `content: clean` images are corrupted by the recipe's corruption (a benchmark); `content: measurements` are taken
+    as they are, with the corruption's `sigma_n` in `sigma_unit`.
+    """
+
+    source: str | None = None
+    content: Literal["clean", "measurements", "store"] = "clean"
+    resize: PositiveInt | None = None
+    sigma_unit: Literal["data", "normalised"] = "data"
+    reference: str | None = Field(None, description="store of clean images, opened by evaluate alone")
+
+
+class Network(Section):
+    """The denoiser's network."""
+
+    architecture: Literal["ddpmpp", "ncsnpp", "adm"] = "ddpmpp"
+    model_channels: PositiveInt = 128
+    channel_mult: list[PositiveInt] = [2, 2, 2]
+    num_blocks: PositiveInt = 4
+    attn_resolutions: list[PositiveInt] = [16]
+    dropout: float = Field(0.0, ge=0, lt=1)
+    class_conditional: bool = False
+    sigma_data: PositiveFloat | None = Field(None, description="of the clean data; estimated from the store if null")
+
+
+class ObjectiveSection(Section):
+    """The denoising objective, of the teacher and of the fake score."""
+
+    kind: Literal["ambient-tweedie", "standard"] = "ambient-tweedie"
+    floor: Literal["truncate", "clamp"] = "truncate"
+    p_mean: float = -1.2
+    p_std: PositiveFloat = 1.2
+    c_min: float = Field(0.05, gt=0, le=1)
+
+
+class ConsistencySection(Section):
+    """Optional regulariser of the teacher."""
+
+    weight: NonNegativeFloat = 0.0
+    ends: PositiveInt = 2
+    steps: PositiveInt = 2
+
+
+class Adam(Section):
+    """Adam, its learning rate over images, and gradient clipping."""
+
+    lr: PositiveFloat = 1e-4
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    warmup_images: int = Field(0, ge=0)
+    decay: Literal["none", "cosine", "linear"] = "none"
+    final: float = Field(0.0, ge=0, le=1, description="factor on the learning rate at the end of a decay")
+    grad_clip: PositiveFloat | None = None
+
+
+class Average(Section):
+    """Exponential moving average of the weights."""
+
+    halflife_images: PositiveFloat = 500_000
+    rampup: PositiveFloat | None = 0.05
+
+
+class Teacher(Section):
+    """Phase I."""
+
+    images: PositiveInt = 200_000_000
+    batch_size: PositiveInt = 512
+    accumulate: PositiveInt = 1
+    adam: Adam = Adam()
+    ema: Average = Average()
+    augment: float = Field(0.0, ge=0, le=1)
+    consistency: ConsistencySection = ConsistencySection()
+
+
+class Student(Section):
+    """Phase II."""
+
+    loss: Literal["sid", "dmd", "sds"] = "sid"
+    alpha: float = 1.2
+    init_sigma: PositiveFloat = 2.5
+    tmax: int = Field(800, gt=0, le=1000)
+    images: PositiveInt = 100_000_000
+    batch_size: PositiveInt = 256
+    generator: Adam = Adam(lr=1e-5, beta1=0.0)
+    fake: Adam = Adam(lr=1e-5, beta1=0.0)
+    loss_scale: PositiveFloat = 100.0
+    share_samples: bool = True
+    ema: Average = Average()
+    select_every: PositiveInt = Field(500_000, description="images between looks at the proximal Frechet distance")
+    select_samples: PositiveInt = 10_000
+
+
+class Sampling(Section):
+    """How samples are drawn from the teacher, and how many at a time."""
+
+    num_steps: int = Field(18, ge=2)
+    batch_size: PositiveInt = 256
+    show: PositiveInt = Field(64, description="images in a grid")
+
+
+class Evaluation(Section):
+    """What is measured at the end."""
+
+    samples: PositiveInt = 50_000
+    seeds: list[int] = [0]
+    classifier: bool = Field(True, description="also in the features of a classifier, where the reference has labels")
+
+
+class Execution(Section):
+    """How the work is done, not what is done: may differ between the parts of a continued run."""
+
+    device: str = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = True
+    compile: bool = False
+    checkpoint_every_s: PositiveFloat = 300.0
+    log_every: PositiveInt = 50
+
+
+class Recipe(Section):
+    """A complete run."""
+
+    name: str
+    description: str = ""
+    seed: int = Field(0, ge=0)
+    data: Data = Data()
+    corruption: dict[str, Any] = Field(default_factory=lambda: {"kind": "noise"})
+    network: Network = Network()
+    objective: ObjectiveSection = ObjectiveSection()
+    teacher: Teacher = Teacher()
+    student: Student = Student()
+    sampling: Sampling = Sampling()
+    evaluation: Evaluation = Evaluation()
+    execution: Execution = Execution()
+
+    def law(self) -> Corruption:
+        """The corruption. Raises UserError for an unknown kind, unknown keys or impossible values."""
+        return corruption_from(self.corruption)
+
+    def same_run(self, other: Recipe) -> str | None:
+        """The first key in which two recipes describe different runs; None if they are the same run."""
+        mine, others = (_flat(r.model_dump(mode="json", exclude={"execution", "description"})) for r in (self, other))
+        return next((key for key in sorted(mine.keys() | others.keys()) if mine.get(key) != others.get(key)), None)
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes in the package."""
+    return sorted(p.name.removesuffix(".yaml") for p in _recipes().iterdir() if p.name.endswith(".yaml"))
+
+
+def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe by name or path and apply `key.path=value` overrides, values being YAML.
+
+    Raises:
+        UserError: no such recipe; not YAML; unknown key (names the nearest known one); wrong type or impossible value.
+    """
+    where, text = _read(str(name_or_path))
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: is not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{where}: a recipe is a mapping of keys to values")
+    for override in overrides:
+        _override(data, override)
+    return recipe_from(data, where)
+
+
+def recipe_from(data: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """Check plain data as a recipe. Raises UserError as `load_recipe` does."""
+    try:
+        recipe = Recipe.model_validate(dict(data))
+    except ValidationError as error:
+        raise UserError(f"{where}: {_explain(error)}") from error
+    law = recipe.law()
+    if recipe.objective.kind == "standard" and law.sigma_max > 0:
+        raise UserError(
+            f"{where}: objective.kind standard learns the noise too; with corruption.sigma_n > 0 use ambient-tweedie"
+        )
+    if recipe.teacher.batch_size % recipe.teacher.accumulate:
+        raise UserError(f"{where}: teacher.accumulate must divide teacher.batch_size {recipe.teacher.batch_size}")
+    if recipe.teacher.augment and law.kind != "noise":
+        raise UserError(f"{where}: teacher.augment is for corruption.kind noise; set teacher.augment to 0")
+    return recipe
+
+
+def save_recipe(path: Path, recipe: Recipe) -> None:
+    """Write the complete recipe, defaults included."""
+    write_text(path, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+
+def _recipes() -> Any:
+    return resources.files("restill") / "recipes"
+
+
+def _read(name_or_path: str) -> tuple[str, str]:
+    shipped = _recipes() / f"{name_or_path}.yaml"
+    if "/" not in name_or_path and shipped.is_file():
+        return name_or_path, shipped.read_text(encoding="utf-8")
+    path = Path(name_or_path)
+    if path.is_dir():
+        path = path / "recipe.yaml"
+    try:
+        return str(path), path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        near = difflib.get_close_matches(name_or_path, shipped_recipes(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"shipped are {', '.join(shipped_recipes())}"
+        raise UserError(f"{name_or_path}: no such recipe; {hint}") from None
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    key, sign, value = override.partition("=")
+    if not sign or not key:
+        raise UserError(f"--set {override!r}: write it as key.path=value, e.g. --set corruption.sigma_n=0.2")
+    node, path = data, key.split(".")
+    for part in path[:-1]:
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise UserError(f"--set {key}: {part!r} holds a value, not keys")
+    try:
+        node[path[-1]] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override!r}: the value is not YAML") from error
+
+
+def _explain(error: ValidationError) -> str:
+    """The first problem in one line; for an unknown key, with the nearest known one."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        known = _keys(path[:-1])
+        near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.0)
+        return f"unknown key {'.'.join(path)}: did you mean {'.'.join([*path[:-1], *near])}?"
+    return f"{'.'.join(path)}: {first['msg'][0].lower()}{first['msg'][1:]}, not {first.get('input')!r}"
+
+
+def _keys(path: Sequence[str]) -> list[str]:
+    """Known keys of the section at `path`."""
+    section: type[BaseModel] = Recipe
+    for part in path:
+        annotation = section.model_fields[part].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        section = annotation
+    return list(section.model_fields)
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

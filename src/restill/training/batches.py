@@ -1,0 +1,61 @@
+"""The order of the data, as a function of seed and step: nothing to save, nothing to lose."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..store import Batch, Store
+from ..tensors import seeded
+
+
+class Batches:
+    """Shuffled batches of a store; batch `k` depends on `seed` and `k` alone, so that a run can continue anywhere.
+
+    Each epoch is a new permutation. Stores that are small enough are moved to the device once.
+
+    Args:
+        resident_bytes: stores up to this size are kept on the device.
+    """
+
+    def __init__(
+        self, store: Store, batch_size: int, seed: int, device: torch.device, resident_bytes: int = 4 << 30
+    ) -> None:
+        self.store, self.batch_size, self.seed, self.device = store, batch_size, seed, device
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
+        values = len(store)
+        for size in store.shape:
+            values *= size
+        self._resident = (
+            store.batch(torch.arange(len(store))).to(device) if 4 * values <= resident_bytes else None
+        )
+
+    def at(self, step: int) -> Batch:
+        """Batch number `step`, on the device."""
+        index = self._index(step)
+        if self._resident is None:
+            return self.store.batch(index).to(self.device)
+        index = index.to(self.device)
+        y, operator, labels = self._resident.y, self._resident.operator, self._resident.labels
+        return Batch(
+            y[index],
+            None if operator is None else operator.select(index),
+            None if labels is None else labels[index],
+        )
+
+    def _index(self, step: int) -> Tensor:
+        first = step * self.batch_size
+        parts, wanted = [], self.batch_size
+        while wanted:
+            epoch, offset = divmod(first, len(self.store))
+            part = self._permutation(epoch)[offset : offset + wanted]
+            parts.append(part)
+            wanted -= len(part)
+            first += len(part)
+        return torch.cat(parts)
+
+    def _permutation(self, epoch: int) -> Tensor:
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._order = torch.randperm(len(self.store), generator=seeded("epoch", self.seed, epoch))
+        return self._order

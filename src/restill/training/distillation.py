@@ -1,0 +1,169 @@
+"""Phase II: the student, distilled from the frozen teacher through the same corruption."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..corruption import Corruption
+from ..diffusion import Denoiser
+from ..objectives import AmbientTweedie, DistillationLoss, GeneratorLevels, Objective, SiD
+from ..tensors import right_broadcast, seeded
+from .ema import EMA, frozen_copy
+from .state import Training, module_state, prefixed, restore_module, under
+from .update import FiniteGuard, OptimiserSettings, Update
+
+
+@dataclass(frozen=True)
+class DistillationSettings:
+    """How the student is distilled.
+
+    Attributes:
+        images: length of the distillation, in generated images.
+        batch_size: images per iteration.
+        loss: SiD, DMD, SDS or your own DistillationLoss.
+        objective: of the fake score; the teacher's own (another one diverges).
+        levels: noise levels of the generator update.
+        init_sigma: the generator is `D(init_sigma z; init_sigma)`.
+        generator, fake: optimisers of the two networks.
+        loss_scale: factor on the generator's loss, which matters against Adam's eps alone.
+        share_samples: fit the fake score to the images of the generator update instead of drawing new ones, which
+            saves one of eleven forward passes. The generator's gradient is taken with the fake score of before, so it
+            never sees one that was fitted to the same images.
+        ema_halflife, ema_rampup: of the generator's averaged weights, which are the result.
+    """
+
+    images: int
+    batch_size: int = 128
+    loss: DistillationLoss = field(default_factory=SiD)
+    objective: Objective = field(default_factory=AmbientTweedie)
+    levels: GeneratorLevels = field(default_factory=GeneratorLevels)
+    init_sigma: float = 2.5
+    generator: OptimiserSettings = field(default_factory=OptimiserSettings)
+    fake: OptimiserSettings = field(default_factory=lambda: OptimiserSettings(betas=(0.0, 0.999)))
+    loss_scale: float = 100.0
+    share_samples: bool = True
+    ema_halflife: float = 500_000
+    ema_rampup: float | None = 0.05
+
+
+class Generated(NamedTuple):
+    """Generated images with the labels they were drawn for."""
+
+    images: Tensor
+    labels: Tensor | None
+
+
+class Distillation(Training):
+    """Distils a frozen teacher into a one-step generator (RSD, algorithm 1).
+
+    One iteration updates the generator and the fake score once each. The generator, the fake score and the average all
+    start from the teacher. Randomness of iteration `k` is a function of `seed` and `k`.
+
+    Args:
+        teacher: the trained denoiser; it is copied, frozen, and never changed.
+        corruption: the law of the measurements, through which every generated image goes.
+        shape: of an image, `(C, H, W)`.
+    """
+
+    def __init__(
+        self,
+        teacher: Denoiser,
+        corruption: Corruption,
+        shape: tuple[int, ...],
+        settings: DistillationSettings,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        super().__init__(settings.images, settings.batch_size)
+        self.corruption, self.shape, self.settings, self.seed, self.device = corruption, shape, settings, seed, device
+        self.teacher = frozen_copy(teacher)
+        # dropout stays off: the generator is a deterministic map of z, and the fake score is compared with the teacher
+        self.student = frozen_copy(teacher).requires_grad_(True)
+        self.fake = frozen_copy(teacher).requires_grad_(True)
+        self.guard = FiniteGuard(device)
+        self.ema = EMA(self.student, settings.ema_halflife, settings.ema_rampup)
+        self.student_update = Update(self.student, settings.generator, self.guard)
+        self.fake_update = Update(self.fake, settings.fake, self.guard)
+
+    def advance(self) -> dict[str, Tensor]:
+        """One iteration; returns values to log, 0-dimensional. Both gradients are checked before either is applied."""
+        generator = seeded("distillation", self.seed, self.step, device=self.device)
+        generated = self.generate(generator)
+        log = self.student_gradient(generated, generator)
+        log["grad_norm"] = self.student_update.measure(self.step)
+        if self.settings.loss.uses_fake:
+            if not self.settings.share_samples:
+                with torch.no_grad():
+                    generated = self.generate(generator)
+            log["fake_loss"] = self.fake_gradient(generated, generator)
+            log["fake_grad_norm"] = self.fake_update.measure(self.step)
+            self.fake_update.apply(log["fake_grad_norm"], self.images_seen)
+        self.student_update.apply(log["grad_norm"], self.images_seen)
+        self.ema.update(self.student, self.batch_size, self.images_seen)
+        self.step += 1
+        return log
+
+    def generate(self, generator: torch.Generator) -> Generated:
+        """`x_g = G(z)`, with the student's graph where gradients are enabled."""
+        n, device = self.batch_size, self.device
+        z = torch.randn(n, *self.shape, generator=generator, device=device) * self.settings.init_sigma
+        labels = None
+        if self.teacher.num_classes:
+            labels = torch.randint(self.teacher.num_classes, (n,), generator=generator, device=device)
+        shown = self.corruption.further(self.corruption.draw(n, self.shape, generator), generator)
+        sigma = torch.full((n,), self.settings.init_sigma, device=device)
+        return Generated(self.student(shown.seen(z), sigma, shown, labels), labels)
+
+    def student_gradient(self, generated: Generated, generator: torch.Generator) -> dict[str, Tensor]:
+        """Gradient of the generator: teacher against fake score on `u = A(x_g)`, to which no sigma_n noise is added."""
+        settings, labels = self.settings, generated.labels
+        operator = self.corruption.draw(self.batch_size, self.shape, generator)
+        further = self.corruption.further(operator, generator)
+        observed = operator.apply(generated.images)
+        u = operator.to_image(observed)
+        sigma = settings.levels.draw(self.batch_size, generator)
+        noise = torch.randn(u.shape, generator=generator, device=self.device)
+        x_t = further.to_image(further.restrict(observed)) + further.seen(right_broadcast(sigma, noise) * noise)
+        self.fake.requires_grad_(False)
+        with torch.set_grad_enabled(settings.loss.through_networks):
+            a = operator.seen(self.teacher(x_t, sigma, further, labels))
+            b = operator.seen(self.fake(x_t, sigma, further, labels)) if settings.loss.uses_fake else a.detach()
+        self.fake.requires_grad_(True)
+        loss = settings.loss(u, x_t, a, b, sigma).mean()
+        (loss * settings.loss_scale).backward()
+        self.guard.watch(loss.detach(), self.step)
+        gap = (a.detach() - b.detach()).flatten(1).norm(dim=1).mean()
+        return {"loss": loss.detach(), "score_gap": gap}
+
+    def fake_gradient(self, generated: Generated, generator: torch.Generator) -> Tensor:
+        """Gradient of the fake score: the phase-I objective on freshly re-corrupted generated images."""
+        objective, images = self.settings.objective, generated.images.detach()
+        operator = self.corruption.draw(self.batch_size, self.shape, generator)
+        y = self.corruption.corrupt(images, operator, generator)
+        further = self.corruption.further(operator, generator)
+        draw = objective.draw(operator.to_image(y), operator, generator)
+        loss = objective(self.fake, y, operator, further, draw, generated.labels).mean()
+        loss.backward()
+        self.guard.watch(loss.detach(), self.step)
+        return loss.detach()
+
+    def state(self) -> dict[str, Tensor]:
+        return (
+            prefixed("student", module_state(self.student))
+            | prefixed("ema", module_state(self.ema.module))
+            | prefixed("fake", module_state(self.fake))
+            | prefixed("student_optimiser", self.student_update.state())
+            | prefixed("fake_optimiser", self.fake_update.state())
+        )
+
+    def restore(self, tensors: dict[str, Tensor], step: int) -> None:
+        restore_module(self.student, under("student", tensors))
+        restore_module(self.ema.module, under("ema", tensors))
+        restore_module(self.fake, under("fake", tensors))
+        self.student_update.restore(under("student_optimiser", tensors))
+        self.fake_update.restore(under("fake_optimiser", tensors))
+        self.step = step

@@ -1,0 +1,115 @@
+"""Phase I: the teacher, a denoiser trained on measurements alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..corruption import Corruption, Operator
+from ..diffusion import Denoiser
+from ..objectives import AmbientTweedie, Consistency, Objective
+from ..tensors import mix_seed, seeded
+from .augment import augment
+from .batches import Batches
+from .ema import EMA
+from .state import Training, module_state, prefixed, restore_module, under
+from .update import FiniteGuard, OptimiserSettings, Update
+
+
+@dataclass(frozen=True)
+class TeacherSettings:
+    """How the teacher is trained; `images` counts presentations, not different images.
+
+    Attributes:
+        images: length of the training.
+        batch_size: images per optimiser step.
+        accumulate: parts into which a batch is split to save memory; the gradient is the same.
+        optimiser: Adam, learning rate, clipping.
+        objective: the denoising objective; distillation must use the same for the fake score.
+        consistency: optional regulariser.
+        ema_halflife, ema_rampup: of the averaged weights, which are the result.
+        augment: probability of each augmentation, 0 for none.
+    """
+
+    images: int
+    batch_size: int = 128
+    accumulate: int = 1
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    objective: Objective = field(default_factory=AmbientTweedie)
+    consistency: Consistency = field(default_factory=Consistency)
+    ema_halflife: float = 500_000
+    ema_rampup: float | None = 0.05
+    augment: float = 0.0
+
+
+class TeacherTraining(Training):
+    """Trains `denoiser` on the measurements of a store.
+
+    The randomness of step `k` is a function of `seed` and `k`, so a continued run repeats an uninterrupted one bit by
+    bit. Dropout has no generator of its own in torch: each step seeds the global one.
+
+    Args:
+        denoiser: network with fresh weights.
+        batches: the data.
+        corruption: the law of the store's measurements, for further corruption.
+    """
+
+    def __init__(
+        self, denoiser: Denoiser, batches: Batches, corruption: Corruption, settings: TeacherSettings, seed: int
+    ) -> None:
+        super().__init__(settings.images, settings.batch_size)
+        self.denoiser, self.batches, self.corruption = denoiser, batches, corruption
+        self.settings, self.seed = settings, seed
+        self.device = batches.device
+        self.guard = FiniteGuard(self.device)
+        self.ema = EMA(denoiser, settings.ema_halflife, settings.ema_rampup)
+        self.update = Update(denoiser.train(), settings.optimiser, self.guard)
+
+    def advance(self) -> dict[str, Tensor]:
+        """One optimiser step; returns 0-dimensional tensors to log."""
+        batch = self.batches.at(self.step)
+        generator = seeded("teacher", self.seed, self.step, device=self.device)
+        torch.manual_seed(mix_seed("dropout", self.seed, self.step))
+        parts = self.settings.accumulate
+        total = torch.zeros((), device=self.device)
+        assert batch.operator is not None
+        for part in torch.arange(len(batch.y), device=self.device).chunk(parts):
+            labels = None if batch.labels is None or not self.denoiser.num_classes else batch.labels[part]
+            loss = self._loss(batch.y[part], batch.operator.select(part), labels, generator).sum() / len(batch.y)
+            loss.backward()
+            total += loss.detach()
+        self.guard.watch(total, self.step)
+        norm = self.update.measure(self.step)
+        self.update.apply(norm, self.images_seen)
+        self.ema.update(self.denoiser, self.batch_size, self.images_seen)
+        self.step += 1
+        return {"loss": total, "grad_norm": norm}
+
+    def _loss(self, y: Tensor, operator: Operator, labels: Tensor | None, generator: torch.Generator) -> Tensor:
+        settings, augment_labels = self.settings, None
+        if settings.augment:
+            y, augment_labels = augment(y, settings.augment, generator)
+        further = self.corruption.further(operator, generator)
+        draw = settings.objective.draw(operator.to_image(y), operator, generator)
+        loss = settings.objective(self.denoiser, y, operator, further, draw, labels, augment_labels)
+        if settings.consistency.weight:
+            noised = settings.objective.noised(y, operator, further, draw)
+            step = settings.consistency.draw(noised.x_t, draw.sigma, generator)
+            penalty = settings.consistency(self.denoiser, noised.x_t, draw.sigma, step, further, labels)
+            loss = loss + settings.consistency.weight * penalty
+        return loss
+
+    def state(self) -> dict[str, Tensor]:
+        return (
+            prefixed("denoiser", module_state(self.denoiser))
+            | prefixed("ema", module_state(self.ema.module))
+            | prefixed("optimiser", self.update.state())
+        )
+
+    def restore(self, tensors: dict[str, Tensor], step: int) -> None:
+        restore_module(self.denoiser, under("denoiser", tensors))
+        restore_module(self.ema.module, under("ema", tensors))
+        self.update.restore(under("optimiser", tensors))
+        self.step = step
