@@ -168,10 +168,14 @@ class Recipe(Section):
         """The corruption. Raises UserError for an unknown kind, unknown keys or impossible values."""
         return corruption_from(self.corruption)
 
-    def same_run(self, other: Recipe) -> str | None:
-        """The first key in which two recipes describe different runs; None if they are the same run."""
+    def differences(self, other: Recipe) -> list[str]:
+        """Keys in which two recipes describe different runs; how the work is executed does not count."""
         mine, others = (_flat(r.model_dump(mode="json", exclude={"execution", "description"})) for r in (self, other))
-        return next((key for key in sorted(mine.keys() | others.keys()) if mine.get(key) != others.get(key)), None)
+        return [key for key in [*mine, *(others.keys() - mine.keys())] if mine.get(key) != others.get(key)]
+
+    def value(self, key: str) -> Any:
+        """The value at a dotted key."""
+        return _flat(self.model_dump(mode="json")).get(key)
 
 
 def shipped_recipes() -> list[str]:

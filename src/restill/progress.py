@@ -30,32 +30,40 @@ def progress_bar(description: str, total: int, unit: str = "images", every_s: fl
     In a terminal a bar with rate and remaining time; elsewhere one line every `every_s` seconds: logs stay short.
     """
     if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-        with Progress(
-            *columns, _Rate(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console
-        ) as bar:
+        with _bar() as bar:
             task = bar.add_task(description, total=total, unit=unit, note="")
 
             def advance(done: int = 0, note: str | None = None) -> None:
-                bar.update(task, advance=done, **({} if note is None else {"note": note}))
+                bar.advance(task, done)
+                if note is not None:
+                    bar.update(task, note=note)
 
             yield advance
         return
-    state = {"done": 0, "note": "", "shown": time.monotonic(), "start": time.monotonic()}
+    lines = _Lines(description, total, unit, every_s)
+    yield lines
 
-    def advance_line(done: int = 0, note: str | None = None) -> None:
-        state["done"] += done
-        state["note"] = state["note"] if note is None else note
-        if time.monotonic() - state["shown"] >= every_s:
-            state["shown"] = time.monotonic()
-            rate = state["done"] / (state["shown"] - state["start"])
-            left = (total - state["done"]) / rate if rate else float("nan")
-            console.print(
-                f"{description}: {state['done']:,}/{total:,} {unit}, {rate:,.0f}/s, "
-                f"{left:,.0f} s left  {state['note']}",
-                soft_wrap=True,
-                markup=False,
-                highlight=False,
-            )
 
-    yield advance_line
+def _bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    return Progress(*columns, _Rate(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console)
+
+
+class _Lines:
+    """Progress for a log file."""
+
+    def __init__(self, description: str, total: int, unit: str, every_s: float) -> None:
+        self.description, self.total, self.unit, self.every_s = description, total, unit, every_s
+        self.done, self.note = 0, ""
+        self.start = self.shown = time.monotonic()
+
+    def __call__(self, done: int = 0, note: str | None = None) -> None:
+        self.done += done
+        self.note = self.note if note is None else note
+        now = time.monotonic()
+        if now - self.shown >= self.every_s:
+            self.shown = now
+            rate = self.done / (now - self.start)
+            left = f"{(self.total - self.done) / rate:,.0f} s left" if rate else ""
+            text = f"{self.description}: {self.done:,}/{self.total:,} {self.unit}, {rate:,.0f}/s, {left}  {self.note}"
+            console.print(text, soft_wrap=True, markup=False, highlight=False)

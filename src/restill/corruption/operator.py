@@ -1,7 +1,7 @@
 r"""Operators: drawn, immutable, batched forward maps, and how an observation relates to the image grid.
 
-A measurement is :math:`y = A(x) + \sigma_n \epsilon` with :math:`\epsilon \sim N(0, I)`. An `Operator` is a batch of `n`
-drawn maps :math:`A_1, \dots, A_n` together with the noise level of each. Everything that training needs to know
+A measurement is :math:`y = A(x) + \sigma_n \epsilon` with :math:`\epsilon \sim N(0, I)`. An `Operator` is a batch of
+`n` drawn maps :math:`A_1, \dots, A_n` together with the noise level of each. Everything that training needs to know
 about a corruption goes through the methods below, so that objectives and distillation contain no case distinction:
 
 =============  ===================  =================  =====================  ==================  ================

@@ -4,8 +4,9 @@ With :math:`x_{s'}` drawn from the reverse process started at :math:`(x_s, s)`, 
 :math:`D(x_s; s) = E[D(x_{s'}; s') | x_s]` (Consistent Diffusion Models, 2302.09057; Ambient Tweedie, section 4.3).
 
 The reverse process must be the stochastic one. Along the deterministic sampler :math:`D(x_{s'}; s')` is not
-:math:`D(x_s; s)` even in the mean: for Gaussian data of variance `v` it is smaller or larger by the factor
-:math:`\sqrt{(s^2 + v)/(s'^2 + v)}`. One ancestral step is exact in the mean for Gaussian data for any `s' < s`.
+:math:`D(x_s; s)` even in the mean: for Gaussian data of variance `v` it is larger by the factor
+:math:`\sqrt{(s^2 + v)/(s'^2 + v)} > 1`. An ancestral step has the exact conditional mean whatever the data, so that for
+Gaussian data, whose denoiser is linear, any number of steps is exact.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..corruption import Operator
+from ..errors import UserError
 from ..tensors import right_broadcast
 
 
@@ -31,11 +33,15 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Consistency:
-    """The penalty `mean |D(x_s; s) - mean over ends of D(x_s'; s')|^2`, added to an objective with `weight`.
+    """The penalty `mean |D(x_s; s) - E[D(x_s'; s') | x_s]|^2`, added to an objective with `weight`.
+
+    Estimated without bias, as the mean over pairs of independent ends of the product of their gaps to `D(x_s; s)`. The
+    square of the gap to the mean over the ends would add the variance of `D(x_s'; s')` divided by `ends`, and so pull
+    `D` away from the optimum towards a constant. The price is that a single sample's penalty may be negative.
 
     Attributes:
         weight: factor on the penalty; 0 switches it off.
-        ends: number of independent ends `x_s'` averaged.
+        ends: number of independent ends `x_s'`, at least 2.
         steps: ancestral steps from s to s'.
         sigma_min: smallest end level.
     """
@@ -45,11 +51,15 @@ class Consistency:
     steps: int = 2
     sigma_min: float = 0.002
 
+    def __post_init__(self) -> None:
+        if self.ends < 2 or self.steps < 1:
+            raise UserError(f"consistency needs ends >= 2 and steps >= 1, not {self.ends} and {self.steps}")
+
     def draw(self, x_t: Tensor, sigma: Tensor, generator: torch.Generator) -> Step:
-        """Ends log-uniform between `sigma_min` and `s`."""
+        """Ends log-uniform between `sigma_min` and `s`, at `s` itself where that is smaller."""
         uniform = torch.rand(sigma.shape, generator=generator, device=sigma.device, dtype=sigma.dtype)
-        low = sigma.new_tensor(self.sigma_min)
-        end = low * (sigma / low).clamp_min(1) ** uniform
+        low = sigma.clamp_max(self.sigma_min)
+        end = low * (sigma / low) ** uniform
         shape = (self.ends, self.steps, *x_t.shape)
         return Step(end, torch.randn(shape, generator=generator, device=x_t.device, dtype=x_t.dtype))
 
@@ -62,13 +72,18 @@ class Consistency:
         operator: Operator,
         labels: Tensor | None = None,
     ) -> Tensor:
-        """Penalty of each sample `[n]`. Gradients reach both denoised images, not the path between them."""
+        """Penalty of each sample `[n]`. Gradients reach both denoised images, not the path between them.
+
+        `x_t` and the path lie in what the operator sees, as the denoiser's input does.
+        """
         here = denoiser(x_t, sigma, operator, labels)
         ends = [
             denoiser(self._end(denoiser, x_t, sigma, step, i, operator, labels), step.sigma, operator, labels)
             for i in range(self.ends)
         ]
-        return (here - torch.stack(ends).mean(0)).square().flatten(1).mean(1)
+        gaps = here - torch.stack(ends)
+        pairs = (gaps.sum(0).square() - gaps.square().sum(0)) / (self.ends * (self.ends - 1))
+        return pairs.flatten(1).mean(1)
 
     @torch.no_grad()
     def _end(
@@ -81,11 +96,12 @@ class Consistency:
         operator: Operator,
         labels: Tensor | None,
     ) -> Tensor:
+        """Ancestral steps: the exact posterior of x_s' given x_s and an image D, in the space of the input."""
         for j in range(self.steps):
             following = sigma * (step.sigma / sigma) ** (1 / (self.steps - j))
             ratio = right_broadcast((following / sigma) ** 2, x)
             spread = right_broadcast((following**2 * (1 - (following / sigma) ** 2)).clamp_min(0).sqrt(), x)
-            denoised = denoiser(operator.seen(x), sigma, operator, labels)
-            x = denoised + ratio * (x - denoised) + spread * step.noise[i, j]
+            denoised = operator.seen(denoiser(x, sigma, operator, labels))
+            x = denoised + ratio * (x - denoised) + operator.seen(spread * step.noise[i, j])
             sigma = following
-        return operator.seen(x)
+        return x

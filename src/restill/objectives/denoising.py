@@ -1,7 +1,7 @@
 r"""Corruption-aware denoising objectives: what makes `D = E[x | x_t]` learnable although `x` is never seen.
 
 All of them are one formula over the operator's methods, see `docs/architecture.md`. With `A` the operator of the
-measurement `y`, `A~` the further corrupted one, :math:`e = \sqrt{s^2 - \sigma_n^2}\, n`, :math:`c = 1 - \sigma_n^2/s^2`:
+measurement `y`, `A~` the further one, :math:`e = \sqrt{s^2 - \sigma_n^2}\, n`, :math:`c = 1 - \sigma_n^2/s^2`:
 
     D = denoiser(to_image~(restrict~(y)) + seen~(e), s, A~)
     r = seen(c D + (1 - c) e) - c to_image(y)

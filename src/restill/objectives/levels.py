@@ -39,7 +39,7 @@ class LogNormalLevels:
 
 @dataclass(frozen=True)
 class GeneratorLevels:
-    r"""Levels of the generator update: the Karras grid (EDM, eq. 5), :math:`t \sim U(0, t_{max}/1000)` from its clean end.
+    r"""Levels of the generator update: the Karras grid (EDM, eq. 5) at :math:`t \sim U(0, t_{max}/1000)`.
 
     `s = (80^(1/7) + (1 - t)(0.002^(1/7) - 80^(1/7)))^7`; `tmax = 800` reaches s of about 24 (SiD). Levels below sigma_n
     are kept: without them the generator never learns to remove the noise (RSD).

@@ -1,4 +1,4 @@
-"""Drawing many images: image `k` of a seed is the same whatever the batch size, device or number of processes."""
+"""Drawing many images: image `k` of a seed is the same whatever the batch size, device or process count."""
 
 from __future__ import annotations
 
@@ -41,13 +41,14 @@ def generate(
             latents = sample_normal(seed, chosen, shape).to(device)
             operator = _operators(corruption, shape, seed, chosen)
             labels = _labels(num_classes, seed, chosen)
-            with torch.inference_mode():
-                yield sampler(
+            with torch.no_grad():  # left before `yield`, or it would hold in the caller's code too
+                images = sampler(
                     denoiser,
                     latents,
                     None if operator is None else operator.to(device),
                     None if labels is None else labels.to(device),
                 )
+            yield images
     finally:
         denoiser.train(was_training)
 

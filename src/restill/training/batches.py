@@ -26,9 +26,7 @@ class Batches:
         values = len(store)
         for size in store.shape:
             values *= size
-        self._resident = (
-            store.batch(torch.arange(len(store))).to(device) if 4 * values <= resident_bytes else None
-        )
+        self._resident = store.batch(torch.arange(len(store))).to(device) if 4 * values <= resident_bytes else None
 
     def at(self, step: int) -> Batch:
         """Batch number `step`, on the device."""

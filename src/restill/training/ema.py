@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -16,7 +16,7 @@ def frozen_copy(module: Module) -> Module:
     return copy.deepcopy(module).eval().requires_grad_(False)
 
 
-class EMA:
+class EMA(Generic[Module]):
     """Average of `module`'s parameters with a half-life in images and a ramp-up (EDM, appendix F.2).
 
     Args:
@@ -26,7 +26,7 @@ class EMA:
             initialisation; None for no ramp-up.
     """
 
-    def __init__(self, module: nn.Module, halflife: float, rampup: float | None = 0.05) -> None:
+    def __init__(self, module: Module, halflife: float, rampup: float | None = 0.05) -> None:
         self.module = frozen_copy(module)
         self.halflife = halflife
         self.rampup = rampup
@@ -36,7 +36,8 @@ class EMA:
         """One step after `batch_size` more images, `images_seen` in all before them."""
         halflife = self.halflife if self.rampup is None else min(self.halflife, self.rampup * images_seen)
         decay = 0.5 ** (batch_size / max(halflife, 1e-8))
-        averages, values = list(self.module.parameters()), list(module.parameters())
+        averages: list[Tensor] = list(self.module.parameters())
+        values: list[Tensor] = list(module.parameters())
         torch._foreach_lerp_(averages, values, 1 - decay)
         for average, value in zip(self.module.buffers(), module.buffers(), strict=True):
             average.copy_(value)

@@ -1,0 +1,314 @@
+"""The command line. Every command is a thin call of the library; mistakes end in one line and exit code 2."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from .errors import NonFiniteError, UserError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="One-step generators of clean images, learned from corrupted measurements only.",
+)
+out = Console()
+error_out = Console(stderr=True)
+
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a key of the recipe")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps")]
+Precision = Annotated[str | None, typer.Option(help="fp32 or bf16")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="directory of a run")]
+
+
+def _overrides(settings: list[str] | None, device: str | None, precision: str | None) -> list[str]:
+    shorthand = {"execution.device": device, "execution.precision": precision}
+    return [*(settings or []), *(f"{key}={value}" for key, value in shorthand.items() if value is not None)]
+
+
+def _epilog(example: str) -> str:
+    return f"Example:  {example}"
+
+
+@app.command(epilog=_epilog("restill run digits-noise --out demo"))
+def run(
+    recipe: Annotated[str, typer.Argument(metavar="NAME|FILE.yaml", help="a shipped recipe or your own")],
+    out_path: Annotated[Path, typer.Option("--out", metavar="RUN", help="directory of the run")],
+    settings: Set = None,
+    device: Device = None,
+    precision: Precision = None,
+) -> None:
+    """Everything from data to report; the same command continues an interrupted run."""
+    from .experiment import run as run_experiment
+
+    results, verdict = run_experiment(recipe, out_path, _overrides(settings, device, precision))
+    _show(results, verdict, out_path)
+
+
+@app.command(epilog=_epilog("restill corrupt images/ --sigma-n 0.2 --out store --reference clean"))
+def corrupt(
+    source: Annotated[str, typer.Argument(help="folder, archive or array file of clean images, or `digits`")],
+    out_path: Annotated[Path, typer.Option("--out", metavar="STORE", help="store of measurements to write")],
+    reference: Annotated[Path | None, typer.Option(help="store of the clean images to write, for evaluate")] = None,
+    sigma_n: Annotated[float | None, typer.Option(help="noise level, where images span [-1, 1]")] = None,
+    clean_fraction: Annotated[float, typer.Option(help="share of images left without noise, 0 to 1")] = 0.0,
+    recipe: Annotated[str | None, typer.Option(help="take the corruption from a recipe instead")] = None,
+    resize: Annotated[int | None, typer.Option(help="crop to the centre square and resize to this side")] = None,
+    seed: Annotated[int, typer.Option(help="of operators and noise")] = 0,
+) -> None:
+    """Make a benchmark: corrupt clean images once, into a store, and keep the clean ones apart."""
+    from .config import load_recipe
+    from .corruption import AdditiveNoise
+    from .data import digits, open_images
+    from .progress import progress_bar
+    from .store import corrupt_images
+
+    if (recipe is None) == (sigma_n is None):
+        raise UserError("say how to corrupt: either --sigma-n or --recipe")
+    if not 0 <= clean_fraction <= 1:
+        raise UserError(f"--clean-fraction must lie between 0 and 1, not {clean_fraction:g}")
+    if sigma_n is None:
+        law = load_recipe(str(recipe)).law()
+        if clean_fraction:
+            raise UserError("--clean-fraction goes with --sigma-n; in a recipe write corruption.sigma_n and weights")
+    elif clean_fraction:
+        law = AdditiveNoise(sigma_n=(0.0, sigma_n), weights=(clean_fraction, 1 - clean_fraction))
+    else:
+        law = AdditiveNoise(sigma_n=sigma_n)
+    images = digits() if source == "digits" else open_images(source, resize)
+    with progress_bar("corrupt", len(images)) as advance:
+        store = corrupt_images(images, law, out_path, reference, seed, advance)
+    out.print(f"{out_path}: {len(store):,} measurements of shape {list(store.shape)}", highlight=False)
+
+
+@app.command("import", epilog=_epilog("restill import scans/ --sigma-n 12.5 --out store"))
+def import_(
+    source: Annotated[Path, typer.Argument(help="folder, archive, .npy or .npz of real measurements")],
+    out_path: Annotated[Path, typer.Option("--out", metavar="STORE", help="store to write")],
+    sigma_n: Annotated[
+        str | None,
+        typer.Option(help="noise level in the units of the files: a number, or a file with one per image"),
+    ] = None,
+    sigma_unit: Annotated[
+        str, typer.Option(help="data, or normalised where sigma_n is for values in [-1, 1]")
+    ] = "data",
+    value_range: Annotated[
+        str | None, typer.Option("--range", metavar="LOW,HIGH", help="values that become -1 and 1; found by itself")
+    ] = None,
+    resize: Annotated[int | None, typer.Option(help="crop to the centre square and resize to this side")] = None,
+    layout: Annotated[str, typer.Option(help="axes of arrays: auto, NHW, NHWC or NCHW")] = "auto",
+) -> None:
+    """Take real measurements with a stated noise level into a store."""
+    from .data import open_images
+    from .progress import progress_bar
+    from .store import import_measurements
+
+    if layout not in ("auto", "NHW", "NHWC", "NCHW"):
+        raise UserError(f"--layout must be auto, NHW, NHWC or NCHW, not {layout!r}")
+    if sigma_unit not in ("data", "normalised"):
+        raise UserError(f"--sigma-unit must be data or normalised, not {sigma_unit!r}")
+    level = _level(sigma_n)
+    images = open_images(source, resize, layout)  # type: ignore[arg-type]
+    with progress_bar("import", len(images)) as advance:
+        store = import_measurements(images, out_path, level, sigma_unit, _range(value_range), advance)  # type: ignore[arg-type]
+    summary, scale = store.manifest.sigma_n, store.manifest.normalisation.scale
+    out.print(
+        f"{out_path}: {len(store):,} measurements of shape {list(store.shape)}; sigma_n {summary.mean * scale:.4g} in "
+        f"the units of the files is {summary.mean:.4g} in the store, where images span [-1, 1]",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if resize is not None:
+        error_out.print("note: resizing averages noise; --sigma-n must be that of the resized images", style="yellow")
+
+
+def _level(text: str | None) -> float | Path:
+    if text is None:
+        raise UserError("--sigma-n is missing: state the standard deviation of the noise, a number or a file of them")
+    try:
+        return float(text)
+    except ValueError:
+        if Path(text).is_file():
+            return Path(text)
+        raise UserError(f"--sigma-n {text!r} is neither a number nor a file with one number per image") from None
+
+
+def _range(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"--range {text!r}: write it as LOW,HIGH, e.g. --range 0,4095") from None
+    return low, high
+
+
+@app.command(epilog=_epilog("restill info demo"))
+def info(path: Annotated[Path, typer.Argument(help="a store, a run, or a network folder")]) -> None:
+    """What a store, a run or a checkpoint holds."""
+    from .experiment.describe import describe
+
+    out.print(describe(path))
+
+
+@app.command(epilog=_epilog("restill pretrain store --recipe tiny-noise --out run"))
+def pretrain(
+    store: Annotated[Path | None, typer.Argument(metavar="STORE", help="measurements; omit to continue --out")] = None,
+    out_path: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="directory of the run")] = None,
+    recipe: Annotated[str | None, typer.Option(help="recipe for network and training")] = None,
+    settings: Set = None,
+    device: Device = None,
+    precision: Precision = None,
+) -> None:
+    """Phase I alone: train the teacher on a store; the same command continues it."""
+    from .experiment import open_run, prepare_store, sole_writer
+    from .experiment import pretrain as stage
+
+    if out_path is None:
+        raise UserError("--out is missing: the directory of the run")
+    overrides = _overrides(settings, device, precision)
+    if recipe is None and store is None:
+        current = _amended(open_run(out_path).path, overrides)
+    elif recipe is None or store is None:
+        raise UserError("a new run needs both STORE and --recipe; leave both out to continue --out")
+    else:
+        current = _on_store(store, recipe, out_path, overrides)
+    with sole_writer(current.path):
+        prepare_store(current)
+        stage(current)
+    out.print(f"{current.stage('teacher')}: teacher; next `restill distill {out_path}`", highlight=False)
+
+
+def _on_store(store: Path, recipe: str, out_path: Path, overrides: list[str]):  # type: ignore[no-untyped-def]
+    """A run whose data and corruption are those of a store."""
+    import json
+
+    from .config import load_recipe
+    from .experiment import create_run
+    from .store import open_store
+
+    law = json.dumps(open_store(store).corruption.describe())
+    of_store = [f"data.source={json.dumps(str(store.resolve()))}", "data.content=store", f"corruption={law}"]
+    return create_run(out_path, load_recipe(recipe, [*of_store, *overrides]))
+
+
+def _amended(path: Path, overrides: list[str]):  # type: ignore[no-untyped-def]
+    """An existing run with settings of stages that have not begun changed."""
+    from .config import load_recipe
+    from .experiment import create_run, open_run
+
+    open_run(path)
+    return create_run(path, load_recipe(path, overrides))
+
+
+@app.command(epilog=_epilog("restill distill run --set student.loss=dmd"))
+def distill(path: RunPath, settings: Set = None, device: Device = None, precision: Precision = None) -> None:
+    """Phase II alone: distil the run's teacher into a one-step generator; the same command continues it."""
+    from .experiment import distill as stage
+    from .experiment import sole_writer
+
+    current = _amended(path, _overrides(settings, device, precision))
+    with sole_writer(current.path):
+        stage(current)
+    out.print(f"{current.stage('student')}: student; next `restill evaluate {path}`", highlight=False)
+
+
+@app.command(epilog=_epilog("restill sample demo -n 64 --seed 0 --out samples"))
+def sample(
+    path: RunPath,
+    out_path: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder for the images")],
+    n: Annotated[int, typer.Option("-n", help="number of images")] = 64,
+    seed: Annotated[int, typer.Option(help="image k of a seed is always the same")] = 0,
+    sampler: Annotated[str, typer.Option(help="student, teacher-full or teacher-truncated")] = "student",
+    device: Device = None,
+    precision: Precision = None,
+) -> None:
+    """Draw images: PNG, .npy too for data that is not 8-bit, and a grid."""
+    from .experiment.samples import sample_run
+
+    sample_run(path, out_path, n, seed, sampler, _overrides(None, device, precision))
+    out.print(f"{out_path}: {n:,} images; {out_path / 'grid.png'} shows them together", highlight=False)
+
+
+@app.command(epilog=_epilog("restill evaluate demo --reference clean"))
+def evaluate(
+    path: RunPath,
+    reference: Annotated[Path | None, typer.Option(help="store of clean images; the run's own by default")] = None,
+    settings: Set = None,
+    device: Device = None,
+    precision: Precision = None,
+) -> None:
+    """Measure teacher and student, against clean images where there are some, else through the corruption."""
+    from .experiment import evaluate as stage
+    from .experiment import sole_writer
+    from .report import judge
+    from .store import open_store
+
+    current = _amended(path, _overrides(settings, device, precision))
+    with sole_writer(current.path):
+        results = stage(current, reference)
+    store = open_store(current.store)
+    _show(results, judge(results, len(store), store.corruption.describe()), None)
+
+
+@app.command(epilog=_epilog("restill report demo"))
+def report(path: RunPath) -> None:
+    """Write report.html and the sample grids of an evaluated run."""
+    from .experiment import open_run
+    from .experiment import report as stage
+
+    current = open_run(path)
+    stage(current)
+    out.print(str(current.report), highlight=False)
+
+
+def _show(results, verdict, run_path: Path | None) -> None:  # type: ignore[no-untyped-def]
+    from .report import summary
+
+    out.print()
+    out.print(summary(results, verdict))
+    if run_path is not None:
+        out.print(f"\n{run_path / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point: exit code 0, 2 for the user's mistake, 1 for a failure, 130 after Ctrl-C."""
+    sys.exit(_run_app(sys.argv[1:]))
+
+
+def _run_app(arguments: list[str]) -> int:
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(args=arguments, prog_name="restill", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted; the same command continues from the last checkpoint", 130)
+    except UserError as error:
+        return _fail(str(error), 2, error)
+    except NonFiniteError as error:
+        return _fail(str(error), 1, error)
+    except Exception as error:
+        message = getattr(error, "format_message", None)
+        if message is not None:  # a mistake in options or arguments, as typer found it
+            return _fail(f"{message()} (see restill --help)", 2, error)
+        return _fail(f"{type(error).__name__}: {error} (RESTILL_DEBUG=1 shows where)", 1, error)
+
+
+def _fail(message: str, code: int, error: BaseException | None = None) -> int:
+    if error is not None and os.environ.get("RESTILL_DEBUG") == "1":
+        traceback.print_exception(error)
+    line = " ".join(message.split())
+    sys.stderr.write(f"restill: {line}\n")
+    return code
+
+
+if __name__ == "__main__":
+    main()

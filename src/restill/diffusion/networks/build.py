@@ -1,0 +1,51 @@
+"""Networks from the names and keyword arguments that checkpoints store."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ...errors import UserError
+from .preconditioning import MODELS, EDMPrecond, Preconditioned, VPPrecond
+
+PRECONDITIONED: dict[str, type[EDMPrecond] | type[VPPrecond]] = {"EDMPrecond": EDMPrecond, "VPPrecond": VPPrecond}
+GIVEN_BY_PRECONDITIONING = {"in_channels", "out_channels"}
+
+
+def build_network(cls: str, kwargs: Mapping[str, Any]) -> Preconditioned:
+    """A preconditioned network with fresh weights (drawn from torch's global generator), in training mode.
+
+    Args:
+        cls: `EDMPrecond` or `VPPrecond`.
+        kwargs: arguments of that class: `model_type` (`SongUNet`, `DhariwalUNet`), `img_resolution`, `img_channels`,
+            `label_dim` and so on; everything else goes to the network.
+
+    Returns:
+        A module that is called as `net(x, sigma, class_labels=None, augment_labels=None)`.
+
+    Raises:
+        UserError: if a name is unknown, a required argument is missing, or a value fits no network.
+    """
+    if cls not in PRECONDITIONED:
+        raise UserError(f"network class {cls!r} is unknown; {_nearest(cls, PRECONDITIONED)}")
+    outer = inspect.signature(PRECONDITIONED[cls]).parameters
+    model_type = kwargs.get("model_type", outer["model_type"].default)
+    if model_type not in MODELS:
+        raise UserError(f"model_type: {model_type!r} is unknown; {_nearest(str(model_type), MODELS)}")
+    inner = inspect.signature(MODELS[model_type]).parameters
+    known = (outer.keys() - {"model_kwargs"}) | (inner.keys() - GIVEN_BY_PRECONDITIONING)
+    for key in kwargs:
+        if key not in known:
+            raise UserError(f"{cls} with {model_type} has no argument {key!r}; {_nearest(key, known)}")
+    for key in ("img_resolution", "img_channels"):
+        if key not in kwargs:
+            raise UserError(f"{cls} needs the argument {key!r}")
+    return PRECONDITIONED[cls](**kwargs)
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"

@@ -1,0 +1,66 @@
+"""The only wiring: from a recipe to objects to the stages of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..config import Recipe, load_recipe
+from ..metrics import Result, load_results
+from ..report import Verdict
+from .data import prepare_store
+from .evaluation import evaluate, report, trained
+from .folder import Run, create_run, open_run, sole_writer
+from .training import distill, pretrain
+
+
+def run(recipe: str | Path | Recipe, out: str | Path, overrides: Sequence[str] = ()) -> tuple[list[Result], Verdict]:
+    """Everything from data to report; continues what was interrupted, skips what is done.
+
+    Args:
+        recipe: name of a shipped recipe, path of a YAML file, or a `Recipe`.
+        out: the run directory.
+        overrides: `key.path=value`.
+
+    Returns:
+        The results and the verdict on them.
+
+    Raises:
+        UserError: a mistake in recipe, data or `out`.
+        KeyboardInterrupt: after Ctrl-C, when a checkpoint has been written.
+    """
+    checked = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    current = create_run(Path(out), checked)
+    with sole_writer(current.path):
+        prepare_store(current)
+        pretrain(current)
+        distill(current)
+        results = load_results(current.metrics) if _evaluated(current) else evaluate(current)
+        return results, report(current)
+
+
+def _evaluated(current: Run) -> bool:
+    """Whether `metrics.json` belongs to the student and the settings of evaluation that are there now."""
+    if not current.metrics.exists():
+        return False
+    newest = (current.stage("student") / "model.safetensors").stat().st_mtime
+    if current.metrics.stat().st_mtime < newest:
+        return False
+    section = current.recipe.evaluation
+    generated = [result for result in load_results(current.metrics) if result.seeds]
+    return all(r.n == section.samples and list(r.seeds) == section.seeds for r in generated)
+
+
+__all__ = [
+    "Run",
+    "create_run",
+    "distill",
+    "evaluate",
+    "open_run",
+    "prepare_store",
+    "pretrain",
+    "report",
+    "run",
+    "sole_writer",
+    "trained",
+]

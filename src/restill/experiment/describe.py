@@ -1,0 +1,129 @@
+"""`restill info`: what a store, a run or a network folder holds, for a person."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ..checkpoint import load_network_config, load_state
+from ..errors import UserError
+from ..metrics import load_results
+from ..report import corruption_in_words, rich_table
+from ..store import Store, open_store
+from .folder import Run, open_run
+
+_BINS, _WIDTH = 10, 40
+
+
+def describe(path: Path) -> RenderableType:
+    """A summary of whatever lies at `path`. Raises UserError if that is nothing of restill's."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    if (path / "manifest.json").exists():
+        return _store(open_store(path))
+    if (path / "recipe.yaml").exists():
+        return _run(open_run(path))
+    if (path / "config.json").exists():
+        return _network(path)
+    if path.suffix == ".safetensors":
+        return _state(path)
+    raise UserError(f"{path}: is no store, run or network folder of restill")
+
+
+def _facts(title: str, facts: dict[str, str]) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False, box=None)
+    for name, value in facts.items():
+        table.add_row(Text(name, style="bold"), Text(value))
+    return table
+
+
+def _store(store: Store) -> RenderableType:
+    manifest, scale = store.manifest, store.manifest.normalisation.scale
+    sigma = manifest.sigma_n
+    estimated = ", estimated" if sigma.estimated else ""
+    facts = {
+        "kind": manifest.kind,
+        "samples": f"{len(store):,} of shape {list(store.shape)}, images {list(manifest.image_shape)}",
+        "values": f"{manifest.value_range[0]:g} to {manifest.value_range[1]:g} in the files are -1 to 1 here",
+        "from": f"{manifest.provenance.source}, {manifest.provenance.created}, restill "
+        f"{manifest.provenance.restill_version}, seed {manifest.provenance.seed}",
+        "classes": f"{store.num_classes}" if store.num_classes else "no labels",
+        "shards": f"{len(manifest.shards)}, sha256 verified",
+    }
+    if manifest.corruption is None:
+        return _facts(f"{store.path}: clean reference", facts)
+    facts["corruption"] = corruption_in_words(manifest.corruption)
+    facts["sigma_n"] = (
+        f"{sigma.mean:.4g} ({sigma.min:.4g} to {sigma.max:.4g}{estimated}); in the files' units {sigma.mean * scale:.4g}"
+    )
+    return Group(_facts(f"{store.path}: measurements", facts), Text("\nnoise levels"), _histogram(store.sigma_n))
+
+
+def _histogram(sigma_n: torch.Tensor) -> Text:
+    """Bars of the noise levels, one line per bin (per level where there are few)."""
+    levels = sigma_n.unique()
+    if len(levels) <= _BINS:
+        counts = [int((sigma_n == level).sum()) for level in levels]
+        names = [f"{level:.4g}" for level in levels.tolist()]
+    else:
+        low, high = float(sigma_n.min()), float(sigma_n.max())
+        counts = sigma_n.double().histc(_BINS, low, high).int().tolist()
+        step = (high - low) / _BINS
+        names = [f"{low + i * step:.4g} to {low + (i + 1) * step:.4g}" for i in range(_BINS)]
+    width, most = max(map(len, names)), max(counts)
+    lines = [
+        f"  {name:>{width}}  {'█' * round(_WIDTH * count / most):<{_WIDTH}} {count:,}"
+        for name, count in zip(names, counts, strict=True)
+    ]
+    return Text("\n".join(lines))
+
+
+def _run(run: Run) -> RenderableType:
+    facts = {"recipe": run.recipe.name, "corruption": corruption_in_words(run.recipe.law().describe())}
+    if run.store.exists():
+        facts["store"] = f"{len(open_store(run.store)):,} measurements"
+    for stage in ("teacher", "student"):
+        facts[stage] = _progress(run, stage)
+    parts: list[RenderableType] = [_facts(f"{run.path}: run", facts)]
+    if run.metrics.exists():
+        parts += [Text(), rich_table(load_results(run.metrics))]
+    if run.report.exists():
+        parts.append(Text(f"\n{run.report}"))
+    return Group(*parts)
+
+
+def _progress(run: Run, stage: str) -> str:
+    if not run.state(stage).exists():
+        return "trained" if (run.stage(stage) / "model.safetensors").exists() else "not begun"
+    _, data = load_state(run.state(stage))
+    text = f"step {data['step']:,} of {data['steps']:,}"
+    best = data.get("best")
+    if best:
+        text += f"; kept: step {best['step']:,}, proximal Fréchet {best['proximal_frechet']:.4g}"
+    return text
+
+
+def _network(path: Path) -> RenderableType:
+    config = load_network_config(path)
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in config.build().parameters())
+    facts = {
+        "network": f"{config.cls} {config.kwargs.get('model_type', '')}, {parameters:,} parameters",
+        "images": f"{list(config.shape)}, classes: {config.num_classes or 'none'}",
+        "trained on": f"{corruption_in_words(config.corruption)}, {config.images_seen:,} images presented",
+        "sigma_data": f"{config.sigma_data:.4g}",
+    }
+    if config.init_sigma is not None:
+        facts["init_sigma"] = f"{config.init_sigma:g}"
+    return _facts(f"{path}: {config.role}", facts)
+
+
+def _state(path: Path) -> RenderableType:
+    tensors, data = load_state(path)
+    facts = {"tensors": f"{len(tensors):,}", "holds": json.dumps({k: v for k, v in data.items() if k != "kwargs"})}
+    return _facts(f"{path}: checkpoint", facts)

@@ -1,0 +1,252 @@
+"""Sampling, measuring and reporting: the only stage that opens clean images."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+from torch import Tensor
+
+from .. import __version__
+from ..checkpoint import NetworkConfig, load_network
+from ..diffusion import Denoiser
+from ..errors import UserError
+from ..files import sha256
+from ..metrics import (
+    Features,
+    Moments,
+    PixelFeatures,
+    Reference,
+    Result,
+    Subject,
+    feature_moments,
+    frechet_distance,
+    load_results,
+    mean_std,
+    proximal_moments,
+    save_results,
+    train_classifier,
+)
+from ..progress import progress_bar
+from ..report import ReportData, Verdict, judge, write_report
+from ..sampling import Sampler, generate
+from ..store import Store, open_store
+from .folder import Run
+from .images import save_grid
+from .objects import compiled, device_of, prepared, sampler_of
+
+GENERATED: tuple[Subject, ...] = ("teacher-full", "teacher-truncated", "student")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A trained network with the way it draws: `teacher-full`, `teacher-truncated` or `student`."""
+
+    subject: Subject
+    denoiser: Denoiser
+    config: NetworkConfig
+    sampler: Sampler
+    batch_size: int
+
+    def draw(self, indices: Sequence[int], seed: int) -> Iterator[Tensor]:
+        """Batches of images `[n, C, H, W]` in normalised units, float32 on the CPU."""
+        batches = generate(
+            self.denoiser,
+            self.sampler,
+            indices,
+            self.config.shape,
+            seed,
+            corruption=self.config.law(),
+            num_classes=self.config.num_classes,
+            batch_size=self.batch_size,
+        )
+        for batch in batches:
+            yield batch.float().cpu()
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """Features with the moments of what images are compared with."""
+
+    features: Features
+    reference: Reference
+    moments: Moments
+    fingerprint: str
+
+
+def trained(run: Run, subject: Subject) -> Source:
+    """The network of a subject, on the run's device. Raises UserError if it is not trained yet."""
+    stage = "student" if subject == "student" else "teacher"
+    if not (run.stage(stage) / "model.safetensors").exists():
+        raise UserError(
+            f"{run.path}: has no {stage} yet; run `restill {'distill' if stage == 'student' else 'pretrain'}`"
+        )
+    denoiser, config = load_network(run.stage(stage))
+    denoiser = prepared(denoiser, run.recipe, device_of(run.recipe.execution.device))
+    compiled(denoiser, run.recipe)
+    section = run.recipe.sampling
+    return Source(subject, denoiser, config, sampler_of(subject, section.num_steps, config), section.batch_size)
+
+
+def evaluate(run: Run, reference: Path | None = None) -> list[Result]:
+    """Measure everything that the run has trained, and write `metrics.json`.
+
+    Args:
+        reference: store of clean images; by default the run's own, if it has one. Without it only proximal distances.
+    """
+    store = open_store(run.store)
+    path = reference or run.reference
+    yardsticks = _yardsticks(run, store, open_store(path) if reference or path.exists() else None)
+    results = _measure_measurements(store, yardsticks)
+    for subject in GENERATED:
+        stage = "student" if subject == "student" else "teacher"
+        if (run.stage(stage) / "model.safetensors").exists():
+            results += _measure(run, trained(run, subject), yardsticks)
+    if not results:
+        raise UserError(f"{run.path}: holds nothing to evaluate: no reference and no trained network")
+    save_results(run.metrics, results)
+    return results
+
+
+def _yardsticks(run: Run, store: Store, clean: Store | None) -> list[Yardstick]:
+    pixels = PixelFeatures(store.manifest.image_shape)
+    yardsticks = []
+    if clean is not None:
+        _check_reference(store, clean)
+        yardsticks.append(Yardstick(pixels, "clean", feature_moments(_images(clean), pixels), clean.fingerprint))
+        if run.recipe.evaluation.classifier and clean.labels is not None and min(clean.image_shape[1:]) >= 8:
+            images = clean.batch(torch.arange(len(clean)))
+            with progress_bar("features", 400, unit="steps") as advance:
+                classifier = train_classifier(images.y, clean.labels, advance=advance)
+            moments = feature_moments(_images(clean), classifier)
+            yardsticks.append(Yardstick(classifier, "clean", moments, clean.fingerprint))
+    moments = feature_moments(_images(store), pixels)
+    return [*yardsticks, Yardstick(pixels, "measurements", moments, store.fingerprint)]
+
+
+def _check_reference(store: Store, clean: Store) -> None:
+    ours, theirs = store.manifest, clean.manifest
+    if ours.image_shape != theirs.image_shape:
+        raise UserError(
+            f"{clean.path}: holds images {list(theirs.image_shape)}, the measurements are of {list(ours.image_shape)}"
+        )
+    if ours.normalisation != theirs.normalisation:
+        raise UserError(f"{clean.path}: has another range of values than {store.path}; make both with one command")
+
+
+def _images(store: Store) -> Iterator[Tensor]:
+    for batch in store.iterate(1024):
+        yield batch.y if batch.operator is None else batch.operator.to_image(batch.y)
+
+
+def _measure_measurements(store: Store, yardsticks: Sequence[Yardstick]) -> list[Result]:
+    """The measurements themselves against the clean images: what there was to begin with."""
+    return [
+        Result(
+            subject="measurements",
+            metric="frechet",
+            features=y.features.name,
+            value=frechet_distance(feature_moments(_images(store), y.features), y.moments),
+            n=len(store),
+            reference=y.reference,
+            features_fingerprint=y.features.fingerprint,
+            reference_fingerprint=y.fingerprint,
+        )
+        for y in yardsticks
+        if y.reference == "clean"
+    ]
+
+
+def _measure(run: Run, source: Source, yardsticks: Sequence[Yardstick]) -> list[Result]:
+    section = run.recipe.evaluation
+    values: list[list[float]] = [[] for _ in yardsticks]
+    seconds = []
+    with progress_bar(f"{source.subject:17}", section.samples * len(section.seeds)) as advance:
+        list(
+            source.draw(range(-source.batch_size, 0), seed=0)
+        )  # the first batch also pays for allocation and compilation
+        for seed in section.seeds:
+            images, started = [], time.perf_counter()
+            for batch in source.draw(range(section.samples), seed):
+                images.append(batch)
+                advance(done=len(batch))
+            seconds.append(time.perf_counter() - started)
+            drawn = torch.cat(images)
+            for value, y in zip(values, yardsticks, strict=True):
+                if y.reference == "clean":
+                    moments = feature_moments(drawn.split(1024), y.features)
+                else:
+                    moments = proximal_moments(drawn, source.config.law(), y.features, seed)
+                value.append(frechet_distance(moments, y.moments))
+    mean_seconds = sum(seconds) / len(seconds)
+    results = []
+    for value, y in zip(values, yardsticks, strict=True):
+        mean, std = mean_std(value)
+        result = Result(
+            subject=source.subject,
+            metric="frechet",
+            features=y.features.name,
+            value=mean,
+            seeds=tuple(section.seeds),
+            std=std,
+            n=section.samples,
+            reference=y.reference,
+            features_fingerprint=y.features.fingerprint,
+            reference_fingerprint=y.fingerprint,
+            sampler=repr(source.sampler),
+            seconds=mean_seconds,
+            images_per_second=section.samples / mean_seconds,
+        )
+        results.append(result)
+    return results
+
+
+def report(run: Run) -> Verdict:
+    """Write `report.html` and the sample grids from what the run holds; returns the verdict."""
+    results = load_results(run.metrics)
+    store = open_store(run.store)
+    show = run.recipe.sampling.show
+    first = store.batch(torch.arange(min(show, len(store))))
+    images: dict[str, Tensor] = {
+        "measurements": first.y if first.operator is None else first.operator.to_image(first.y)
+    }
+    hashes = {"measurements": store.fingerprint}
+    for subject in GENERATED:
+        stage = "student" if subject == "student" else "teacher"
+        if (run.stage(stage) / "model.safetensors").exists():
+            source = trained(run, subject)
+            images[subject] = torch.cat(list(source.draw(range(show), run.recipe.evaluation.seeds[0])))
+            hashes[stage] = sha256(run.stage(stage) / "model.safetensors")
+    for name, drawn in images.items():
+        save_grid(run.path / "samples" / f"{name}.png", drawn)
+    recipe = run.recipe
+    data = ReportData(
+        title=recipe.name,
+        results=results,
+        n_measurements=len(store),
+        corruption=store.corruption.describe(),
+        images=images,
+        log=run.read_log(),
+        recipe=yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False),
+        versions=versions(),
+        seeds={"run": recipe.seed, **{f"sampling {i + 1}": seed for i, seed in enumerate(recipe.evaluation.seeds)}},
+        hashes=hashes,
+    )
+    write_report(run.report, data)
+    return judge(results, len(store), store.corruption.describe())
+
+
+def versions() -> dict[str, str]:
+    """Versions of the software that a result depends on."""
+    return {
+        "restill": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": f"{sys.platform} {platform.machine()}",
+    }

@@ -1,0 +1,55 @@
+"""Images on disk: what `restill sample` and the report write."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..checkpoint import NetworkConfig
+from ..errors import UserError
+from ..files import replacing
+from ..report import grid
+
+
+def save_grid(path: Path, images: Tensor) -> None:
+    """A grid of images `[n, C, H, W]` in normalised units as PNG."""
+    _write(path, _png(grid(images)))
+
+
+def save_image(folder: Path, index: int, image: Tensor, config: NetworkConfig) -> None:
+    """One image `[C, H, W]` as `000123.png`, 8 bits of the value range; for data that is not 8-bit also `000123.npy`.
+
+    The `.npy` holds `[C, H, W]` float32 in the units of the files that the measurements came from.
+    """
+    if config.value_range != (0.0, 255.0):
+        physical = (image.double() * config.scale + config.offset).float().numpy()
+        buffer = io.BytesIO()
+        np.save(buffer, physical, allow_pickle=False)
+        _write(folder / f"{index:06d}.npy", buffer.getvalue())
+    if image.shape[0] in (1, 3, 4):
+        pixels = ((image + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).movedim(0, -1).squeeze(-1).numpy()
+        _write(folder / f"{index:06d}.png", _png(Image.fromarray(pixels)))
+
+
+def check_output(folder: Path) -> None:
+    """Raises UserError if `folder` is a file or holds anything that is not a sample."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; give --out a folder")
+    if folder.is_dir() and any(file.suffix not in (".png", ".npy") for file in folder.iterdir()):
+        raise UserError(f"{folder}: holds other files than samples; choose another --out")
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _write(path: Path, data: bytes) -> None:
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)

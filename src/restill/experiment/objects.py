@@ -1,0 +1,204 @@
+"""From a recipe to objects: the one place that chooses classes by name."""
+
+from __future__ import annotations
+
+import torch
+
+from ..checkpoint import NetworkConfig
+from ..config import Adam, Recipe
+from ..diffusion import Denoiser
+from ..errors import UserError
+from ..objectives import (
+    DMD,
+    SDS,
+    AmbientTweedie,
+    Consistency,
+    DistillationLoss,
+    GeneratorLevels,
+    LogNormalLevels,
+    Objective,
+    SiD,
+    Standard,
+)
+from ..sampling import Heun, OneStep, Sampler
+from ..store import Store
+from ..tensors import mix_seed, right_broadcast
+from ..training import DistillationSettings, LearningRate, OptimiserSettings, TeacherSettings
+
+_ARCHITECTURES: dict[str, dict[str, object]] = {
+    "ddpmpp": {
+        "model_type": "SongUNet",
+        "embedding_type": "positional",
+        "encoder_type": "standard",
+        "decoder_type": "standard",
+        "channel_mult_noise": 1,
+        "resample_filter": [1, 1],
+    },
+    "ncsnpp": {
+        "model_type": "SongUNet",
+        "embedding_type": "fourier",
+        "encoder_type": "residual",
+        "decoder_type": "standard",
+        "channel_mult_noise": 2,
+        "resample_filter": [1, 3, 3, 1],
+    },
+    "adm": {"model_type": "DhariwalUNet"},
+}
+
+
+def device_of(name: str) -> torch.device:
+    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`. Raises UserError for a device that is unknown or not there."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device {name!r} is not known: use auto, cpu, cuda or mps") from None
+    there = {"cpu": True, "cuda": cuda, "mps": mps}.get(device.type, False)
+    if not there or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+        raise UserError(f"device {name!r} is not on this machine: use {'cuda, ' if cuda else ''}auto or cpu")
+    return device
+
+
+def estimate_sigma_data(store: Store) -> float:
+    r"""Standard deviation of the clean data, :math:`\sigma_d^2 = var(y) - \sigma_n^2`, from measurements alone.
+
+    Raises:
+        UserError: the stated noise is larger than all variation of the measurements.
+    """
+    count, total, squares, noise = 0, 0.0, 0.0, 0.0
+    for batch in store.iterate(1024):
+        assert batch.operator is not None
+        y = batch.operator.to_image(batch.y).double()
+        count += y.numel()
+        total += float(y.sum())
+        squares += float(y.square().sum())
+        noise += float(right_broadcast(batch.operator.sigma_n.double() ** 2, y).expand_as(y).sum())
+    variance = squares / count - (total / count) ** 2
+    if variance <= noise / count:
+        raise UserError(
+            f"{store.path}: the stated noise (variance {noise / count:.3g}) exceeds the variance of the measurements "
+            f"({variance:.3g}); state a smaller sigma_n"
+        )
+    return float((variance - noise / count) ** 0.5)
+
+
+def network_config(recipe: Recipe, store: Store) -> NetworkConfig:
+    """The teacher's configuration for a store."""
+    network, law = recipe.network, store.corruption
+    shape = tuple(store.manifest.image_shape)
+    num_classes = store.num_classes if network.class_conditional else 0
+    if network.class_conditional and not num_classes:
+        raise UserError(f"{store.path}: has no labels; set network.class_conditional to false")
+    sigma_data = network.sigma_data or estimate_sigma_data(store)
+    kwargs: dict[str, object] = {
+        **_ARCHITECTURES[network.architecture],
+        "img_resolution": max(shape[1:]),
+        "img_channels": shape[0] + law.condition_channels(shape),
+        "label_dim": num_classes,
+        "model_channels": network.model_channels,
+        "channel_mult": list(network.channel_mult),
+        "num_blocks": network.num_blocks,
+        "attn_resolutions": list(network.attn_resolutions),
+        "dropout": network.dropout,
+        "augment_dim": 9 if recipe.teacher.augment else 0,
+        "sigma_data": sigma_data,
+    }
+    manifest = store.manifest
+    return NetworkConfig(
+        role="teacher",
+        cls="EDMPrecond",
+        kwargs=kwargs,
+        shape=shape,
+        sigma_data=sigma_data,
+        num_classes=num_classes,
+        corruption=law.describe(),
+        offset=manifest.normalisation.offset,
+        scale=manifest.normalisation.scale,
+        value_range=manifest.value_range,
+        classes=manifest.classes,
+    )
+
+
+def fresh_denoiser(config: NetworkConfig, seed: int) -> Denoiser:
+    """The network with initial weights that depend on `seed` alone; torch's global random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(mix_seed("initial weights", seed))
+        return config.build()
+
+
+def prepared(denoiser: Denoiser, recipe: Recipe, device: torch.device) -> Denoiser:
+    """On the device, in the recipe's memory format and precision. Compilation is `compiled`'s."""
+    denoiser.to(device)
+    if recipe.execution.channels_last:
+        denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    denoiser.autocast = torch.bfloat16 if recipe.execution.precision == "bf16" else None
+    return denoiser
+
+
+def compiled(denoiser: Denoiser, recipe: Recipe) -> None:
+    """Compile in place where the recipe asks for it; parameter names stay."""
+    if recipe.execution.compile:
+        denoiser.net.compile(dynamic=False)
+
+
+def objective_of(recipe: Recipe) -> Objective:
+    """The denoising objective."""
+    section = recipe.objective
+    levels = LogNormalLevels(section.p_mean, section.p_std, section.floor)
+    return (AmbientTweedie if section.kind == "ambient-tweedie" else Standard)(levels, section.c_min)
+
+
+def loss_of(recipe: Recipe) -> DistillationLoss:
+    """The distillation loss."""
+    return {"sid": SiD(recipe.student.alpha), "dmd": DMD(), "sds": SDS()}[recipe.student.loss]
+
+
+def _optimiser(adam: Adam, images: int) -> OptimiserSettings:
+    rate = LearningRate(adam.lr, adam.warmup_images, images, adam.decay, adam.final)
+    return OptimiserSettings(rate, (adam.beta1, adam.beta2), grad_clip=adam.grad_clip)
+
+
+def teacher_settings(recipe: Recipe) -> TeacherSettings:
+    """Phase I."""
+    section = recipe.teacher
+    return TeacherSettings(
+        images=section.images,
+        batch_size=section.batch_size,
+        accumulate=section.accumulate,
+        optimiser=_optimiser(section.adam, section.images),
+        objective=objective_of(recipe),
+        consistency=Consistency(section.consistency.weight, section.consistency.ends, section.consistency.steps),
+        ema_halflife=section.ema.halflife_images,
+        ema_rampup=section.ema.rampup,
+        augment=section.augment,
+    )
+
+
+def student_settings(recipe: Recipe) -> DistillationSettings:
+    """Phase II."""
+    section = recipe.student
+    return DistillationSettings(
+        images=section.images,
+        batch_size=section.batch_size,
+        loss=loss_of(recipe),
+        objective=objective_of(recipe),
+        levels=GeneratorLevels(section.tmax),
+        init_sigma=section.init_sigma,
+        generator=_optimiser(section.generator, section.images),
+        fake=_optimiser(section.fake, section.images),
+        loss_scale=section.loss_scale,
+        share_samples=section.share_samples,
+        ema_halflife=section.ema.halflife_images,
+        ema_rampup=section.ema.rampup,
+    )
+
+
+def sampler_of(subject: str, num_steps: int, config: NetworkConfig) -> Sampler:
+    """The sampler of `student`, `teacher-full` or `teacher-truncated`."""
+    if subject == "student":
+        if config.init_sigma is None:
+            raise UserError("the student's config.json lacks init_sigma")
+        return OneStep(config.init_sigma)
+    return Heun(num_steps, stop_at=config.law().sigma_max if subject == "teacher-truncated" else 0.0)

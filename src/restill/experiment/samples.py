@@ -1,0 +1,43 @@
+"""`restill sample`: images of a run, into a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..config import load_recipe
+from ..errors import UserError
+from ..progress import progress_bar
+from .evaluation import GENERATED, trained
+from .folder import open_run
+from .images import check_output, save_grid, save_image
+
+
+def sample_run(path: Path, folder: Path, n: int, seed: int, subject: str, overrides: Sequence[str] = ()) -> None:
+    """Draw `n` images of a run into `folder`, with a grid of the first ones.
+
+    Raises:
+        UserError: `n` below 1, an unknown sampler, a stage that is not trained, or a folder with other files.
+    """
+    if n < 1:
+        raise UserError(f"-n must be at least 1, not {n}")
+    if subject not in GENERATED:
+        raise UserError(f"--sampler must be one of {', '.join(GENERATED)}, not {subject!r}")
+    check_output(folder)
+    run = open_run(path)
+    run.recipe = load_recipe(path, overrides)
+    source = trained(run, next(name for name in GENERATED if name == subject))
+    shown: list[Tensor] = []
+    index = 0
+    with progress_bar(subject, n) as advance:
+        for batch in source.draw(range(n), seed):
+            for image in batch:
+                save_image(folder, index, image, source.config)
+                index += 1
+            if len(shown) * source.batch_size < run.recipe.sampling.show:
+                shown.append(batch)
+            advance(done=len(batch))
+    save_grid(folder / "grid.png", torch.cat(shown)[: run.recipe.sampling.show])

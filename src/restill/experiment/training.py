@@ -1,0 +1,217 @@
+"""The two trainings as stages of a run: checkpoints, log, model selection, interruption."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from ..checkpoint import NetworkConfig, load_network, load_state, save_network, save_state
+from ..errors import NonFiniteError, UserError
+from ..metrics import Moments, PixelFeatures, feature_moments, frechet_distance, proximal_moments
+from ..progress import progress_bar
+from ..sampling import OneStep, generate
+from ..store import Store, open_store
+from ..tensors import mix_seed
+from ..training import Batches, Distillation, Progress, TeacherTraining, Training
+from ..training import run as training_loop
+from .folder import Run
+from .objects import (
+    compiled,
+    device_of,
+    fresh_denoiser,
+    network_config,
+    prepared,
+    student_settings,
+    teacher_settings,
+)
+
+
+def pretrain(run: Run) -> None:
+    """Phase I: train the teacher on the run's store, or continue, or find it done."""
+    if (run.stage("teacher") / "model.safetensors").exists():
+        return
+    recipe, store = run.recipe, open_store(run.store)
+    device = device_of(recipe.execution.device)
+    config = network_config(recipe, store)
+    denoiser = prepared(fresh_denoiser(config, recipe.seed), recipe, device)
+    batches = Batches(store, recipe.teacher.batch_size, recipe.seed, device)
+    training = TeacherTraining(denoiser, batches, store.corruption, teacher_settings(recipe), recipe.seed)
+    compiled(denoiser, recipe)
+    _train(run, "teacher", training)
+    config = dataclasses.replace(config, images_seen=training.images_seen)
+    save_network(run.stage("teacher"), training.ema.module, config)
+
+
+def distill(run: Run) -> None:
+    """Phase II: distil the student from the run's teacher, or continue, or find it done.
+
+    The store is opened for one purpose only, the moments of the measurements for the proximal distance.
+    """
+    if finished(run, "student"):
+        return
+    recipe, store = run.recipe, open_store(run.store)
+    if not (run.stage("teacher") / "model.safetensors").exists():
+        raise UserError(f"{run.path}: has no trained teacher yet; run `restill pretrain` first")
+    device = device_of(recipe.execution.device)
+    teacher, config = load_network(run.stage("teacher"))
+    teacher = prepared(teacher, recipe, device)
+    law = store.corruption
+    training = Distillation(teacher, law, config.shape, student_settings(recipe), recipe.seed, device)
+    for network in (training.teacher, training.student, training.fake):
+        compiled(network, recipe)
+    _train(run, "student", training, Selection(run, training, store, config))
+
+
+def finished(run: Run, stage: str) -> bool:
+    """Whether a stage is complete: its network is there, and its state is at the last step."""
+    state = run.state(stage)
+    if not (run.stage(stage) / "model.safetensors").exists() or not state.exists():
+        return False
+    _, data = load_state(state)
+    return bool(data["step"] >= data["steps"])
+
+
+class Selection:
+    """Keeps the averaged student of the smallest proximal Frechet distance; sees no clean image (RSD, section 5)."""
+
+    def __init__(self, run: Run, training: Distillation, store: Store, teacher: NetworkConfig) -> None:
+        self.run, self.training, self.store = run, training, store
+        self.config = dataclasses.replace(teacher, role="student", init_sigma=run.recipe.student.init_sigma)
+        section = run.recipe.student
+        self.every = max(1, section.select_every // section.batch_size)
+        self.features = PixelFeatures(teacher.shape)
+        self.measured = self._measured()
+
+    def _measured(self) -> Moments:
+        def images() -> Iterator[torch.Tensor]:
+            for batch in self.store.iterate(1024):
+                assert batch.operator is not None
+                yield batch.operator.to_image(batch.y)
+
+        return feature_moments(images(), self.features)
+
+    def proximal(self) -> float:
+        """Proximal Frechet distance of the averaged student, from the same latents each time."""
+        recipe, seed = self.run.recipe, mix_seed("selection", self.run.recipe.seed)
+        indices = range(recipe.student.select_samples)
+        sampler = OneStep(recipe.student.init_sigma)
+        batches = generate(
+            self.training.ema.module,
+            sampler,
+            indices,
+            self.config.shape,
+            seed,
+            corruption=self.training.corruption,
+            num_classes=self.config.num_classes,
+            batch_size=recipe.sampling.batch_size,
+        )
+        images = torch.cat([batch.float().cpu() for batch in batches])
+        moments = proximal_moments(images, self.training.corruption, self.features, seed)
+        return frechet_distance(moments, self.measured)
+
+    def __call__(self, progress: Progress, best: dict[str, Any]) -> dict[str, Any]:
+        """After a step: perhaps look, perhaps keep. Returns the best so far."""
+        if progress.step % self.every and progress.step != self.training.steps:
+            return best
+        value = self.proximal()
+        row = {"stage": "student", "step": progress.step, "images": progress.images, "proximal_frechet": value}
+        self.run.append_log(row)
+        if best and value >= best["proximal_frechet"]:
+            return best
+        config = dataclasses.replace(self.config, images_seen=progress.images)
+        save_network(self.run.stage("student"), self.training.ema.module, config)
+        return {"step": progress.step, "proximal_frechet": value}
+
+
+def _train(
+    run: Run,
+    stage: str,
+    training: Training,
+    after_step: Callable[[Progress, dict[str, Any]], dict[str, Any]] | None = None,
+) -> None:
+    """Advance a training to its end with log rows, checkpoints and a progress bar."""
+    execution, path = run.recipe.execution, run.state(stage)
+    best = _restore(run, stage, training)
+    saved_at = time.monotonic()
+
+    def save() -> None:
+        training.guard.check()
+        save_state(path, training.state(), {"step": training.step, "steps": training.steps, "best": best})
+
+    if not path.exists():
+        save()
+    seen = training.images_seen
+    with interruptible() as stop, progress_bar(f"{stage:8}", training.steps * training.batch_size) as advance:
+        advance(done=seen)
+        try:
+            for progress in training_loop(training, execution.log_every):
+                advance(done=training.batch_size)
+                if after_step is not None:
+                    best = after_step(progress, best)
+                if progress.row is not None:
+                    run.append_log({"stage": stage, "step": progress.step, "images": progress.images, **progress.row})
+                    advance(note=_note(progress.row, best))
+                if stop.is_set() or time.monotonic() - saved_at > execution.checkpoint_every_s:
+                    save()
+                    saved_at = time.monotonic()
+                if stop.is_set():
+                    raise KeyboardInterrupt
+        except NonFiniteError as error:
+            if training.guard.immediate:  # the weights are still those of before the step
+                save_state(path, training.state(), {"step": training.step, "steps": training.steps, "best": best})
+            _, data = load_state(path)
+            raise NonFiniteError(
+                f"{stage}: {error}; {path} holds step {data['step']}. Lower the learning rate or set grad_clip "
+                "in a new run, or continue this one with --precision fp32"
+            ) from error
+    save()
+
+
+def _restore(run: Run, stage: str, training: Training) -> dict[str, Any]:
+    """Continue from the stage's state if there is one; returns the best so far."""
+    path = run.state(stage)
+    if not path.exists():
+        return {}
+    tensors, data = load_state(path)
+    try:
+        training.restore(tensors, int(data["step"]))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    run.forget_log(stage, training.step)
+    best: dict[str, Any] = data["best"]
+    return best
+
+
+def _note(row: dict[str, float], best: dict[str, Any]) -> str:
+    if "score_gap" not in row:
+        return f"loss {row['loss']:.3f}"
+    note = f"score gap {row['score_gap']:.3g}"
+    return f"{note}, best proximal Fréchet {best['proximal_frechet']:.3g}" if best else note
+
+
+@contextmanager
+def interruptible() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C (or SIGTERM) into an event, looked at between steps; a second one interrupts at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def request(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

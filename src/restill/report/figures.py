@@ -1,0 +1,153 @@
+"""Pictures: grids of images as PNG, and curves as SVG that follow the reader's light or dark page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import itertools
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import torch
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, StrMethodFormatter
+from PIL import Image
+from torch import Tensor
+
+from ..errors import UserError
+
+_GAP = 2  # pixels between images
+_LINES = (("#4c8dd6", "-"), ("#e08214", "--"), ("#3fa66b", "-."), ("#c05a9d", ":"))
+_INK = "#010203"  # drawn, then replaced by the page's text colour
+_MAX_POINTS = 400
+
+Points = Sequence[tuple[float, float]]
+
+
+def grid(
+    images: Tensor,
+    columns: int | None = None,
+    display_range: tuple[float, float] = (-1.0, 1.0),
+    min_size: int = 32,
+) -> Image.Image:
+    """Images side by side, row by row; transparent between them.
+
+    Args:
+        images: `[n, C, H, W]` in normalised units. One channel is grey, three are RGB; two are real and imaginary part,
+            of which the magnitude is shown; four are shown in grey as a 2 by 2 mosaic, so that none is left out.
+        columns: per row; by default about a square.
+        display_range: values shown as black and white; what lies outside is clipped. The magnitude of complex images
+            is shown from 0 to the upper end.
+        min_size: small images are enlarged by the smallest integer that brings their longer side to this many pixels.
+
+    Raises:
+        UserError: no images, more than four channels, an empty range, or values that are not finite.
+    """
+    images = images.detach().cpu().double()
+    if images.ndim != 4 or not len(images) or images.shape[1] not in (1, 2, 3, 4):
+        raise UserError(f"a grid shows images [n, C, H, W] of 1 to 4 channels, not {list(images.shape)}")
+    if not bool(torch.isfinite(images).all()):
+        raise UserError("a grid cannot show images with NaN or infinite values")
+    low, high = display_range
+    if images.shape[1] == 2:
+        images, low = images.square().sum(dim=1, keepdim=True).sqrt(), 0.0
+    if images.shape[1] == 4:
+        images = images.unflatten(1, (2, 2)).permute(0, 1, 3, 2, 4).flatten(3, 4).flatten(1, 2)[:, None]
+    if not low < high:
+        raise UserError(f"a display range must rise, not go from {low:g} to {high:g}")
+    pixels = ((images - low) / (high - low)).clamp(0, 1).mul(255).round().byte().movedim(1, -1)
+    return _tile(pixels, columns or math.ceil(math.sqrt(len(pixels))), min_size)
+
+
+def _tile(pixels: Tensor, columns: int, min_size: int) -> Image.Image:
+    """Enlarge and arrange `[n, H, W, 1 or 3]` bytes."""
+    scale = max(1, math.ceil(min_size / max(pixels.shape[1:3])))
+    height, width = (size * scale for size in pixels.shape[1:3])
+    rows = math.ceil(len(pixels) / columns)
+    mode = "LA" if pixels.shape[-1] == 1 else "RGBA"
+    size = (columns * (width + _GAP) - _GAP, rows * (height + _GAP) - _GAP)
+    canvas = Image.new(mode, size, (0,) * len(mode))
+    for k, picture in enumerate(pixels.squeeze(-1).numpy()):
+        cell = Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST)
+        canvas.paste(cell.convert(mode), (k % columns * (width + _GAP), k // columns * (height + _GAP)))
+    return canvas
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """An image as the content of a PNG file."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def data_uri(png: bytes) -> str:
+    """A PNG as a `data:` address, which needs no file and no network."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def line_svg(series: Mapping[str, Points], x_label: str, y_label: str, name: str, log_y: bool = False) -> str:
+    """A line plot as one `<svg>` element to put into a page.
+
+    Lines differ in colour and dashes; text and axes take the page's text colour (`currentColor`). Values that are not
+    finite interrupt a line. Long series are averaged down to 400 points.
+
+    Args:
+        series: points `(x, y)` by label, in order of x.
+        name: unique on the page; identifiers inside the SVG begin with it.
+        log_y: logarithmic y axis, where all values are positive.
+
+    Raises:
+        UserError: no finite point.
+    """
+    values = [y for points in series.values() for _, y in points if math.isfinite(y)]
+    if not values:
+        raise UserError(f"there is nothing to plot for {y_label}: no finite value")
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}):
+        figure = Figure(figsize=(5.2, 2.9), layout="constrained")
+        axes = figure.add_subplot()
+        for (label, points), (colour, dashes) in zip(series.items(), itertools.cycle(_LINES), strict=False):
+            x, y = zip(*_thin(points), strict=True)
+            axes.plot(x, y, dashes, color=colour, linewidth=1.8, label=label)
+        axes.set_xlabel(x_label, parse_math=False)
+        axes.set_ylabel(y_label, parse_math=False)
+        if log_y and min(values) > 0:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_formatter(EngFormatter())  # 1.2 M images
+        _style(axes, legend=len(series) > 1)
+        buffer = io.StringIO()
+        FigureCanvasSVG(figure).print_svg(buffer, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    return _inline(buffer.getvalue(), name)
+
+
+def _thin(points: Points) -> list[tuple[float, float]]:
+    """Means over runs of equal length, at most 400 of them."""
+    run = math.ceil(len(points) / _MAX_POINTS)
+    runs = (points[start : start + run] for start in range(0, len(points), run))
+    return [(math.fsum(x for x, _ in r) / len(r), sum(y for _, y in r) / len(r)) for r in runs]
+
+
+def _style(axes: matplotlib.axes.Axes, legend: bool) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(_INK)
+    axes.tick_params(which="both", colors=_INK)
+    axes.grid(visible=True, color=_INK, alpha=0.15, linewidth=0.6)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set_color(_INK)
+    if legend:
+        for text in axes.legend(frameon=False, labelcolor=_INK).get_texts():
+            text.set_parse_math(False)
+
+
+def _inline(svg: str, name: str) -> str:
+    """Only the element: transparent, in the page's text colour, with identifiers that no other figure has."""
+    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    svg = re.sub(r'(<g id="patch_[12]">\s*<path [^>]*style="[^"]*)fill: #ffffff', r"\1fill: none", svg)
+    prefix = re.sub(r"[^A-Za-z0-9]+", "-", name)
+    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
+    return re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}-", svg)

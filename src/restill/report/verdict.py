@@ -1,0 +1,145 @@
+"""The verdict that every output opens with, computed from the results and from nothing else.
+
+It is decided by the Fréchet distance in pixels to clean images, or, without a clean reference, by the proximal one; the
+other columns are listed wherever a teacher is as good as the student or better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..metrics import Result
+from .comparison import Column, Comparison, compare, number
+
+TEACHERS = ("teacher-full", "teacher-truncated")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the results say.
+
+    Attributes:
+        wins: whether the student beats every measured teacher in the deciding column; None where that was not measured.
+        answer: this, in one sentence.
+        headline: what was done, how fast, and how good, in two or three sentences; ends with the answer.
+        not_won: the metrics in which some teacher is as good as the student or better, in words.
+        notes: what a reader must know to compare the numbers, in sentences.
+    """
+
+    wins: bool | None
+    answer: str
+    headline: str
+    not_won: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def where_not(self) -> str:
+        """One sentence that lists where the student does not win; empty where nothing was compared."""
+        if self.not_won:
+            return f"Where the student does not win: {'; '.join(self.not_won)}."
+        return "" if self.wins is None else "No measured quality puts a teacher ahead of the student."
+
+
+def judge(results: Iterable[Result], n_measurements: int, corruption: Mapping[str, Any]) -> Verdict:
+    """The verdict on a run.
+
+    Args:
+        results: all of `metrics.json`.
+        n_measurements: that the run was trained on.
+        corruption: `Corruption.describe()`.
+
+    Raises:
+        UserError: as `compare`.
+    """
+    comparison = compare(results)
+    deciding = _deciding(comparison)
+    wins, answer = _answer(deciding)
+    not_won = [text for column in comparison.quality if (text := _not_won(column))]
+    source = f"From {n_measurements:,} measurements with {corruption_in_words(corruption)}, and no clean image"
+    sentences = [f"{source}, {_draws(comparison)}."]
+    if deciding is not None:
+        order = ("student", *TEACHERS, "measurements")
+        listed = ", ".join(f"{subject} {deciding.cell(subject)}" for subject in order if subject in deciding.values)
+        sentences.append(f"{deciding.title} ({'lower' if deciding.lower else 'higher'} is better): {listed}.")
+    return Verdict(wins, answer, " ".join([*sentences, answer]), tuple(not_won), tuple(_notes(comparison)))
+
+
+def corruption_in_words(description: Mapping[str, Any]) -> str:
+    """`Corruption.describe()` in a few words: `noise 0.4`, `mask (rate 0.5) and noise 0.2`."""
+    sigma, weights = description.get("sigma_n", 0.0), description.get("weights")
+    levels = [sigma] if isinstance(sigma, (int, float)) else list(sigma)
+    noise = f"noise {' or '.join(f'{level:g}' for level in levels)}" if any(levels) else "no noise"
+    if weights:
+        noise += f" (in proportion {' : '.join(f'{weight:g}' for weight in weights)})"
+    kind = str(description.get("kind", "corruption"))
+    details = ", ".join(f"{key} {value}" for key, value in description.items() if key not in _NOT_DETAILS)
+    return noise if kind == "noise" else f"{kind} ({details}) and {noise}" if details else f"{kind} and {noise}"
+
+
+_PROXIMAL = (
+    "A proximal distance compares images, corrupted anew, with the measurements: it needs no clean image, and cannot "
+    "see what every operator of the corruption hides."
+)
+_NOT_DETAILS = frozenset({"kind", "sigma_n", "weights"})
+
+
+def _deciding(comparison: Comparison) -> Column | None:
+    """The Fréchet distance in pixels, to clean images if there are any: `compare` puts these first."""
+    pixels = (c for c in comparison.quality if c.metric == "frechet" and c.features.startswith("pixels"))
+    return next(pixels, None)
+
+
+def _answer(column: Column | None) -> tuple[bool | None, str]:
+    if column is None or "student" not in column.values:
+        return None, "The student's pixel-space Fréchet distance was not measured, so there is no verdict."
+    measured = [teacher for teacher in TEACHERS if teacher in column.values]
+    if not measured:
+        return None, "No teacher was measured, so there is no verdict."
+    what = column.title[0].lower() + column.title[1:]
+    ahead = [teacher for teacher in measured if not column.beats("student", teacher)]
+    if ahead:
+        better = " and ".join(ahead)
+        return False, f"The student does not beat {better} in {what}{_close(column, ahead)}."
+    whom = "both teachers" if len(measured) == 2 else f"{measured[0]}, the only teacher measured"
+    blind = "" if column.reference == "clean" else ", as far as measurements can tell (no clean reference was given)"
+    return True, f"The student beats {whom} in {what}{blind}{_close(column, measured)}."
+
+
+def _close(column: Column, others: list[str]) -> str:
+    close = [other for other in others if not column.clear("student", other)]
+    if not close:
+        return ""
+    return f" (the difference from {' and '.join(close)} is within twice the spread over sampling seeds)"
+
+
+def _not_won(column: Column) -> str:
+    """The column in words, if some teacher is as good as the student or better."""
+    if "student" not in column.values:
+        return ""
+    ahead = [t for t in TEACHERS if t in column.values and not column.beats("student", t)]
+    if not ahead:
+        return ""
+    return f"{column.title} (student {column.cell('student')}, {', '.join(f'{t} {column.cell(t)}' for t in ahead)})"
+
+
+def _draws(comparison: Comparison) -> str:
+    rates, speed_up = comparison.rates, comparison.speed_up
+    if "student" not in rates:
+        return "the student draws images in one network evaluation each"
+    text = f"the student draws {number(rates['student'])} images per second, one network evaluation each"
+    return f"{text}, {number(speed_up['student'])} times as many as teacher-truncated" if speed_up else text
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    notes = []
+    for column in comparison.quality:
+        if len(set(column.counts.values())) > 1:
+            counts = ", ".join(f"{subject} {n:,}" for subject, n in column.counts.items())
+            notes.append(f"{column.title}: from different numbers of images ({counts}), of which few raise a distance.")
+    if any(column.reference == "measurements" for column in comparison.quality):
+        notes.append(_PROXIMAL)
+    if any(column.stds for column in comparison.columns):
+        notes.append("± is the standard deviation over sampling seeds; training was not repeated.")
+    return notes

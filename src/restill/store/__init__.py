@@ -1,0 +1,18 @@
+"""Measurements on disk: written in one pass, checked on opening, read without being loaded."""
+
+from .build import corrupt_images
+from .importing import import_measurements
+from .manifest import Manifest, Normalisation
+from .reader import Batch, Store, open_store
+from .writer import StoreWriter
+
+__all__ = [
+    "Batch",
+    "Manifest",
+    "Normalisation",
+    "Store",
+    "StoreWriter",
+    "corrupt_images",
+    "import_measurements",
+    "open_store",
+]

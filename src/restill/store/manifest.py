@@ -1,0 +1,139 @@
+"""`manifest.json` of a store: what the shards hold, where it came from, and how to undo the normalisation."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from torch import Tensor
+from typing_extensions import Self
+
+from ..errors import UserError
+from ..files import read_json
+
+SCHEMA: Final = 1
+FILE = "manifest.json"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Normalisation(_Model):
+    """`stored = (physical - offset) / scale`: affine and unclipped, hence invertible."""
+
+    offset: float
+    scale: float = Field(gt=0)
+
+    @classmethod
+    def of_range(cls, low: float, high: float) -> Self:
+        """Maps [low, high] to [-1, 1]. Raises UserError unless low < high and both are finite."""
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise UserError(
+                f"value range [{low:g}, {high:g}] must rise; state value_range=(low, high) in the files' units"
+            )
+        return cls(offset=(low + high) / 2, scale=(high - low) / 2)
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Physical units to stored units; float32, computed in float64."""
+        return ((x.to(torch.float64) - self.offset) / self.scale).to(torch.float32)
+
+    def to_physical(self, x: Tensor) -> Tensor:
+        """Stored units to physical units; float32, computed in float64."""
+        return (x.to(torch.float64) * self.scale + self.offset).to(torch.float32)
+
+
+class SigmaSummary(_Model):
+    """The noise levels of a store at a glance, in normalised units; `estimated` where nobody stated them."""
+
+    min: float
+    mean: float
+    max: float
+    estimated: bool = False
+
+
+class Shard(_Model):
+    """One file of samples, with the SHA-256 of its bytes."""
+
+    file: str = Field(pattern=r"^shard-\d+\.safetensors$")
+    count: int = Field(gt=0)
+    sha256: str
+
+
+class Provenance(_Model):
+    """Where the samples came from: base name of the files, seed, version of restill, time of writing (UTC)."""
+
+    source: str
+    seed: int | None
+    restill_version: str
+    created: str
+
+
+class Contents(_Model):
+    """What is known of a store before its samples are written.
+
+    `shape` is that of one observation, `image_shape` that of one image `(C, H, W)`; `value_range` is the physical
+    range that is stored as [-1, 1]; `corruption` describes the law (`Corruption.describe`), None in a reference.
+    """
+
+    kind: Literal["measurements", "reference"]
+    shape: tuple[int, ...]
+    image_shape: tuple[int, int, int]
+    normalisation: Normalisation
+    value_range: tuple[float, float]
+    classes: tuple[str, ...] | None
+    corruption: dict[str, Any] | None
+
+    @model_validator(mode="after")
+    def _measurements_have_a_corruption(self) -> Self:
+        if (self.kind == "measurements") != (self.corruption is not None):
+            raise ValueError("a store of measurements has a corruption, a reference has none")
+        return self
+
+
+class Manifest(Contents):
+    """The whole of `manifest.json`."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    count: int = Field(gt=0)
+    dtype: Literal["float32"] = "float32"
+    sigma_n: SigmaSummary
+    shards: tuple[Shard, ...]
+    provenance: Provenance
+
+    @model_validator(mode="after")
+    def _counts_agree(self) -> Self:
+        if sum(shard.count for shard in self.shards) != self.count:
+            raise ValueError("the counts of the shards do not add up to count")
+        return self
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data for `manifest.json`, schema number first."""
+        data = self.model_dump(mode="json", by_alias=True)
+        return {"schema": data.pop("schema"), **data}
+
+
+def read_manifest(store: Path) -> Manifest:
+    """The manifest of the store at `store`.
+
+    Raises:
+        UserError: no store, not readable, written by a newer version of restill, or inconsistent in itself.
+    """
+    path = store / FILE
+    if not path.exists():
+        raise UserError(
+            f"{store}: is not a store (it has no {FILE}); `restill corrupt` and `restill import` write stores"
+        )
+    data = read_json(path)
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise UserError(f"{path}: has schema {schema}, but this restill reads up to {SCHEMA}; install a newer restill")
+    try:
+        return Manifest.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path}: {key + ': ' if key else ''}{first['msg']}; write the store again") from error
