@@ -199,6 +199,8 @@ def test_wrong_shapes_are_refused() -> None:
     net, x = alive(label_dim=4, augment_dim=9), images(2, 3, 16, 16)
     with pytest.raises(ValueError, match="class_labels"):
         net(x, 1.0, torch.zeros(2, 5))
+    with pytest.raises(ValueError, match="class_labels: for 2 images"):
+        net(x, 1.0, torch.zeros(3, 4))
     with pytest.raises(ValueError, match="augment_labels"):
         net(x, 1.0, augment_labels=torch.zeros(2, 5))
     with pytest.raises(ValueError, match="noise levels"):

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from scipy.signal import upfirdn
 
-from restill.diffusion.networks.block import Block, BlockStyle, ConvThenDown, ResampledConv2d, group_norm
+from restill.diffusion.networks.block import Block, BlockStyle, ConvThenDown, ResampledConv2d, attention, group_norm
+from restill.diffusion.networks.dropout import dropout
 from restill.diffusion.networks.embedding import FourierEmbedding, PositionalEmbedding
 from restill.diffusion.networks.initialisation import ADM, DDPM
 from restill.diffusion.networks.resampling import Direction, Resample, filter_kernel, pad_to_multiple
@@ -149,6 +150,46 @@ def test_attention_is_the_naive_sum_over_pixels(heads: int) -> None:
     torch.testing.assert_close(block._attend(x), want)
 
 
+def test_attention_in_bf16_is_that_in_float32() -> None:
+    q, k, v = torch.randn(3, 2, 3, 50, 16).bfloat16().requires_grad_().unbind()
+    want = F.scaled_dot_product_attention(q.float(), k.float(), v.float())
+    for autocast in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            got = attention(q, k, v)
+        assert got.dtype == torch.bfloat16
+        torch.testing.assert_close(got.float(), want, atol=0.03, rtol=0.03)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_dropout_zeroes_a_share_and_scales_the_rest(dtype: torch.dtype, channels_last: bool) -> None:
+    torch.manual_seed(0)
+    x = torch.ones(7, 33, 31, 29, dtype=dtype)
+    x = (x.contiguous(memory_format=torch.channels_last) if channels_last else x).requires_grad_()
+    y = dropout(x, 0.13, True)
+    assert y.stride() == x.stride()
+    kept, n = y != 0, x.numel()
+    assert abs(kept.double().mean() - 0.87) < 5 * math.sqrt(0.13 * 0.87 / n)
+    torch.testing.assert_close(y[kept], torch.full_like(y[kept], 1 / 0.87), atol=1e-2, rtol=1e-4)
+    for axis in range(4):  # no stripes: each slice keeps its share
+        share = kept.double().movedim(axis, 0).flatten(1)
+        assert (share.mean(1) - 0.87).abs().max() < 6 * math.sqrt(0.13 * 0.87 / share.shape[1])
+    torch.testing.assert_close(torch.autograd.grad(y.sum(), x)[0], y.detach())  # the gradient is the same mask
+    assert not torch.equal(dropout(x, 0.13, True), y)
+    torch.manual_seed(0)
+    assert torch.equal(dropout(x, 0.13, True), y)
+    assert dropout(x, 0.13, False) is x
+    assert dropout(x, 0.0, True) is x
+
+
+def test_group_norm_in_bf16_has_statistics_in_float32() -> None:
+    norm = group_norm(16, 1e-6)
+    x = (torch.randn(2, 16, 8, 8) * 0.01 + 1).bfloat16()  # a mean of 100 standard deviations
+    torch.testing.assert_close(norm(x).float(), norm(x.float()), atol=0.02, rtol=0.01)
+    norm.to(torch.bfloat16)
+    assert norm(x).dtype == torch.bfloat16
+
+
 def test_memory_format_changes_nothing() -> None:
     x = torch.randn(2, 8, 6, 4, dtype=torch.float64)
     emb = torch.randn(2, 12, dtype=torch.float64)
@@ -203,6 +244,10 @@ def test_fourier_embedding_has_stored_frequencies_of_scale_16() -> None:
     angle = 0.3 * 2 * math.pi * embedding.freqs
     out = embedding(torch.tensor([0.3], dtype=torch.float64))
     torch.testing.assert_close(out[0], torch.cat([angle.cos(), angle.sin()]))
+    exact = FourierEmbedding(8, sine_first=True).freqs
+    embedding = FourierEmbedding(8, sine_first=True)
+    embedding.freqs.copy_(exact)
+    assert torch.equal(embedding.to(torch.bfloat16).freqs, exact)  # rounding a frequency would be worse than a weight
 
 
 def test_padding_reflects_and_repeats_only_where_it_must() -> None:

@@ -1,3 +1,57 @@
-"""restill: one-step generators of clean images, learned from corrupted measurements only."""
+"""restill: one-step generators of clean images, learned from corrupted measurements only.
+
+The names below are the library; each is imported when it is first used, so that `import restill` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .corruption import AdditiveNoise, Corruption, Identity, Operator
+    from .data import digits, open_images
+    from .diffusion import Denoiser
+    from .diffusion.networks import build_network
+    from .errors import UserError
+    from .experiment import run
+    from .generator import Generator, load_denoiser, load_generator
+    from .objectives import DMD, SDS, AmbientTweedie, DistillationLoss, Objective, SiD, Standard
+    from .sampling import Heun, OneStep, Sampler, generate
+    from .store import Store, corrupt_images, import_measurements, open_store
+    from .training import Batches, Distillation, DistillationSettings, TeacherSettings, TeacherTraining
+
+_HOMES = {
+    "corruption": ("AdditiveNoise", "Corruption", "Identity", "Operator"),
+    "data": ("digits", "open_images"),
+    "diffusion": ("Denoiser",),
+    "diffusion.networks": ("build_network",),
+    "errors": ("UserError",),
+    "experiment": ("run",),
+    "generator": ("Generator", "load_denoiser", "load_generator"),
+    "objectives": ("DMD", "SDS", "AmbientTweedie", "DistillationLoss", "Objective", "SiD", "Standard"),
+    "sampling": ("Heun", "OneStep", "Sampler", "generate"),
+    "store": ("Store", "corrupt_images", "import_measurements", "open_store"),
+    "training": ("Batches", "Distillation", "DistillationSettings", "TeacherSettings", "TeacherTraining"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: RUF022 - by layer
+    "AdditiveNoise", "Corruption", "Identity", "Operator", "digits", "open_images", "Denoiser", "build_network",
+    "UserError", "run", "Generator", "load_denoiser", "load_generator", "DMD", "SDS", "AmbientTweedie",
+    "DistillationLoss", "Objective", "SiD", "Standard", "Heun", "OneStep", "Sampler", "generate", "Store",
+    "corrupt_images", "import_measurements", "open_store", "Batches", "Distillation", "DistillationSettings",
+    "TeacherSettings", "TeacherTraining",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'restill' has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

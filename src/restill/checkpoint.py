@@ -7,13 +7,15 @@ carries the JSON, so that tensors and counters are replaced together or not at a
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from .corruption import Corruption, corruption_from
@@ -29,25 +31,44 @@ FORMAT = 1
 def save_state(path: Path, tensors: dict[str, Tensor], data: dict[str, Any]) -> None:
     """Write tensors and plain data as one file, atomically."""
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with replacing(path) as temporary:
-        try:
-            save_file(plain, temporary, metadata={"format": str(FORMAT), "data": json.dumps(data)})
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
+    content = save(plain, metadata={"format": str(FORMAT), "data": json.dumps(data)})
+    with replacing(path) as temporary:  # `save_file` has a temporary file of its own, which a kill would leave behind
+        temporary.write_bytes(content)
 
 
 def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Inverse of `save_state`. Raises UserError, naming the file, where it is truncated or of another kind."""
+    with _opened(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        return tensors, _data(path, file)
+
+
+def load_state_data(path: Path) -> dict[str, Any]:
+    """The plain data of a state, without its tensors. Raises UserError as `load_state` does."""
+    with _opened(path) as file:
+        return _data(path, file)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        check_format(path, metadata.get("format", "0"))
-        return tensors, json.loads(metadata["data"])
+            yield file
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None
     except (SafetensorError, KeyError, OSError, ValueError) as error:
-        raise UserError(f"{path}: is not a readable checkpoint of restill ({error})") from error
+        raise UserError(
+            f"{path}: is not a whole checkpoint of restill ({error}); restore it from a copy, or train anew"
+        ) from error
+
+
+def _data(path: Path, file: Any) -> dict[str, Any]:
+    metadata = file.metadata() or {}
+    check_format(path, metadata.get("format", "0"))
+    data = json.loads(metadata["data"])
+    if not isinstance(data, dict):
+        raise ValueError("its data are no mapping")
+    return data
 
 
 def check_format(path: Path, found: object) -> None:
@@ -101,23 +122,33 @@ class NetworkConfig:
 
 
 def save_network(folder: Path, denoiser: Denoiser, config: NetworkConfig) -> None:
-    """Write `model.safetensors` and `config.json`; the weights carry a copy of the configuration they belong to."""
+    """Write `config.json` and then `model.safetensors`: where there are weights, the network is complete.
+
+    The weights carry a copy of the configuration they belong to.
+    """
     data = {"format": FORMAT, **config.__dict__}
     tensors = {name.removeprefix("net."): value for name, value in module_state(denoiser).items()}
-    save_state(folder / "model.safetensors", tensors, data)
     write_json(folder / "config.json", data)
+    save_state(folder / "model.safetensors", tensors, data)
 
 
 def load_network(folder: Path, device: torch.device | str = "cpu") -> tuple[Denoiser, NetworkConfig]:
     """Read a network folder. Raises UserError naming the file where one is missing, damaged, newer, or does not fit."""
     config = load_network_config(folder)
-    denoiser = config.build()
+    denoiser = _built(folder, config)
     tensors, _ = load_state(folder / "model.safetensors")
     try:
         restore_module(denoiser.net, tensors)
     except UserError as error:
         raise UserError(f"{folder / 'model.safetensors'}: {error}") from error
     return denoiser.to(device).eval().requires_grad_(False), config
+
+
+def _built(folder: Path, config: NetworkConfig) -> Denoiser:
+    try:
+        return config.build()
+    except (TypeError, ValueError, KeyError, RuntimeError, UserError) as error:
+        raise UserError(f"{folder / 'config.json'}: describes no network of restill ({error})") from error
 
 
 def load_network_config(folder: Path) -> NetworkConfig:

@@ -15,7 +15,6 @@ from .errors import NonFiniteError, UserError
 
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="One-step generators of clean images, learned from corrupted measurements only.",
@@ -32,6 +31,11 @@ RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="directory of a run
 def _overrides(settings: list[str] | None, device: str | None, precision: str | None) -> list[str]:
     shorthand = {"execution.device": device, "execution.precision": precision}
     return [*(settings or []), *(f"{key}={value}" for key, value in shorthand.items() if value is not None)]
+
+
+def _say(text: str) -> None:
+    """One line, however long: paths in it can be copied."""
+    out.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _epilog(example: str) -> str:
@@ -86,7 +90,7 @@ def corrupt(
     images = digits() if source == "digits" else open_images(source, resize)
     with progress_bar("corrupt", len(images)) as advance:
         store = corrupt_images(images, law, out_path, reference, seed, advance)
-    out.print(f"{out_path}: {len(store):,} measurements of shape {list(store.shape)}", highlight=False)
+    _say(f"{out_path}: {len(store):,} measurements of shape {list(store.shape)}")
 
 
 @app.command("import", epilog=_epilog("restill import scans/ --sigma-n 12.5 --out store"))
@@ -115,16 +119,14 @@ def import_(
         raise UserError(f"--layout must be auto, NHW, NHWC or NCHW, not {layout!r}")
     if sigma_unit not in ("data", "normalised"):
         raise UserError(f"--sigma-unit must be data or normalised, not {sigma_unit!r}")
-    level = _level(sigma_n)
+    level, limits = _level(sigma_n), _range(value_range)
     images = open_images(source, resize, layout)  # type: ignore[arg-type]
     with progress_bar("import", len(images)) as advance:
-        store = import_measurements(images, out_path, level, sigma_unit, _range(value_range), advance)  # type: ignore[arg-type]
+        store = import_measurements(images, out_path, level, sigma_unit, limits, advance)  # type: ignore[arg-type]
     summary, scale = store.manifest.sigma_n, store.manifest.normalisation.scale
-    out.print(
+    _say(
         f"{out_path}: {len(store):,} measurements of shape {list(store.shape)}; sigma_n {summary.mean * scale:.4g} in "
-        f"the units of the files is {summary.mean:.4g} in the store, where images span [-1, 1]",
-        highlight=False,
-        soft_wrap=True,
+        f"the units of the files is {summary.mean:.4g} in the store, where images span [-1, 1]"
     )
     if resize is not None:
         error_out.print("note: resizing averages noise; --sigma-n must be that of the resized images", style="yellow")
@@ -169,56 +171,33 @@ def pretrain(
     precision: Precision = None,
 ) -> None:
     """Phase I alone: train the teacher on a store; the same command continues it."""
-    from .experiment import open_run, prepare_store, sole_writer
+    from .experiment import amended, prepare_store, recipe_on_store, working_on
     from .experiment import pretrain as stage
 
     if out_path is None:
         raise UserError("--out is missing: the directory of the run")
     overrides = _overrides(settings, device, precision)
     if recipe is None and store is None:
-        current = _amended(open_run(out_path).path, overrides)
+        checked = amended(out_path, overrides)
     elif recipe is None or store is None:
         raise UserError("a new run needs both STORE and --recipe; leave both out to continue --out")
     else:
-        current = _on_store(store, recipe, out_path, overrides)
-    with sole_writer(current.path):
+        checked = recipe_on_store(recipe, store, overrides)
+    with working_on(out_path, checked) as current:
         prepare_store(current)
         stage(current)
-    out.print(f"{current.stage('teacher')}: teacher; next `restill distill {out_path}`", highlight=False)
-
-
-def _on_store(store: Path, recipe: str, out_path: Path, overrides: list[str]):  # type: ignore[no-untyped-def]
-    """A run whose data and corruption are those of a store."""
-    import json
-
-    from .config import load_recipe
-    from .experiment import create_run
-    from .store import open_store
-
-    law = json.dumps(open_store(store).corruption.describe())
-    of_store = [f"data.source={json.dumps(str(store.resolve()))}", "data.content=store", f"corruption={law}"]
-    return create_run(out_path, load_recipe(recipe, [*of_store, *overrides]))
-
-
-def _amended(path: Path, overrides: list[str]):  # type: ignore[no-untyped-def]
-    """An existing run with settings of stages that have not begun changed."""
-    from .config import load_recipe
-    from .experiment import create_run, open_run
-
-    open_run(path)
-    return create_run(path, load_recipe(path, overrides))
+    _say(f"{current.stage('teacher')}: teacher; next `restill distill {out_path}`")
 
 
 @app.command(epilog=_epilog("restill distill run --set student.loss=dmd"))
 def distill(path: RunPath, settings: Set = None, device: Device = None, precision: Precision = None) -> None:
     """Phase II alone: distil the run's teacher into a one-step generator; the same command continues it."""
+    from .experiment import amended, working_on
     from .experiment import distill as stage
-    from .experiment import sole_writer
 
-    current = _amended(path, _overrides(settings, device, precision))
-    with sole_writer(current.path):
+    with working_on(path, amended(path, _overrides(settings, device, precision))) as current:
         stage(current)
-    out.print(f"{current.stage('student')}: student; next `restill evaluate {path}`", highlight=False)
+    _say(f"{current.stage('student')}: student; next `restill evaluate {path}`")
 
 
 @app.command(epilog=_epilog("restill sample demo -n 64 --seed 0 --out samples"))
@@ -235,7 +214,7 @@ def sample(
     from .experiment.samples import sample_run
 
     sample_run(path, out_path, n, seed, sampler, _overrides(None, device, precision))
-    out.print(f"{out_path}: {n:,} images; {out_path / 'grid.png'} shows them together", highlight=False)
+    _say(f"{out_path}: {n:,} images; {out_path / 'grid.png'} shows them together")
 
 
 @app.command(epilog=_epilog("restill evaluate demo --reference clean"))
@@ -247,13 +226,12 @@ def evaluate(
     precision: Precision = None,
 ) -> None:
     """Measure teacher and student, against clean images where there are some, else through the corruption."""
+    from .experiment import amended, working_on
     from .experiment import evaluate as stage
-    from .experiment import sole_writer
     from .report import judge
     from .store import open_store
 
-    current = _amended(path, _overrides(settings, device, precision))
-    with sole_writer(current.path):
+    with working_on(path, amended(path, _overrides(settings, device, precision))) as current:
         results = stage(current, reference)
     store = open_store(current.store)
     _show(results, judge(results, len(store), store.corruption.describe()), None)
@@ -262,12 +240,12 @@ def evaluate(
 @app.command(epilog=_epilog("restill report demo"))
 def report(path: RunPath) -> None:
     """Write report.html and the sample grids of an evaluated run."""
-    from .experiment import open_run
+    from .experiment import amended, working_on
     from .experiment import report as stage
 
-    current = open_run(path)
-    stage(current)
-    out.print(str(current.report), highlight=False)
+    with working_on(path, amended(path)) as current:
+        stage(current)
+    _say(str(current.report))
 
 
 def _show(results, verdict, run_path: Path | None) -> None:  # type: ignore[no-untyped-def]
@@ -276,7 +254,7 @@ def _show(results, verdict, run_path: Path | None) -> None:  # type: ignore[no-u
     out.print()
     out.print(summary(results, verdict))
     if run_path is not None:
-        out.print(f"\n{run_path / 'report.html'}", highlight=False, soft_wrap=True)
+        _say(f"\n{run_path / 'report.html'}")
 
 
 def main() -> None:
@@ -287,7 +265,9 @@ def main() -> None:
 def _run_app(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     try:
-        code = command.main(args=arguments, prog_name="restill", standalone_mode=False)
+        code = command.main(args=arguments or ["--help"], prog_name="restill", standalone_mode=False)
+        if code == 130:  # some versions of typer turn Ctrl-C into this, others into one of the exceptions below
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted; the same command continues from the last checkpoint", 130)
@@ -298,7 +278,8 @@ def _run_app(arguments: list[str]) -> int:
     except Exception as error:
         message = getattr(error, "format_message", None)
         if message is not None:  # a mistake in options or arguments, as typer found it
-            return _fail(f"{message()} (see restill --help)", 2, error)
+            where = getattr(getattr(error, "ctx", None), "command_path", "restill")
+            return _fail(f"{message()} (see {where} --help)", 2, error)
         return _fail(f"{type(error).__name__}: {error} (RESTILL_DEBUG=1 shows where)", 1, error)
 
 

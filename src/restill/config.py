@@ -7,6 +7,7 @@ defaults below, unknown ones are refused.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -23,7 +24,7 @@ from .files import write_text
 class Section(BaseModel):
     """A part of a recipe: unknown keys and wrong types are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Data(Section):
@@ -46,7 +47,7 @@ class Network(Section):
 
     architecture: Literal["ddpmpp", "ncsnpp", "adm"] = "ddpmpp"
     model_channels: PositiveInt = 128
-    channel_mult: list[PositiveInt] = [2, 2, 2]
+    channel_mult: list[PositiveInt] = Field([2, 2, 2], min_length=1)
     num_blocks: PositiveInt = 4
     attn_resolutions: list[PositiveInt] = [16]
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -68,7 +69,7 @@ class ConsistencySection(Section):
     """Optional regulariser of the teacher."""
 
     weight: NonNegativeFloat = 0.0
-    ends: PositiveInt = 2
+    ends: int = Field(2, ge=2)
     steps: PositiveInt = 2
 
 
@@ -133,7 +134,7 @@ class Evaluation(Section):
     """What is measured at the end."""
 
     samples: PositiveInt = 50_000
-    seeds: list[int] = [0]
+    seeds: list[int] = Field([0], min_length=1)
     classifier: bool = Field(True, description="also in the features of a classifier, where the reference has labels")
 
 
@@ -191,7 +192,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     """
     where, text = _read(str(name_or_path))
     try:
-        data = yaml.safe_load(text)
+        data = _yaml(text)
     except yaml.YAMLError as error:
         raise UserError(f"{where}: is not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(data, dict):
@@ -207,7 +208,10 @@ def recipe_from(data: Mapping[str, Any], where: str = "recipe") -> Recipe:
         recipe = Recipe.model_validate(dict(data))
     except ValidationError as error:
         raise UserError(f"{where}: {_explain(error)}") from error
-    law = recipe.law()
+    try:
+        law = recipe.law()
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
     if recipe.objective.kind == "standard" and law.sigma_max > 0:
         raise UserError(
             f"{where}: objective.kind standard learns the noise too; with corruption.sigma_n > 0 use ambient-tweedie"
@@ -224,6 +228,24 @@ def save_recipe(path: Path, recipe: Recipe) -> None:
     write_text(path, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 numbers: `1e-4` is a number, where YAML 1.1 asks for `1.0e-4`."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def _yaml(text: str) -> Any:
+    """Plain data from YAML. Raises yaml.YAMLError."""
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
 def _recipes() -> Any:
     return resources.files("restill") / "recipes"
 
@@ -237,7 +259,9 @@ def _read(name_or_path: str) -> tuple[str, str]:
         path = path / "recipe.yaml"
     try:
         return str(path), path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+    except (OSError, UnicodeDecodeError) as error:
+        if path.exists():
+            raise UserError(f"{path}: cannot be read as a recipe ({error})") from error
         near = difflib.get_close_matches(name_or_path, shipped_recipes(), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"shipped are {', '.join(shipped_recipes())}"
         raise UserError(f"{name_or_path}: no such recipe; {hint}") from None
@@ -253,7 +277,7 @@ def _override(data: dict[str, Any], override: str) -> None:
         if not isinstance(node, dict):
             raise UserError(f"--set {key}: {part!r} holds a value, not keys")
     try:
-        node[path[-1]] = yaml.safe_load(value)
+        node[path[-1]] = _yaml(value)
     except yaml.YAMLError as error:
         raise UserError(f"--set {override!r}: the value is not YAML") from error
 

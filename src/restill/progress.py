@@ -24,14 +24,19 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def progress_bar(description: str, total: int, unit: str = "images", every_s: float = 10.0) -> Iterator[Advance]:
+def progress_bar(
+    description: str, total: int, unit: str = "images", every_s: float = 10.0, done: int = 0
+) -> Iterator[Advance]:
     """Show progress; yields `advance(done=n, note="...")`, to be called as work is done.
 
     In a terminal a bar with rate and remaining time; elsewhere one line every `every_s` seconds: logs stay short.
+
+    Args:
+        done: what was done before, by an interrupted process; it does not count into the rate.
     """
     if console.is_terminal:
         with _bar() as bar:
-            task = bar.add_task(description, total=total, unit=unit, note="")
+            task = bar.add_task(description, total=total, completed=done, unit=unit, note="")
 
             def advance(done: int = 0, note: str | None = None) -> None:
                 bar.advance(task, done)
@@ -40,7 +45,7 @@ def progress_bar(description: str, total: int, unit: str = "images", every_s: fl
 
             yield advance
         return
-    lines = _Lines(description, total, unit, every_s)
+    lines = _Lines(description, total, unit, every_s, done)
     yield lines
 
 
@@ -52,9 +57,9 @@ def _bar() -> Progress:
 class _Lines:
     """Progress for a log file."""
 
-    def __init__(self, description: str, total: int, unit: str, every_s: float) -> None:
+    def __init__(self, description: str, total: int, unit: str, every_s: float, done: int) -> None:
         self.description, self.total, self.unit, self.every_s = description, total, unit, every_s
-        self.done, self.note = 0, ""
+        self.done, self.before, self.note = done, done, ""
         self.start = self.shown = time.monotonic()
 
     def __call__(self, done: int = 0, note: str | None = None) -> None:
@@ -63,7 +68,7 @@ class _Lines:
         now = time.monotonic()
         if now - self.shown >= self.every_s:
             self.shown = now
-            rate = self.done / (now - self.start)
+            rate = (self.done - self.before) / (now - self.start)
             left = f"{(self.total - self.done) / rate:,.0f} s left" if rate else ""
             text = f"{self.description}: {self.done:,}/{self.total:,} {self.unit}, {rate:,.0f}/s, {left}  {self.note}"
             console.print(text, soft_wrap=True, markup=False, highlight=False)

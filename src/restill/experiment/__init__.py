@@ -8,9 +8,9 @@ from pathlib import Path
 from ..config import Recipe, load_recipe
 from ..metrics import Result, load_results
 from ..report import Verdict
-from .data import prepare_store
+from .data import prepare_store, recipe_on_store, with_law_of_store
 from .evaluation import evaluate, report, trained
-from .folder import Run, create_run, open_run, sole_writer
+from .folder import Run, amended, open_run, working_on
 from .training import distill, pretrain
 
 
@@ -30,8 +30,7 @@ def run(recipe: str | Path | Recipe, out: str | Path, overrides: Sequence[str] =
         KeyboardInterrupt: after Ctrl-C, when a checkpoint has been written.
     """
     checked = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
-    current = create_run(Path(out), checked)
-    with sole_writer(current.path):
+    with working_on(Path(out), with_law_of_store(checked)) as current:
         prepare_store(current)
         pretrain(current)
         distill(current)
@@ -53,14 +52,16 @@ def _evaluated(current: Run) -> bool:
 
 __all__ = [
     "Run",
-    "create_run",
+    "amended",
     "distill",
     "evaluate",
     "open_run",
     "prepare_store",
     "pretrain",
+    "recipe_on_store",
     "report",
     "run",
-    "sole_writer",
     "trained",
+    "with_law_of_store",
+    "working_on",
 ]

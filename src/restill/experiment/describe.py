@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..checkpoint import load_network_config, load_state
+from ..checkpoint import load_network_config, load_state, load_state_data
 from ..errors import UserError
 from ..metrics import load_results
 from ..report import corruption_in_words, rich_table
@@ -58,9 +58,8 @@ def _store(store: Store) -> RenderableType:
     if manifest.corruption is None:
         return _facts(f"{store.path}: clean reference", facts)
     facts["corruption"] = corruption_in_words(manifest.corruption)
-    facts["sigma_n"] = (
-        f"{sigma.mean:.4g} ({sigma.min:.4g} to {sigma.max:.4g}{estimated}); in the files' units {sigma.mean * scale:.4g}"
-    )
+    levels = f"{sigma.mean:.4g} ({sigma.min:.4g} to {sigma.max:.4g}{estimated})"
+    facts["sigma_n"] = f"{levels}; in the files' units {sigma.mean * scale:.4g}"
     return Group(_facts(f"{store.path}: measurements", facts), Text("\nnoise levels"), _histogram(store.sigma_n))
 
 
@@ -84,9 +83,10 @@ def _histogram(sigma_n: torch.Tensor) -> Text:
 
 
 def _run(run: Run) -> RenderableType:
-    facts = {"recipe": run.recipe.name, "corruption": corruption_in_words(run.recipe.law().describe())}
+    facts = {"recipe": run.recipe.name}
     if run.store.exists():
-        facts["store"] = f"{len(open_store(run.store)):,} measurements"
+        store = open_store(run.store)
+        facts["store"] = f"{len(store):,} measurements with {corruption_in_words(store.corruption.describe())}"
     for stage in ("teacher", "student"):
         facts[stage] = _progress(run, stage)
     parts: list[RenderableType] = [_facts(f"{run.path}: run", facts)]
@@ -99,8 +99,8 @@ def _run(run: Run) -> RenderableType:
 
 def _progress(run: Run, stage: str) -> str:
     if not run.state(stage).exists():
-        return "trained" if (run.stage(stage) / "model.safetensors").exists() else "not begun"
-    _, data = load_state(run.state(stage))
+        return "trained" if run.trained(stage) else "not begun"
+    data = load_state_data(run.state(stage))
     text = f"step {data['step']:,} of {data['steps']:,}"
     best = data.get("best")
     if best:

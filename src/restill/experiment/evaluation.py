@@ -80,10 +80,15 @@ class Yardstick:
     fingerprint: str
 
 
+def stage_of(subject: Subject) -> str:
+    """Whose network draws the images of a subject."""
+    return "student" if subject == "student" else "teacher"
+
+
 def trained(run: Run, subject: Subject) -> Source:
     """The network of a subject, on the run's device. Raises UserError if it is not trained yet."""
-    stage = "student" if subject == "student" else "teacher"
-    if not (run.stage(stage) / "model.safetensors").exists():
+    stage = stage_of(subject)
+    if not run.trained(stage):
         raise UserError(
             f"{run.path}: has no {stage} yet; run `restill {'distill' if stage == 'student' else 'pretrain'}`"
         )
@@ -100,16 +105,15 @@ def evaluate(run: Run, reference: Path | None = None) -> list[Result]:
     Args:
         reference: store of clean images; by default the run's own, if it has one. Without it only proximal distances.
     """
+    sources = [trained(run, subject) for subject in GENERATED if run.trained(stage_of(subject))]
+    if not sources:
+        raise UserError(f"{run.path}: has no trained network to evaluate yet; run `restill pretrain` first")
     store = open_store(run.store)
     path = reference or run.reference
     yardsticks = _yardsticks(run, store, open_store(path) if reference or path.exists() else None)
     results = _measure_measurements(store, yardsticks)
-    for subject in GENERATED:
-        stage = "student" if subject == "student" else "teacher"
-        if (run.stage(stage) / "model.safetensors").exists():
-            results += _measure(run, trained(run, subject), yardsticks)
-    if not results:
-        raise UserError(f"{run.path}: holds nothing to evaluate: no reference and no trained network")
+    for source in sources:
+        results += _measure(run, source, yardsticks)
     save_results(run.metrics, results)
     return results
 
@@ -209,8 +213,9 @@ def _measure(run: Run, source: Source, yardsticks: Sequence[Yardstick]) -> list[
 
 def report(run: Run) -> Verdict:
     """Write `report.html` and the sample grids from what the run holds; returns the verdict."""
-    results = load_results(run.metrics)
-    store = open_store(run.store)
+    if not run.metrics.exists():
+        raise UserError(f"{run.metrics}: no such file; run `restill evaluate {run.path}` first")
+    results, store = load_results(run.metrics), open_store(run.store)
     show = run.recipe.sampling.show
     first = store.batch(torch.arange(min(show, len(store))))
     images: dict[str, Tensor] = {
@@ -218,8 +223,8 @@ def report(run: Run) -> Verdict:
     }
     hashes = {"measurements": store.fingerprint}
     for subject in GENERATED:
-        stage = "student" if subject == "student" else "teacher"
-        if (run.stage(stage) / "model.safetensors").exists():
+        stage = stage_of(subject)
+        if run.trained(stage):
             source = trained(run, subject)
             images[subject] = torch.cat(list(source.draw(range(show), run.recipe.evaluation.seeds[0])))
             hashes[stage] = sha256(run.stage(stage) / "model.safetensors")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,12 +13,15 @@ from typing import Any
 
 from ..config import Recipe, load_recipe, save_recipe
 from ..errors import UserError
-from ..files import write_text
+from ..files import remove_temporaries, write_text
+from .objects import device_of
 
 try:
     import fcntl
 except ImportError:  # pragma: no cover - Windows has no flock; two writers are then not noticed
     fcntl = None  # type: ignore[assignment]
+
+_LOCK = ".lock"
 
 # A section may still change as long as no stage that depends on it has begun.
 _NEEDED_BY = {
@@ -74,14 +78,22 @@ class Run:
         """Training state from which a stage continues."""
         return self.path / stage / "state.safetensors"
 
+    def trained(self, stage: str) -> bool:
+        """Whether a stage has a network to use."""
+        return (self.stage(stage) / "model.safetensors").exists()
+
     def begun(self, stage: str) -> bool:
         """Whether a stage has written anything."""
         return self.store.exists() if stage == "store" else self.stage(stage).exists()
 
     def append_log(self, row: Mapping[str, Any]) -> None:
-        """Add a row to the log."""
-        with self.log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**row, "time": datetime.now(timezone.utc).isoformat(timespec="seconds")}) + "\n")
+        """Add a row to the log. Raises UserError if the disk is full."""
+        stamped = {**row, "time": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+        try:
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(stamped) + "\n")
+        except OSError as error:
+            raise UserError(f"{self.log}: cannot be written ({error.strerror or error})") from error
 
     def read_log(self) -> list[dict[str, Any]]:
         """All whole rows of the log; the last one may be cut off by a kill."""
@@ -105,49 +117,82 @@ def open_run(path: Path) -> Run:
     """An existing run. Raises UserError if `path` holds none."""
     if not (path / "recipe.yaml").is_file():
         raise UserError(f"{path}: is not a run (it has no recipe.yaml); `restill run` makes one")
-    return Run(path, load_recipe(path))
+    return Run(path, amended(path))
 
 
-def create_run(path: Path, recipe: Recipe) -> Run:
-    """A new run, or an existing one that the recipe continues.
+def amended(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of an existing run with some keys changed. Raises UserError if `path` holds no run."""
+    if not (path / "recipe.yaml").is_file():
+        raise UserError(f"{path}: is not a run (it has no recipe.yaml); `restill run` makes one")
+    return load_recipe(path / "recipe.yaml", overrides)
+
+
+@contextmanager
+def working_on(path: Path, recipe: Recipe) -> Iterator[Run]:
+    """A new run, or an existing one that the recipe continues, held against a second process.
+
+    A new run whose store could not be made leaves nothing behind.
 
     Raises:
-        UserError: `path` holds a different recipe's run, which is never overwritten, or something that is no run.
+        UserError: `path` holds a different recipe's run, which is never overwritten, or something that is no run;
+            another process works on it; the recipe's device is not there.
     """
+    device_of(recipe.execution.device)
+    _check_continues(path, recipe)
+    run, new, new_folder = Run(path, recipe), not (path / "recipe.yaml").exists(), not path.exists()
+    with _sole_writer(path):
+        _check_continues(path, recipe)  # again, for another process may have come first
+        for folder in (path, run.stage("teacher"), run.stage("student"), path / "samples"):
+            remove_temporaries(folder)
+        try:
+            save_recipe(path / "recipe.yaml", recipe)
+            yield run
+        finally:
+            if new and not run.begun("store"):
+                _remove_run(run, new_folder)
+
+
+def _check_continues(path: Path, recipe: Recipe) -> None:
+    """Raises UserError unless `recipe` may be worked on at `path`; changes nothing."""
     if path.exists() and not path.is_dir():
-        raise UserError(f"{path}: is a file; give --out a folder")
+        raise UserError(f"{path}: is a file; a run is a folder")
     if (path / "recipe.yaml").exists():
         run = open_run(path)
         for key in recipe.differences(run.recipe):
             stage = _NEEDED_BY.get(key.split(".")[0])
-            if stage is not None and (stage == "store" or run.begun(stage)):
+            if stage is not None and run.begun(stage):
                 raise UserError(
                     f"{path}: holds a run of another recipe ({key} is {run.recipe.value(key)!r} there and "
-                    f"{recipe.value(key)!r} here); choose another --out"
+                    f"{recipe.value(key)!r} here); a run is never overwritten, choose another folder"
                 )
-    elif path.exists() and any(path.iterdir()):
-        raise UserError(f"{path}: is a folder that is not empty and holds no run; choose another --out")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be made ({error.strerror})") from error
-    save_recipe(path / "recipe.yaml", recipe)
-    return Run(path, recipe)
+    elif path.exists() and any(file.name != _LOCK for file in path.iterdir()):
+        raise UserError(f"{path}: is a folder that is not empty and holds no run; choose another folder")
+
+
+def _remove_run(run: Run, with_folder: bool) -> None:
+    for name in ("recipe.yaml", _LOCK):
+        (run.path / name).unlink(missing_ok=True)
+    if with_folder:
+        with contextlib.suppress(OSError):
+            run.path.rmdir()
 
 
 @contextmanager
-def sole_writer(path: Path) -> Iterator[None]:
-    """Hold the run directory against a second process. Raises UserError if another one works on it.
-
-    The lock is the operating system's: it ends with the process, however that ends.
-    """
-    with (path / ".lock").open("a+") as file:
+def _sole_writer(path: Path) -> Iterator[None]:
+    """Raises UserError if another process works on the run. The operating system ends the lock with the process."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / _LOCK).open("a+")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+    with lock as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 file.seek(0)
-                raise UserError(f"{path}: process {file.read().strip() or '?'} is working on this run") from None
+                pid = file.read().strip() or "?"
+                raise UserError(f"{path}: process {pid} is working on this run; wait for it") from None
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()

@@ -40,7 +40,7 @@ def check_output(folder: Path) -> None:
     """Raises UserError if `folder` is a file or holds anything that is not a sample."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; give --out a folder")
-    if folder.is_dir() and any(file.suffix not in (".png", ".npy") for file in folder.iterdir()):
+    if folder.is_dir() and any(file.suffix not in (".png", ".npy", ".tmp") for file in folder.iterdir()):
         raise UserError(f"{folder}: holds other files than samples; choose another --out")
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..config import load_recipe
 from ..errors import UserError
 from ..progress import progress_bar
 from .evaluation import GENERATED, trained
-from .folder import open_run
+from .folder import Run, amended
 from .images import check_output, save_grid, save_image
 
 
@@ -27,8 +26,7 @@ def sample_run(path: Path, folder: Path, n: int, seed: int, subject: str, overri
     if subject not in GENERATED:
         raise UserError(f"--sampler must be one of {', '.join(GENERATED)}, not {subject!r}")
     check_output(folder)
-    run = open_run(path)
-    run.recipe = load_recipe(path, overrides)
+    run = Run(path, amended(path, overrides))
     source = trained(run, next(name for name in GENERATED if name == subject))
     shown: list[Tensor] = []
     index = 0

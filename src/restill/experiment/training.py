@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..checkpoint import NetworkConfig, load_network, load_state, save_network, save_state
+from ..checkpoint import NetworkConfig, load_network, load_state, load_state_data, save_network, save_state
 from ..errors import NonFiniteError, UserError
 from ..metrics import Moments, PixelFeatures, feature_moments, frechet_distance, proximal_moments
 from ..progress import progress_bar
@@ -35,7 +35,7 @@ from .objects import (
 
 def pretrain(run: Run) -> None:
     """Phase I: train the teacher on the run's store, or continue, or find it done."""
-    if (run.stage("teacher") / "model.safetensors").exists():
+    if run.trained("teacher"):
         return
     recipe, store = run.recipe, open_store(run.store)
     device = device_of(recipe.execution.device)
@@ -57,7 +57,7 @@ def distill(run: Run) -> None:
     if finished(run, "student"):
         return
     recipe, store = run.recipe, open_store(run.store)
-    if not (run.stage("teacher") / "model.safetensors").exists():
+    if not run.trained("teacher"):
         raise UserError(f"{run.path}: has no trained teacher yet; run `restill pretrain` first")
     device = device_of(recipe.execution.device)
     teacher, config = load_network(run.stage("teacher"))
@@ -72,9 +72,9 @@ def distill(run: Run) -> None:
 def finished(run: Run, stage: str) -> bool:
     """Whether a stage is complete: its network is there, and its state is at the last step."""
     state = run.state(stage)
-    if not (run.stage(stage) / "model.safetensors").exists() or not state.exists():
+    if not run.trained(stage) or not state.exists():
         return False
-    _, data = load_state(state)
+    data = load_state_data(state)
     return bool(data["step"] >= data["steps"])
 
 
@@ -120,6 +120,7 @@ class Selection:
         """After a step: perhaps look, perhaps keep. Returns the best so far."""
         if progress.step % self.every and progress.step != self.training.steps:
             return best
+        self.training.guard.check()  # a NaN is to be reported as such, not as features that are not finite
         value = self.proximal()
         row = {"stage": "student", "step": progress.step, "images": progress.images, "proximal_frechet": value}
         self.run.append_log(row)
@@ -147,9 +148,8 @@ def _train(
 
     if not path.exists():
         save()
-    seen = training.images_seen
-    with interruptible() as stop, progress_bar(f"{stage:8}", training.steps * training.batch_size) as advance:
-        advance(done=seen)
+    total, seen = training.steps * training.batch_size, training.images_seen
+    with interruptible() as stop, progress_bar(f"{stage:8}", total, done=seen) as advance:
         try:
             for progress in training_loop(training, execution.log_every):
                 advance(done=training.batch_size)
@@ -166,7 +166,7 @@ def _train(
         except NonFiniteError as error:
             if training.guard.immediate:  # the weights are still those of before the step
                 save_state(path, training.state(), {"step": training.step, "steps": training.steps, "best": best})
-            _, data = load_state(path)
+            data = load_state_data(path)
             raise NonFiniteError(
                 f"{stage}: {error}; {path} holds step {data['step']}. Lower the learning rate or set grad_clip "
                 "in a new run, or continue this one with --precision fp32"

@@ -8,16 +8,16 @@ import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import matplotlib
 import torch
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, StrMethodFormatter
 from PIL import Image
 from torch import Tensor
 
 from ..errors import UserError
+
+if TYPE_CHECKING:
+    import matplotlib.axes
 
 _GAP = 2  # pixels between images
 _LINES = (("#4c8dd6", "-"), ("#e08214", "--"), ("#3fa66b", "-."), ("#c05a9d", ":"))
@@ -102,6 +102,11 @@ def line_svg(series: Mapping[str, Points], x_label: str, y_label: str, name: str
     Raises:
         UserError: no finite point.
     """
+    import matplotlib  # here, because it takes half a second that only a report should wait for
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, StrMethodFormatter
+
     values = [y for points in series.values() for _, y in points if math.isfinite(y)]
     if not values:
         raise UserError(f"there is nothing to plot for {y_label}: no finite value")

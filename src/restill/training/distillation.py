@@ -158,6 +158,7 @@ class Distillation(Training):
             | prefixed("fake", module_state(self.fake))
             | prefixed("student_optimiser", self.student_update.state())
             | prefixed("fake_optimiser", self.fake_update.state())
+            | prefixed("means", self.means.state())
         )
 
     def restore(self, tensors: dict[str, Tensor], step: int) -> None:
@@ -166,4 +167,5 @@ class Distillation(Training):
         restore_module(self.fake, under("fake", tensors))
         self.student_update.restore(under("student_optimiser", tensors))
         self.fake_update.restore(under("fake_optimiser", tensors))
+        self.means.restore(under("means", tensors), self.device)
         self.step = step

@@ -6,9 +6,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from .state import Training
 
 
@@ -31,20 +28,15 @@ def run(training: Training, log_every: int = 50) -> Iterator[Progress]:
 
     Values stay on the device between rows. Raises NonFiniteError when a loss or gradient is not finite.
     """
-    sums: dict[str, Tensor] = {}
     steps, since = 0, time.perf_counter()
     while training.step < training.steps:
-        values = training.advance()
-        sums = {name: sums[name] + value if name in sums else value for name, value in values.items()}
+        training.means.add(training.advance())
         steps += 1
         row = None
         if training.step % log_every == 0 or training.step == training.steps:
             training.guard.check()
-            means = (torch.stack(list(sums.values())) / steps).tolist()
-            now = time.perf_counter()
-            row = dict(zip(sums, means, strict=True))
-            row["images_per_second"] = steps * training.batch_size / (now - since)
-            sums, steps, since = {}, 0, now
+            row = training.means.take()
+            row["images_per_second"] = steps * training.batch_size / (time.perf_counter() - since)
         yield Progress(training.step, training.images_seen, row)
-        if row is not None:
-            since = time.perf_counter()  # what the caller did with the row is not training time
+        if row is not None:  # what the caller did with the row is not training time
+            steps, since = 0, time.perf_counter()

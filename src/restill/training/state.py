@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .means import Means
 from .update import FiniteGuard
 
 
@@ -17,6 +18,7 @@ class Training(ABC):
         images: length in images.
         batch_size: images per step.
         step: optimiser steps done.
+        means: of the logged values since the last row.
         guard: watches for NaN.
     """
 
@@ -24,6 +26,7 @@ class Training(ABC):
 
     def __init__(self, images: int, batch_size: int) -> None:
         self.images, self.batch_size, self.step = images, batch_size, 0
+        self.means = Means()
 
     @property
     def steps(self) -> int:

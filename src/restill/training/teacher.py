@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..corruption import Corruption, Operator
 from ..diffusion import Denoiser
-from ..objectives import AmbientTweedie, Consistency, Objective
+from ..objectives import AmbientTweedie, Consistency, Draw, Objective
+from ..objectives.consistency import Step
+from ..store import Batch
 from ..tensors import mix_seed, seeded
 from .augment import augment
 from .batches import Batches
@@ -44,6 +47,34 @@ class TeacherSettings:
     augment: float = 0.0
 
 
+class Presented(NamedTuple):
+    """Measurements together with all randomness of a step but dropout, drawn for the whole batch at once.
+
+    So splitting the batch changes nothing but memory.
+    """
+
+    y: Tensor
+    operator: Operator
+    further: Operator
+    draw: Draw
+    consistency: Step | None
+    labels: Tensor | None
+    augment: Tensor | None
+
+    def part(self, index: Tensor) -> Presented:
+        """Some samples of the batch."""
+        step = self.consistency
+        return Presented(
+            self.y[index],
+            self.operator.select(index),
+            self.further.select(index),
+            Draw(self.draw.sigma[index], self.draw.noise[index]),
+            None if step is None else Step(step.sigma[index], step.noise[:, :, index]),
+            None if self.labels is None else self.labels[index],
+            None if self.augment is None else self.augment[index],
+        )
+
+
 class TeacherTraining(Training):
     """Trains `denoiser` on the measurements of a store.
 
@@ -69,15 +100,12 @@ class TeacherTraining(Training):
 
     def advance(self) -> dict[str, Tensor]:
         """One optimiser step; returns 0-dimensional tensors to log."""
-        batch = self.batches.at(self.step)
         generator = seeded("teacher", self.seed, self.step, device=self.device)
+        presented = self._present(self.batches.at(self.step), generator)
         torch.manual_seed(mix_seed("dropout", self.seed, self.step))
-        parts = self.settings.accumulate
         total = torch.zeros((), device=self.device)
-        assert batch.operator is not None
-        for part in torch.arange(len(batch.y), device=self.device).chunk(parts):
-            labels = None if batch.labels is None or not self.denoiser.num_classes else batch.labels[part]
-            loss = self._loss(batch.y[part], batch.operator.select(part), labels, generator).sum() / len(batch.y)
+        for part in torch.arange(self.batch_size, device=self.device).chunk(self.settings.accumulate):
+            loss = self._loss(presented.part(part)).sum() / self.batch_size
             loss.backward()
             total += loss.detach()
         self.guard.watch(total, self.step)
@@ -87,18 +115,25 @@ class TeacherTraining(Training):
         self.step += 1
         return {"loss": total, "grad_norm": norm}
 
-    def _loss(self, y: Tensor, operator: Operator, labels: Tensor | None, generator: torch.Generator) -> Tensor:
-        settings, augment_labels = self.settings, None
+    def _present(self, batch: Batch, generator: torch.Generator) -> Presented:
+        settings, y, operator, augment_labels = self.settings, batch.y, batch.operator, None
+        assert operator is not None  # a store of measurements always has operators
         if settings.augment:
             y, augment_labels = augment(y, settings.augment, generator)
         further = self.corruption.further(operator, generator)
-        draw = settings.objective.draw(operator.to_image(y), operator, generator)
-        loss = settings.objective(self.denoiser, y, operator, further, draw, labels, augment_labels)
-        if settings.consistency.weight:
-            noised = settings.objective.noised(y, operator, further, draw)
-            step = settings.consistency.draw(noised.x_t, draw.sigma, generator)
-            penalty = settings.consistency(self.denoiser, noised.x_t, draw.sigma, step, further, labels)
-            loss = loss + settings.consistency.weight * penalty
+        image = operator.to_image(y)
+        draw = settings.objective.draw(image, operator, generator)
+        step = settings.consistency.draw(image, draw.sigma, generator) if settings.consistency.weight else None
+        labels = batch.labels if self.denoiser.num_classes else None
+        return Presented(y, operator, further, draw, step, labels, augment_labels)
+
+    def _loss(self, batch: Presented) -> Tensor:
+        objective, consistency = self.settings.objective, self.settings.consistency
+        y, operator, further, draw, step, labels, augment_labels = batch
+        loss = objective(self.denoiser, y, operator, further, draw, labels, augment_labels)
+        if step is not None:
+            x_t = objective.noised(y, operator, further, draw).x_t
+            loss = loss + consistency.weight * consistency(self.denoiser, x_t, draw.sigma, step, further, labels)
         return loss
 
     def state(self) -> dict[str, Tensor]:
@@ -106,10 +141,12 @@ class TeacherTraining(Training):
             prefixed("denoiser", module_state(self.denoiser))
             | prefixed("ema", module_state(self.ema.module))
             | prefixed("optimiser", self.update.state())
+            | prefixed("means", self.means.state())
         )
 
     def restore(self, tensors: dict[str, Tensor], step: int) -> None:
         restore_module(self.denoiser, under("denoiser", tensors))
         restore_module(self.ema.module, under("ema", tensors))
         self.update.restore(under("optimiser", tensors))
+        self.means.restore(under("means", tensors), self.device)
         self.step = step

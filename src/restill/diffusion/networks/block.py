@@ -181,7 +181,7 @@ class Block(nn.Module):
         qkv = F.conv2d(self.norm2(x), *_deinterleave(self.qkv))
         # With channels_last this is a view, [3, n, heads, H W, C / heads].
         q, k, v = qkv.flatten(2).unflatten(1, (3, self.heads, -1)).permute(1, 0, 2, 4, 3).unbind()
-        a = F.scaled_dot_product_attention(q, k, v)  # softmax(q k^T / sqrt(C / heads)) v
+        a = attention(q, k, v)
         a = a.transpose(2, 3).flatten(1, 2).unflatten(2, x.shape[2:])
         return self.proj(a).add_(x).mul_(self.skip_scale)
 
@@ -192,8 +192,20 @@ def _conv(cin: int, cout: int, kernel: int, resampling: Direction | None, taps: 
     return nn.Conv2d(cin, cout, kernel, padding=kernel // 2)
 
 
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """`softmax(q k^T / sqrt(d)) v` for `[n, heads, pixels, d]`.
+
+    In bf16 on the CPU, PyTorch's fused kernel takes three times as long as two products, forward and backward; those
+    hold the scores of all pairs of pixels, so they serve small images only.
+    """
+    if q.device.type != "cpu" or q.dtype != torch.bfloat16 or q.shape[2] > 1024:
+        return F.scaled_dot_product_attention(q, k, v)
+    with torch.autocast("cpu", enabled=False):
+        return (q * q.shape[3] ** -0.5 @ k.transpose(2, 3)).softmax(3) @ v
+
+
 def _deinterleave(qkv: nn.Conv2d) -> tuple[Tensor, Tensor]:
-    """Weight `[3C, C, 1, 1]` and bias `[3C]` in the order `q0 q1 ... k0 ... v0 ...`; checkpoints have `q0 k0 v0 q1 ...`."""
+    """Weight `[3C, C, 1, 1]` and bias `[3C]` in the order `q0 q1 .. k0 .. v0 ..`; checkpoints have `q0 k0 v0 q1 ..`."""
     assert qkv.bias is not None
     weight, bias = (p.unflatten(0, (-1, 3)).transpose(0, 1).flatten(0, 1) for p in (qkv.weight, qkv.bias))
     return weight, bias

@@ -1,4 +1,4 @@
-"""Dropout with a mask that costs a quarter as much on the CPU as PyTorch's, where it took a third of a bf16 forward."""
+"""Dropout that takes a quarter of the time of PyTorch's on the CPU, where that was a third of a forward in bf16."""
 
 from __future__ import annotations
 
@@ -6,28 +6,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LANES = 4  # 16-bit numbers per 64-bit draw
+PER_DRAW = 4  # 16-bit numbers in a 64-bit draw
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """Zeroes each value of `x` (any shape) with probability `p` and divides the others by `1 - p`, in training mode.
 
-    On the CPU each value is compared with 16 random bits (so `p` is rounded to a multiple of 2^-16), four of them from
-    one draw of the global generator; elsewhere, and in compiled graphs, this is `torch.nn.functional.dropout`.
+    On the CPU each value is compared with 16 random bits (`p` is rounded to a multiple of 2^-16) from the global
+    generator; elsewhere, and in compiled graphs, this is `torch.nn.functional.dropout`.
     """
     if not training or p == 0:
         return x
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return F.dropout(x, p)
     dropped = round(p * 2**16)
-    keep = _random_int16(x) >= dropped - 2**15
-    scale = 1 / (1 - dropped / 2**16)
-    return x * torch.where(keep, x.new_tensor(scale), x.new_zeros(()))
+    keep = _random_int16(x).ge_(dropped - 2**15)  # 0 or 1
+    return x * keep.to(x.dtype).mul_(2**16 / (2**16 - dropped))
 
 
 def _random_int16(like: Tensor) -> Tensor:
     """Uniform int16 of the shape and memory layout of `like`."""
-    draws = torch.empty(-(-like.numel() // LANES), dtype=torch.int64).random_(-(2**63), None)
+    draws = torch.empty(-(-like.numel() // PER_DRAW), dtype=torch.int64).random_(-(2**63), None)
     flat = draws.view(torch.int16)[: like.numel()]
     if like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last):
         n, c, h, w = like.shape

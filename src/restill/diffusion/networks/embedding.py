@@ -3,9 +3,11 @@ r"""Noise levels as vectors: sinusoids at fixed frequencies, computed in at leas
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from ...errors import UserError
 
@@ -63,6 +65,14 @@ class FourierEmbedding(nn.Module):
         super().__init__()
         self.sine_first = sine_first
         self.register_buffer("freqs", torch.randn(half_of(channels)) * FOURIER_SCALE)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Keeps at least float32 when the module is cast: in bf16 a frequency of 16 would be off by 0.2 radians."""
+        exact = self.freqs
+        super()._apply(fn, recurse)
+        if self.freqs.dtype in (torch.bfloat16, torch.float16):
+            self.freqs = exact.to(self.freqs.device)
+        return self
 
     def forward(self, noise_labels: Tensor) -> Tensor:
         """Noise labels `[n]`, float32 or float64, to `[n, channels]` of the same dtype."""

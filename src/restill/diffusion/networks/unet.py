@@ -236,15 +236,17 @@ class UNet(nn.Module, ABC):
         if noise_labels.numel() not in (1, len(x)):
             raise ValueError(f"{len(x)} images need 1 or {len(x)} noise levels, not {noise_labels.numel()}")
         height, width = x.shape[2:]
-        emb = self._embedding(noise_labels.reshape(-1), class_labels, augment_labels)
+        emb = self._embedding(x, noise_labels.reshape(-1), class_labels, augment_labels)
         x = pad_to_multiple(x.to(emb.dtype), self.plan.multiple)
         image = self.read_out(self.dec(self.enc(x, emb), emb))
         return image[:, :, :height, :width]
 
-    def _embedding(self, noise_labels: Tensor, class_labels: Tensor | None, augment_labels: Tensor | None) -> Tensor:
+    def _embedding(
+        self, x: Tensor, noise_labels: Tensor, class_labels: Tensor | None, augment_labels: Tensor | None
+    ) -> Tensor:
         dtype = self.map_layer0.weight.dtype
-        classes = fit_labels(class_labels, self.label_dim, "class_labels", noise_labels.device)
-        augment = fit_labels(augment_labels, self.augment_dim, "augment_labels", noise_labels.device)
+        classes = fit_labels(class_labels, self.label_dim, "class_labels", x)
+        augment = fit_labels(augment_labels, self.augment_dim, "augment_labels", x)
         if classes is not None and self.training and self.label_dropout:
             keep = torch.rand(len(classes), 1, device=classes.device) >= self.label_dropout
             classes = classes * keep
@@ -256,16 +258,16 @@ class UNet(nn.Module, ABC):
             )
 
 
-def fit_labels(labels: Tensor | None, width: int, what: str, device: torch.device) -> Tensor | None:
-    """Labels as `[n, width]`, one row of zeros for None; None if the network has no such labels.
+def fit_labels(labels: Tensor | None, width: int, what: str, x: Tensor) -> Tensor | None:
+    """Labels as `[n or 1, width]` for images `x` `[n, ...]`, zeros for None; None if the network has no such labels.
 
     Raises:
-        ValueError: if the last dimension is not `width` (labels of width 0 are accepted by a network without).
+        ValueError: on another shape (labels of width 0 are accepted by a network without).
     """
     if labels is None:
-        return torch.zeros(1, width, device=device) if width else None
-    if labels.shape[-1] != width:
-        raise ValueError(f"{what}: this network takes [n, {width}], not {list(labels.shape)}")
+        return x.new_zeros(1, width) if width else None
+    if labels.shape[-1] != width or (width and labels.numel() // width not in (1, len(x))):
+        raise ValueError(f"{what}: for {len(x)} images this network takes [n, {width}], not {list(labels.shape)}")
     return labels.reshape(-1, width) if width else None
 
 

@@ -1,0 +1,197 @@
+"""Recipes: shipped ones, overrides, and every kind of mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from restill.config import Recipe, load_recipe, recipe_from, save_recipe, shipped_recipes
+from restill.errors import UserError
+from restill.experiment.objects import loss_of, objective_of, student_settings, teacher_settings
+from restill.objectives import DMD, SDS, AmbientTweedie, SiD, Standard
+
+PUBLISHED = ["cifar10-noise", "ffhq64-noise", "celebahq64-noise", "afhqv2-noise"]
+
+
+def test_the_promised_recipes_are_shipped() -> None:
+    assert {"digits-noise", "tiny-noise", *PUBLISHED} <= set(shipped_recipes())
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_shipped_recipes_load_and_come_back(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name and recipe.description and recipe.law().sigma_max > 0
+    save_recipe(tmp_path / "recipe.yaml", recipe)
+    assert load_recipe(tmp_path / "recipe.yaml") == recipe == load_recipe(tmp_path)
+    saved = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    assert saved["teacher"]["adam"]["beta2"] == 0.999  # complete, defaults included
+    teacher, student = teacher_settings(recipe), student_settings(recipe)
+    assert teacher.objective == student.objective  # the same objective trains teacher and fake score
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_settings(name: str) -> None:
+    recipe = load_recipe(name)
+    cifar, afhq = name == "cifar10-noise", name == "afhqv2-noise"
+    network, teacher, student = recipe.network, recipe.teacher, recipe.student
+    assert (network.architecture, network.model_channels, network.num_blocks) == ("ddpmpp", 128, 4)
+    assert network.attn_resolutions == [16] and network.channel_mult == ([2, 2, 2] if cifar else [1, 2, 2, 2])
+    dropout = {"cifar10-noise": 0.13, "ffhq64-noise": 0.05, "celebahq64-noise": 0.15, "afhqv2-noise": 0.25}
+    assert network.dropout == dropout[name]
+    assert teacher.images == 200_000_000 and student.images == 100_000_000
+    assert teacher.batch_size == (512 if cifar else 256) and teacher.adam.lr == (1e-4 if cifar else 2e-4)
+    assert teacher.adam.warmup_images == 10_000_000 and teacher.augment == (0.12 if cifar else 0.15)
+    assert teacher.ema.halflife_images == student.ema.halflife_images == 500_000
+    assert (student.init_sigma, student.tmax, student.loss_scale) == (2.5, 800, 100)
+    assert student.loss == "sid" and student.alpha == (1.0 if afhq else 1.2)
+    assert student.generator.lr == student.fake.lr == (5e-6 if afhq else 1e-5)
+    assert student.generator.beta1 == (0.9 if name in ("ffhq64-noise", "celebahq64-noise") else 0.0)
+    assert student.fake.beta1 == 0 and student.fake.beta2 == 0.999
+    assert student.batch_size == (256 if cifar else 512)
+    assert recipe.sampling.num_steps == (18 if cifar else 40)
+
+
+@pytest.mark.parametrize("level", [0.1, 0.2, 0.4])
+def test_one_cifar_recipe_for_three_levels(level: float) -> None:
+    assert load_recipe("cifar10-noise", [f"corruption.sigma_n={level}"]).law().sigma_n == level
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("teacher.adam.lr=1e-4", "teacher.adam.lr", 1e-4),
+        ("teacher.adam.lr=2E-4", "teacher.adam.lr", 2e-4),
+        ("teacher.adam.lr=1", "teacher.adam.lr", 1.0),
+        ("corruption.sigma_n=1e-1", "corruption.sigma_n", 0.1),
+        ("corruption.sigma_n=[0, 4e-1]", "corruption.sigma_n", [0, 0.4]),
+        ("teacher.images=1_000", "teacher.images", 1000),
+        ("network.channel_mult=[1, 2, 4]", "network.channel_mult", [1, 2, 4]),
+        ("network.attn_resolutions=[]", "network.attn_resolutions", []),
+        ("student.ema.rampup=null", "student.ema.rampup", None),
+        ("data.source=a=b", "data.source", "a=b"),
+        ("execution.compile=true", "execution.compile", True),
+        ("execution.device=cuda:1", "execution.device", "cuda:1"),
+    ],
+)
+def test_overrides_are_yaml(override: str, key: str, value: Any) -> None:
+    assert load_recipe("digits-noise", [override]).value(key) == value
+
+
+def test_the_last_override_wins() -> None:
+    assert load_recipe("digits-noise", ["seed=1", "seed=2"]).seed == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sed=1", "unknown key sed: did you mean seed?"),
+        ("techer.images=5", "unknown key techer: did you mean teacher?"),
+        ("teacher.image=5", "unknown key teacher.image: did you mean teacher.images?"),
+        ("teacher.adam.learning_rate=1", "unknown key teacher.adam.learning_rate: did you mean teacher.adam."),
+        (
+            "teacher.consistency.wait=1",
+            "unknown key teacher.consistency.wait: did you mean teacher.consistency.weight?",
+        ),
+        ("student.generator.grad_clp=1", "did you mean student.generator.grad_clip?"),
+        ("corruption.sigma=1", "corruption.sigma is not a key of corruption 'noise': did you mean 'sigma_n'?"),
+        ("corruption.kind=nois", "corruption.kind 'nois' is not known: use one of"),
+        ("corruption.sigma_n=-1", "corruption.sigma_n and weights must be finite and at least 0"),
+        ("corruption.sigma_n=.nan", "corruption.sigma_n and weights must be finite"),
+        ("corruption.sigma_n=loud", "corruption.sigma_n must be a number"),
+        ("corruption.weights=[1, 2]", "corruption.weights must hold one weight for each of the 1 sigma_n"),
+        ("teacher.images=many", "teacher.images: input should be a valid integer"),
+        ("teacher.images=true", "teacher.images: input should be a valid integer"),
+        ("teacher.images='5'", "teacher.images: input should be a valid integer"),
+        ("teacher.images=0", "teacher.images: input should be greater than 0, not 0"),
+        ("teacher.adam.lr=.inf", "teacher.adam.lr: input should be a finite number"),
+        ("teacher.adam.lr=fast", "teacher.adam.lr: input should be a valid number"),
+        ("teacher=5", "teacher: input should be"),
+        ("network.channel_mult=[]", "network.channel_mult: list should have at least 1 item"),
+        ("network.channel_mult=[1, -2]", "network.channel_mult.1: input should be greater than 0, not -2"),
+        ("network.architecture=unet", "network.architecture: input should be 'ddpmpp', 'ncsnpp' or 'adm', not 'unet'"),
+        ("execution.compile=yes please", "execution.compile: input should be a valid boolean"),
+        ("execution.precision=fp8", "execution.precision: input should be 'fp32' or 'bf16', not 'fp8'"),
+        ("evaluation.seeds=[]", "evaluation.seeds: list should have at least 1 item"),
+        ("student.tmax=1001", "student.tmax: input should be less than or equal to 1000"),
+        ("seed", "write it as key.path=value"),
+        ("=1", "write it as key.path=value"),
+        ("name.first=1", "'name' holds a value, not keys"),
+        ("seed=[1", "the value is not YAML"),
+        # combinations
+        ("objective.kind=standard", "objective.kind standard learns the noise too"),
+        ("teacher.accumulate=3", "teacher.accumulate must divide teacher.batch_size 128"),
+    ],
+)
+def test_mistakes_name_the_key_in_one_line(override: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_recipe("digits-noise", [override])
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_augmentation_is_refused_where_it_would_be_wrong() -> None:
+    import custom_corruptions
+
+    mask = {"kind": custom_corruptions.RandomMask.kind, "p": 0.5}
+    assert recipe_from({"name": "x", "corruption": mask}).law().condition_channels((1, 8, 8)) == 1
+    with pytest.raises(UserError, match=r"teacher.augment is for corruption.kind noise; set teacher.augment to 0"):
+        recipe_from({"name": "x", "corruption": mask, "teacher": {"augment": 0.1}})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a\n- b\n", "a recipe is a mapping of keys to values"),
+        ("", "a recipe is a mapping of keys to values"),
+        ("name: [", "is not YAML"),
+        ("seed: 1", "name: field required"),
+        ("name: !!python/object/apply:os.system ['true']", "is not YAML"),
+    ],
+)
+def test_files_that_are_no_recipes(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_recipe(path)
+    assert str(caught.value).startswith(f"{path}: ") and message in str(caught.value)
+
+
+def test_recipes_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="digit-noise: no such recipe; did you mean 'digits-noise'"):
+        load_recipe("digit-noise")
+    with pytest.raises(UserError, match="no such recipe; shipped are afhqv2-noise"):
+        load_recipe(tmp_path / "zzz.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9")
+    with pytest.raises(UserError, match=r"latin.yaml: cannot be read as a recipe"):
+        load_recipe(tmp_path / "latin.yaml")
+
+
+def test_a_folder_named_like_a_recipe_is_not_mistaken_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from restill.experiment import open_run
+
+    (tmp_path / "digits-noise").mkdir()
+    save_recipe(tmp_path / "digits-noise" / "recipe.yaml", load_recipe("digits-noise", ["seed=5"]))
+    monkeypatch.chdir(tmp_path)
+    assert open_run(Path("digits-noise")).recipe.seed == 5
+
+
+def test_what_makes_two_recipes_different() -> None:
+    recipe = load_recipe("digits-noise")
+    how = load_recipe("digits-noise", ["execution.device=cpu", "execution.precision=bf16"])
+    assert recipe.differences(how) == []
+    what = load_recipe("digits-noise", ["student.alpha=1.1", "corruption.weights=[1]"])
+    assert recipe.differences(what) == ["student.alpha", "corruption.weights"]
+
+
+def test_names_choose_classes() -> None:
+    def built(**sections: Any) -> Recipe:
+        return recipe_from({"name": "x", **sections})
+
+    assert isinstance(objective_of(built()), AmbientTweedie)
+    assert isinstance(objective_of(built(objective={"kind": "standard", "floor": "clamp"})), Standard)
+    losses = {"sid": SiD(1.0), "dmd": DMD(), "sds": SDS()}
+    assert all(loss_of(built(student={"loss": k, "alpha": 1.0})) == loss for k, loss in losses.items())
+    clipped = teacher_settings(built(teacher={"adam": {"grad_clip": 1, "lr": 1e-3}}))
+    assert clipped.optimiser.grad_clip == 1 and clipped.optimiser.lr.peak == 1e-3
