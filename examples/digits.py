@@ -11,9 +11,9 @@ quick = "--quick" in sys.argv  # a look at the code path, not at good images
 law = restill.AdditiveNoise(sigma_n=0.4)
 store = restill.corrupt_images(restill.digits(), law, out="digits-store", reference="digits-clean", seed=0)
 
-net = restill.build_network("EDMPrecond", dict(
-    model_type="SongUNet", img_resolution=8, img_channels=1, model_channels=32,
-    channel_mult=[1, 2], num_blocks=1, attn_resolutions=[4], sigma_data=0.75))  # fmt: skip
+net = restill.build_network("EDMPrecond", {
+    "model_type": "SongUNet", "img_resolution": 8, "img_channels": 1, "model_channels": 32,
+    "channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": [4], "sigma_data": 0.75})  # fmt: skip
 batches = restill.Batches(store, batch_size=128, seed=0, device=torch.device("cpu"))
 images = 2_560 if quick else 192_000
 adam = OptimiserSettings(LearningRate(1e-3, warmup=10_000, total=images, decay="cosine"))
@@ -23,7 +23,8 @@ for progress in run(teacher):
     print("teacher", progress.row) if progress.row else None
 
 adam = OptimiserSettings(LearningRate(1e-4), betas=(0.0, 0.999))
-settings = restill.DistillationSettings(images // 2, loss=restill.SiD(alpha=1.0), generator=adam, fake=adam, ema_halflife=10_000)
+sid = restill.SiD(alpha=1.0)
+settings = restill.DistillationSettings(images // 2, loss=sid, generator=adam, fake=adam, ema_halflife=10_000)
 student = restill.Distillation(teacher.ema.module, law, store.image_shape, settings, seed=0, device=torch.device("cpu"))
 for progress in run(student):
     print("student", progress.row) if progress.row else None

@@ -193,7 +193,7 @@ def _sole_writer(path: Path) -> Iterator[None]:
                 file.seek(0)
                 pid = file.read().strip() or "?"
                 raise UserError(f"{path}: process {pid} is working on this run; wait for it") from None
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+            with contextlib.suppress(OSError):  # on a full disk the lock holds, only its owner is not named
+                os.ftruncate(file.fileno(), 0)
+                os.write(file.fileno(), str(os.getpid()).encode())
         yield
