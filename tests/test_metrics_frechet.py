@@ -162,3 +162,24 @@ class TestDigits:
             assert values == sorted(values)
         assert failures["noise"][-1] == pytest.approx(4.0, rel=0.15)
         assert self.distance(real, real.flip(0)) == pytest.approx(0, abs=1e-10)
+
+
+def test_agrees_with_torchmetrics() -> None:
+    fid = pytest.importorskip("torchmetrics.image.fid")
+
+    class Flat(torch.nn.Module):
+        num_features = 12
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.flatten(1)
+
+    generator = torch.Generator().manual_seed(3)
+    a = torch.randn(400, 3, 2, 2, generator=generator, dtype=torch.float64)
+    b = a[:300] * 1.3 + 0.2 * torch.randn(300, 3, 2, 2, generator=generator, dtype=torch.float64)
+    metric = fid.FrechetInceptionDistance(feature=Flat(), input_img_size=(3, 2, 2)).set_dtype(torch.float64)
+    metric.update(a, real=True)
+    metric.update(b, real=False)
+    features = PixelFeatures((3, 2, 2))
+    ours = frechet_distance(feature_moments([a], features), feature_moments([b], features))
+    assert ours > 0.1
+    assert ours == pytest.approx(float(metric.compute()), rel=1e-6)

@@ -14,6 +14,11 @@ def right_broadcast(value_N: Tensor, like: Tensor) -> Tensor:
     return value_N.reshape(-1, *(1,) * (like.ndim - 1))
 
 
+def wide_dtype(device: torch.device) -> torch.dtype:
+    """float64, or float32 on devices that have no float64 (Apple's mps)."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def mix_seed(*parts: int | str) -> int:
     """One 63-bit seed from several integers or words; equal parts give equal seeds on every machine."""
     text = "/".join(str(part) for part in parts).encode()

@@ -168,13 +168,12 @@ def _measure_measurements(store: Store, yardsticks: Sequence[Yardstick]) -> list
 
 
 def _measure(run: Run, source: Source, yardsticks: Sequence[Yardstick]) -> list[Result]:
+    """All metrics of one subject, over all sampling seeds."""
     section = run.recipe.evaluation
     values: list[list[float]] = [[] for _ in yardsticks]
     seconds = []
     with progress_bar(f"{source.subject:17}", section.samples * len(section.seeds)) as advance:
-        list(
-            source.draw(range(-source.batch_size, 0), seed=0)
-        )  # the first batch also pays for allocation and compilation
+        list(source.draw(range(-source.batch_size, 0), seed=0))  # the first batch also pays for allocation
         for seed in section.seeds:
             images, started = [], time.perf_counter()
             for batch in source.draw(range(section.samples), seed):
@@ -182,33 +181,41 @@ def _measure(run: Run, source: Source, yardsticks: Sequence[Yardstick]) -> list[
                 advance(done=len(batch))
             seconds.append(time.perf_counter() - started)
             drawn = torch.cat(images)
-            for value, y in zip(values, yardsticks, strict=True):
-                if y.reference == "clean":
-                    moments = feature_moments(drawn.split(1024), y.features)
-                else:
-                    moments = proximal_moments(drawn, source.config.law(), y.features, seed)
-                value.append(frechet_distance(moments, y.moments))
+            for value, yardstick in zip(values, yardsticks, strict=True):
+                value.append(_distance(drawn, source.config, yardstick, seed))
     mean_seconds = sum(seconds) / len(seconds)
-    results = []
-    for value, y in zip(values, yardsticks, strict=True):
-        mean, std = mean_std(value)
-        result = Result(
-            subject=source.subject,
-            metric="frechet",
-            features=y.features.name,
-            value=mean,
-            seeds=tuple(section.seeds),
-            std=std,
-            n=section.samples,
-            reference=y.reference,
-            features_fingerprint=y.features.fingerprint,
-            reference_fingerprint=y.fingerprint,
-            sampler=repr(source.sampler),
-            seconds=mean_seconds,
-            images_per_second=section.samples / mean_seconds,
-        )
-        results.append(result)
-    return results
+    return [
+        _result(run, source, yardstick, value, mean_seconds)
+        for value, yardstick in zip(values, yardsticks, strict=True)
+    ]
+
+
+def _distance(drawn: Tensor, config: NetworkConfig, yardstick: Yardstick, seed: int) -> float:
+    if yardstick.reference == "clean":
+        moments = feature_moments(drawn.split(1024), yardstick.features)
+    else:
+        moments = proximal_moments(drawn, config.law(), yardstick.features, seed)
+    return frechet_distance(moments, yardstick.moments)
+
+
+def _result(run: Run, source: Source, yardstick: Yardstick, values: list[float], seconds: float) -> Result:
+    section = run.recipe.evaluation
+    mean, std = mean_std(values)
+    return Result(
+        subject=source.subject,
+        metric="frechet",
+        features=yardstick.features.name,
+        value=mean,
+        seeds=tuple(section.seeds),
+        std=std,
+        n=section.samples,
+        reference=yardstick.reference,
+        features_fingerprint=yardstick.features.fingerprint,
+        reference_fingerprint=yardstick.fingerprint,
+        sampler=repr(source.sampler),
+        seconds=seconds,
+        images_per_second=section.samples / seconds,
+    )
 
 
 def report(run: Run) -> Verdict:

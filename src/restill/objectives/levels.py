@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..tensors import wide_dtype
+
 
 @dataclass(frozen=True)
 class LogNormalLevels:
@@ -26,14 +28,14 @@ class LogNormalLevels:
 
     def draw(self, minimum_N: Tensor, generator: torch.Generator) -> Tensor:
         """Levels `[n]` with `s >= minimum`, in the dtype of `minimum_N`, on the generator's device."""
-        minimum = minimum_N.double()
+        minimum = minimum_N.to(wide_dtype(minimum_N.device))
         if self.floor == "clamp":
-            normal = torch.randn(minimum.shape, generator=generator, device=minimum.device, dtype=torch.float64)
+            normal = torch.randn(minimum.shape, generator=generator, device=minimum.device, dtype=minimum.dtype)
             return (self.p_mean + self.p_std * normal).exp().maximum(minimum).to(minimum_N.dtype)
-        uniform = torch.rand(minimum.shape, generator=generator, device=minimum.device, dtype=torch.float64)
+        uniform = torch.rand(minimum.shape, generator=generator, device=minimum.device, dtype=minimum.dtype)
         # survival functions keep precision where sigma_n lies far in the upper tail
         above = torch.special.ndtr(-(minimum.log() - self.p_mean) / self.p_std)
-        quantile = -torch.special.ndtri((above * (1 - uniform)).clamp_min(1e-300))
+        quantile = -torch.special.ndtri((above * (1 - uniform)).clamp_min(torch.finfo(minimum.dtype).tiny))
         return (self.p_mean + self.p_std * quantile).exp().maximum(minimum).to(minimum_N.dtype)
 
 
@@ -58,7 +60,7 @@ class GeneratorLevels:
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """Levels `[n]`, float32, on the generator's device."""
-        uniform = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64)
+        uniform = torch.rand(n, generator=generator, device=generator.device, dtype=wide_dtype(generator.device))
         t = uniform * (self.tmax / 1000)
         high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
         return ((high + (1 - t) * (low - high)) ** self.rho).clamp_min(self.floor).float()

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..tensors import wide_dtype
+
 
 def karras_levels(num_steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
     """Noise levels from `sigma_max` down to `sigma_min`, float64 `[num_steps]` (EDM, eq. 5)."""
@@ -41,14 +43,15 @@ def heun(
         conditioning: passed to `net` as it is (class labels of a network; operator or labels of a `Denoiser`).
 
     Returns:
-        Images `[n, C, H, W]`, float64. The state is kept in float64, the network sees the dtype it wants.
+        Images `[n, C, H, W]`, float64 (float32 on devices without it); the network sees the latents' dtype.
     """
     levels = [*karras_levels(num_steps, sigma_min, sigma_max, rho).tolist(), 0.0]
-    x = latents.double() * levels[0]
+    wide = wide_dtype(latents.device)
+    x = latents.to(wide) * levels[0]
 
     def denoise(x: Tensor, level: float) -> Tensor:
-        sigma = torch.tensor(level, dtype=torch.float64, device=x.device)
-        return net(x.to(latents.dtype), sigma, **conditioning).double()
+        sigma = torch.tensor(level, dtype=wide, device=x.device)
+        return net(x.to(latents.dtype), sigma, **conditioning).to(wide)
 
     for i, (level, following) in enumerate(itertools.pairwise(levels)):
         denoised = denoise(x, level)
