@@ -38,7 +38,7 @@ from ..report import ReportData, Verdict, judge, write_report
 from ..sampling import Sampler, generate
 from ..store import Store, open_store
 from .folder import Run
-from .images import save_grid
+from .images import save_grid, save_overview
 from .objects import compiled, device_of, prepared, sampler_of
 
 GENERATED: tuple[Subject, ...] = ("teacher-full", "teacher-truncated", "student")
@@ -237,6 +237,7 @@ def report(run: Run) -> Verdict:
             hashes[stage] = sha256(run.stage(stage) / "model.safetensors")
     for name, drawn in images.items():
         save_grid(run.path / "samples" / f"{name}.png", drawn)
+    save_overview(run.path / "samples" / "overview.png", images)
     recipe = run.recipe
     data = ReportData(
         title=recipe.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,17 @@ from torch import Tensor
 from ..checkpoint import NetworkConfig
 from ..errors import UserError
 from ..files import replacing
-from ..report import grid
+from ..report import grid, overview
 
 
 def save_grid(path: Path, images: Tensor) -> None:
     """A grid of images `[n, C, H, W]` in normalised units as PNG."""
     _write(path, _png(grid(images)))
+
+
+def save_overview(path: Path, images: Mapping[str, Tensor]) -> None:
+    """Grids of several subjects side by side as PNG."""
+    _write(path, _png(overview(images)))
 
 
 def save_image(folder: Path, index: int, image: Tensor, config: NetworkConfig) -> None:

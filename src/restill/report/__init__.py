@@ -1,7 +1,7 @@
 """What a run has shown: tables, figures and one self-contained HTML page."""
 
 from .comparison import Column, Comparison, compare
-from .figures import grid, line_svg, png_bytes
+from .figures import grid, line_svg, overview, png_bytes
 from .page import ReportData, write_report
 from .table import markdown_summary, markdown_table, rich_table, summary
 from .verdict import Verdict, corruption_in_words, judge
@@ -18,6 +18,7 @@ __all__ = [
     "line_svg",
     "markdown_summary",
     "markdown_table",
+    "overview",
     "png_bytes",
     "rich_table",
     "summary",

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..errors import UserError
@@ -60,6 +60,26 @@ def grid(
         raise UserError(f"a display range must rise, not go from {low:g} to {high:g}")
     pixels = ((images - low) / (high - low)).clamp(0, 1).mul(255).round().byte().movedim(1, -1)
     return _tile(pixels, columns or math.ceil(math.sqrt(len(pixels))), min_size)
+
+
+def overview(images: Mapping[str, Tensor], display_range: tuple[float, float] = (-1.0, 1.0)) -> Image.Image:
+    """Grids of several subjects side by side on white, each under its name; at most 36 images of each.
+
+    Raises:
+        UserError: as `grid`.
+    """
+    margin, title = 16, 28
+    grids = {name: grid(drawn[:36], display_range=display_range, min_size=40) for name, drawn in images.items()}
+    width = sum(tile.width for tile in grids.values()) + margin * (len(grids) + 1)
+    height = max(tile.height for tile in grids.values()) + title + margin
+    canvas = Image.new("RGB", (width, height), "white")
+    draw, left = ImageDraw.Draw(canvas), margin
+    for name, tile in grids.items():
+        draw.text((left, 6), name, fill="black", font_size=16)
+        rgba = tile.convert("RGBA")
+        canvas.paste(rgba, (left, title), rgba)
+        left += tile.width + margin
+    return canvas
 
 
 def _tile(pixels: Tensor, columns: int, min_size: int) -> Image.Image:
