@@ -12,6 +12,7 @@ import argparse
 import json
 import platform
 import resource
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -114,6 +115,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     result |= {"compile": arguments.compile, "channels_last": arguments.channels_last, "batch": batch}
     result |= {"threads": torch.get_num_threads(), "device": _name(device), "torch": torch.__version__}
     iteration = student.advance if arguments.mode == "shared" else lambda: naive_iteration(student)
+    if arguments.profile:
+        iteration()
+        with torch.profiler.profile() as profile:
+            iteration()
+        print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=20), file=sys.stderr)
     result["distillation_s"] = seconds(iteration, device, arguments.repeats)
     result["distillation_images_per_s"] = batch / result["distillation_s"]
     result["teacher_s"] = seconds(teacher.advance, device, arguments.repeats)
@@ -152,6 +158,7 @@ def main() -> None:
     parser.add_argument("--sampling-batch", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--no-heun", action="store_true", help="leave out the slow sampler")
+    parser.add_argument("--profile", action="store_true", help="also show the operations of one distillation iteration")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)

@@ -1,4 +1,4 @@
-"""What each measure gives to a distillation iteration: variants take turns in one process, so that a busy machine slows all.
+"""What each measure gives to a distillation iteration: variants take turns, so that a busy machine slows all alike.
 
 python bench/turns.py --preset small --threads 2
 """

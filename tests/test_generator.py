@@ -1,0 +1,69 @@
+"""The deployer's two lines, and the names that `import restill` offers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import restill
+from restill.checkpoint import NetworkConfig, save_network
+
+KWARGS = {"model_type": "SongUNet", "img_resolution": 8, "img_channels": 1, "model_channels": 8, "channel_mult": [1]}
+KWARGS |= {"num_blocks": 1, "attn_resolutions": [], "sigma_data": 0.7}
+CONFIG = NetworkConfig(
+    role="student",
+    cls="EDMPrecond",
+    kwargs=KWARGS,
+    shape=(1, 8, 8),
+    sigma_data=0.7,
+    num_classes=0,
+    corruption=restill.AdditiveNoise(sigma_n=0.4).describe(),
+    offset=8.0,
+    scale=8.0,
+    value_range=(0.0, 16.0),
+    init_sigma=1.5,
+)
+
+
+@pytest.fixture
+def student(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    save_network(tmp_path / "student", CONFIG.build(), CONFIG)
+    return tmp_path / "student"
+
+
+def test_the_same_images_in_every_call(student: Path) -> None:
+    generator = restill.load_generator(student)
+    images = generator.sample(6, seed=3)
+    assert images.shape == (6, 1, 8, 8) and images.dtype == torch.float32 and images.std() > 0.01
+    torch.testing.assert_close(restill.load_generator(student).sample(2, seed=3, start=4, batch_size=1), images[4:])
+    assert not torch.allclose(generator.sample(6, seed=4), images)
+    torch.testing.assert_close(generator.to_physical(images), images * 8 + 8)
+
+
+def test_it_is_the_network_at_init_sigma(student: Path) -> None:
+    denoiser = restill.load_denoiser(student)
+    latents = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = denoiser(latents * 1.5, torch.full((3,), 1.5))
+    torch.testing.assert_close(restill.OneStep(1.5)(denoiser, latents), expected)
+    assert not any(parameter.requires_grad for parameter in denoiser.parameters())
+
+
+def test_mistakes_are_named(student: Path, tmp_path: Path) -> None:
+    with pytest.raises(restill.UserError, match="at least 1"):
+        restill.load_generator(student).sample(0)
+    with pytest.raises(restill.UserError, match="nowhere"):
+        restill.load_generator(tmp_path / "nowhere")
+    (student / "model.safetensors").unlink()
+    with pytest.raises(restill.UserError, match=r"model\.safetensors"):
+        restill.load_generator(student)
+
+
+def test_every_public_name_is_there() -> None:
+    for name in restill.__all__:
+        assert getattr(restill, name) is not None
+    assert set(restill.__all__) <= set(dir(restill))
+    with pytest.raises(AttributeError, match="nonsense"):
+        restill.nonsense  # noqa: B018
