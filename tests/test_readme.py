@@ -16,8 +16,8 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 def test_python_example(tmp_path: Path) -> None:
     pytest.importorskip("sklearn", reason="the example takes scikit-learn's digits")
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert "192_000" in code
-    code = code.replace("192_000", "2_560") + "\nassert grid.shape == (64, 1, 8, 8) and float(grid.std()) > 0.01\n"
+    assert "128_000" in code
+    code = code.replace("128_000", "2_560") + "\nassert grid.shape == (64, 1, 8, 8) and float(grid.std()) > 0.01\n"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment
