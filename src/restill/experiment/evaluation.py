@@ -13,7 +13,6 @@ import torch
 import yaml
 from torch import Tensor
 
-from .. import __version__
 from ..checkpoint import NetworkConfig, load_network
 from ..diffusion import Denoiser
 from ..errors import UserError
@@ -37,6 +36,7 @@ from ..progress import progress_bar
 from ..report import ReportData, Verdict, judge, write_report
 from ..sampling import Sampler, generate
 from ..store import Store, open_store
+from ..version import VERSION
 from .folder import Run
 from .images import save_grid, save_overview
 from .objects import compiled, device_of, prepared, sampler_of
@@ -258,7 +258,7 @@ def report(run: Run) -> Verdict:
 def versions() -> dict[str, str]:
     """Versions of the software that a result depends on."""
     return {
-        "restill": __version__,
+        "restill": VERSION,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "platform": f"{sys.platform} {platform.machine()}",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
-import importlib.metadata
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ..errors import UserError
+from ..version import VERSION
 from .manifest import FILE, SCHEMA, Contents, Manifest, Provenance, Shard, SigmaSummary
 from .writing import WRITER_FILE, check_free, sign, writing_path
 
@@ -119,7 +119,7 @@ class StoreWriter:
             provenance=Provenance(
                 source=self._source,
                 seed=self._seed,
-                restill_version=importlib.metadata.version("restill"),
+                restill_version=VERSION,
                 created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             ),
         )
