@@ -32,34 +32,46 @@ def grid(
     columns: int | None = None,
     display_range: tuple[float, float] = (-1.0, 1.0),
     min_size: int = 32,
+    complex_pairs: bool = False,
 ) -> Image.Image:
     """Images side by side, row by row; transparent between them.
 
     Args:
-        images: `[n, C, H, W]` in normalised units. One channel is grey, three are RGB; two are real and imaginary part,
-            of which the magnitude is shown; four are shown in grey as a 2 by 2 mosaic, so that none is left out.
+        images: `[n, C, H, W]` in normalised units. One channel is grey, three are RGB; any other number is shown in
+            grey as a mosaic, about a square, so that no channel is left out.
         columns: per row; by default about a square.
-        display_range: values shown as black and white; what lies outside is clipped. The magnitude of complex images
-            is shown from 0 to the upper end.
+        display_range: values shown as black and white; what lies outside is clipped. Magnitudes are shown from 0 to the
+            upper end.
         min_size: small images are enlarged by the smallest integer that brings their longer side to this many pixels.
+        complex_pairs: channels are real and imaginary parts in turn, of which the magnitudes are shown.
 
     Raises:
-        UserError: no images, more than four channels, an empty range, or values that are not finite.
+        UserError: no images, an odd number of channels for complex pairs, an empty range, values that are not finite.
     """
     images = images.detach().cpu().double()
-    if images.ndim != 4 or not len(images) or images.shape[1] not in (1, 2, 3, 4):
-        raise UserError(f"a grid shows images [n, C, H, W] of 1 to 4 channels, not {list(images.shape)}")
+    if images.ndim != 4 or not images.numel() or (complex_pairs and images.shape[1] % 2):
+        raise UserError(f"a grid shows images [n, C, H, W], C even for complex pairs, not {list(images.shape)}")
     if not bool(torch.isfinite(images).all()):
         raise UserError("a grid cannot show images with NaN or infinite values")
     low, high = display_range
-    if images.shape[1] == 2:
-        images, low = images.square().sum(dim=1, keepdim=True).sqrt(), 0.0
-    if images.shape[1] == 4:
-        images = images.unflatten(1, (2, 2)).permute(0, 1, 3, 2, 4).flatten(3, 4).flatten(1, 2)[:, None]
+    if complex_pairs:
+        images, low = images.unflatten(1, (-1, 2)).square().sum(dim=2).sqrt(), 0.0
+    if images.shape[1] not in (1, 3):
+        images = _mosaic(images, low)
     if not low < high:
         raise UserError(f"a display range must rise, not go from {low:g} to {high:g}")
     pixels = ((images - low) / (high - low)).clamp(0, 1).mul(255).round().byte().movedim(1, -1)
     return _tile(pixels, columns or math.ceil(math.sqrt(len(pixels))), min_size)
+
+
+def _mosaic(images: Tensor, blank: float) -> Tensor:
+    """Channels beside and below each other: `[n, C, H, W]` to `[n, 1, rows H, columns W]`."""
+    channels = images.shape[1]
+    columns = math.ceil(math.sqrt(channels))
+    rows = math.ceil(channels / columns)
+    missing = images.new_full((len(images), rows * columns - channels, *images.shape[2:]), blank)
+    tiles = torch.cat([images, missing], dim=1).unflatten(1, (rows, columns))
+    return tiles.permute(0, 1, 3, 2, 4).flatten(3, 4).flatten(1, 2)[:, None]
 
 
 def overview(images: Mapping[str, Tensor], display_range: tuple[float, float] = (-1.0, 1.0)) -> Image.Image:
