@@ -27,9 +27,9 @@ def floats(n: int = 50) -> ImageSource:
     return array_source(RNG.normal(500, 100, (n, 8, 10)).astype(np.float32), "scans")
 
 
-@pytest.mark.parametrize(("unit", "expected"), [("data", 25.5 / 127.5), ("normalised", 25.5)])
+@pytest.mark.parametrize(("unit", "expected"), [("data", 0.25 / 127.5), ("normalised", 0.25)])
 def test_sigma_n_is_in_the_units_of_the_files_unless_said(tmp_path: Path, unit: Any, expected: float) -> None:
-    store = import_measurements(array_source(BYTES), tmp_path / "y", 25.5, sigma_unit=unit)
+    store = import_measurements(array_source(BYTES), tmp_path / "y", 0.25, sigma_unit=unit)
     assert store.sigma_n.shape == (6,) and store.sigma_n.numpy() == pytest.approx(expected)
     assert isinstance(store.corruption, AdditiveNoise) and store.corruption.levels == pytest.approx((expected,))
     np.testing.assert_allclose(everything(store)[:, 0], BYTES / 127.5 - 1, atol=1e-6)
@@ -88,16 +88,23 @@ def test_many_levels_are_256_quantiles(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["npy", "txt", "csv"])
 def test_levels_from_a_file(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"sigma.{suffix}"
-    levels = np.array([1.0, 2, 3, 4, 5, 6.5])
+    levels = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.65])
     if suffix == "npy":
         np.save(path, levels)
     else:
         path.write_text((", " if suffix == "csv" else "\n").join(map(str, levels)))
     store = import_measurements(array_source(BYTES), tmp_path / "y", path, sigma_unit="normalised")
-    np.testing.assert_allclose(store.sigma_n, levels)
+    np.testing.assert_allclose(store.sigma_n, levels, rtol=1e-6)
     path.write_text("loud")
     with pytest.raises(UserError, match=rf"sigma\.{suffix}"):
         import_measurements(array_source(BYTES), tmp_path / "z", path)
+
+
+def test_noise_larger_than_all_variation_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="sigma_n 101 exceeds the standard deviation of the measurements"):
+        import_measurements(floats(500), tmp_path / "y", 101.0)
+    assert not list(tmp_path.iterdir())
+    assert len(import_measurements(floats(500), tmp_path / "y", 98.0)) == 500
 
 
 @pytest.mark.parametrize(

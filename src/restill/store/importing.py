@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..corruption import AdditiveNoise
 from ..data import ImageSource
@@ -51,7 +52,8 @@ def import_measurements(
         shard_bytes: approximate size of a shard.
 
     Raises:
-        UserError: `out` exists, sigma_n is missing, negative, NaN or of the wrong number, an image cannot be read.
+        UserError: `out` exists, sigma_n is missing, negative, NaN, of the wrong number or larger than all variation of
+            the measurements, an image cannot be read.
     """
     out = Path(out)
     check_free(out)
@@ -63,12 +65,27 @@ def import_measurements(
         levels = levels / Normalisation.of_range(*value_range).scale
     contents = contents_of(source, value_range, _empirical_law(levels))
     levels_N = torch.from_numpy(levels).to(torch.float32)
+    means, squares = [], []
     with StoreWriter(out, contents, source=source.name, seed=None, shard_bytes=shard_bytes) as writer:
         for block in blocks(source, contents.normalisation):
             sigma_n_n = levels_N[block.start : block.start + len(block.x)]
             writer.append(block.x, {"sigma_n": sigma_n_n}, block.labels)
+            means.append(block.x.double().flatten(1).mean(1))
+            squares.append(block.x.double().square().flatten(1).mean(1))
             advance(done=len(block.x))
+        _check_noise(levels, torch.cat(means), torch.cat(squares), contents.normalisation.scale)
     return open_store(out, verify=False)
+
+
+def _check_noise(levels: NDArray[np.float64], means: Tensor, squares: Tensor, scale: float) -> None:
+    """Raises UserError if the stated noise exceeds all variation of the measurements."""
+    spread = math.sqrt(float(squares.mean() - means.mean() ** 2))
+    stated = math.sqrt(float((levels**2).mean()))
+    if stated >= spread:
+        raise UserError(
+            f"sigma_n {stated * scale:.4g} exceeds the standard deviation of the measurements, {spread * scale:.4g} in "
+            "the units of the files: state a smaller one, or another unit"
+        )
 
 
 def _per_image(sigma_n: SigmaN | None, count: int) -> NDArray[np.float64]:
