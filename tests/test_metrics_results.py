@@ -33,7 +33,7 @@ def result(**changes: object) -> Result:
 def test_metrics_json_round_trips_and_keeps_the_contract(tmp_path: Path) -> None:
     results = [result(), result(subject="measurements", seeds=(), std=None, seconds=None, images_per_second=None)]
     save_results(tmp_path / "metrics.json", results)
-    assert load_results(tmp_path / "metrics.json") == results
+    assert load_results(tmp_path / "metrics.json").results == results
     data = json.loads((tmp_path / "metrics.json").read_text())
     assert data["results"][0]["seeds"] == [0, 1]
     contract = {"subject", "metric", "features", "value", "seeds", "std", "n", "reference"}

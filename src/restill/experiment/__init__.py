@@ -34,7 +34,7 @@ def run(recipe: str | Path | Recipe, out: str | Path, overrides: Sequence[str] =
         prepare_store(current)
         pretrain(current)
         distill(current)
-        results = load_results(current.metrics) if _evaluated(current) else evaluate(current)
+        results = load_results(current.metrics).results if _evaluated(current) else evaluate(current)
         return results, report(current)
 
 
@@ -46,7 +46,7 @@ def _evaluated(current: Run) -> bool:
     if current.metrics.stat().st_mtime < newest:
         return False
     section = current.recipe.evaluation
-    generated = [result for result in load_results(current.metrics) if result.seeds]
+    generated = [result for result in load_results(current.metrics).results if result.seeds]
     return all(r.n == section.samples and list(r.seeds) == section.seeds for r in generated)
 
 

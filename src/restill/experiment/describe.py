@@ -91,7 +91,7 @@ def _run(run: Run) -> RenderableType:
         facts[stage] = _progress(run, stage)
     parts: list[RenderableType] = [_facts(f"{run.path}: run", facts)]
     if run.metrics.exists():
-        parts += [Text(), rich_table(load_results(run.metrics))]
+        parts += [Text(), rich_table(load_results(run.metrics).results)]
     if run.report.exists():
         parts.append(Text(f"\n{run.report}"))
     return Group(*parts)

@@ -222,7 +222,8 @@ def report(run: Run) -> Verdict:
     """Write `report.html` and the sample grids from what the run holds; returns the verdict."""
     if not run.metrics.exists():
         raise UserError(f"{run.metrics}: no such file; run `restill evaluate {run.path}` first")
-    results, store = load_results(run.metrics), open_store(run.store)
+    measured, store = load_results(run.metrics), open_store(run.store)
+    results = measured.results
     show = run.recipe.sampling.show
     first = store.batch(torch.arange(min(show, len(store))))
     images: dict[str, Tensor] = {

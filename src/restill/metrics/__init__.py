@@ -4,12 +4,14 @@ from .classifier import ClassifierFeatures, load_classifier, train_classifier
 from .features import Features, PixelFeatures
 from .frechet import MomentAccumulator, Moments, feature_moments, frechet_distance
 from .proximal import proximal_moments
-from .results import SUBJECTS, Reference, Result, Subject, load_results, mean_std, save_results
+from .results import SUBJECTS, Check, Measured, Reference, Result, Subject, load_results, mean_std, save_results
 
 __all__ = [
     "SUBJECTS",
+    "Check",
     "ClassifierFeatures",
     "Features",
+    "Measured",
     "MomentAccumulator",
     "Moments",
     "PixelFeatures",

@@ -43,6 +43,7 @@ class ClassifierFeatures:
 
     name = "classifier"
     dim = DIM
+    resize = "none"
 
     def __init__(
         self, network: nn.Sequential, shape: tuple[int, int, int], classes: int, accuracy: float, seed: int, steps: int

@@ -28,6 +28,10 @@ class Features(Protocol):
     def dim(self) -> int:
         """Number of features."""
 
+    @property
+    def resize(self) -> str:
+        """How images are resized for the features, in words; `none` where they are not."""
+
     def __call__(self, images: Tensor) -> Tensor:
         """Features `[n, dim]` of images `[n, C, H, W]`, float32 in normalised units ([-1, 1])."""
 
@@ -60,6 +64,10 @@ class PixelFeatures:
     def dim(self) -> int:
         channels, height, width = self.shape
         return channels * -(-height // self.pool) * -(-width // self.pool)
+
+    @property
+    def resize(self) -> str:
+        return "none" if self.pool == 1 else f"averaged over {self.pool}x{self.pool} pixels"
 
     def __call__(self, images: Tensor) -> Tensor:
         check_images(images, self.shape, self.name)

@@ -1,36 +1,44 @@
-"""One measured number with all that is needed to compare it, and `metrics.json`, the list of them."""
+"""One measured number with all that is needed to compare it, one check, and `metrics.json`, the lists of both."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeFloat, PositiveInt, ValidationError
 
 from ..errors import UserError
 from ..files import read_json, write_json
 
 Subject = Literal["measurements", "teacher-full", "teacher-truncated", "student"]
 Reference = Literal["clean", "measurements"]
+Uncertainty = Literal["seeds", "jackknife", "subsets", "splits"]
+Status = Literal["ok", "warning", "info"]
 SUBJECTS: tuple[Subject, ...] = ("measurements", "teacher-full", "teacher-truncated", "student")
 
 
 class Result(BaseModel):
-    """One metric of one subject. Numbers compare where metric, both fingerprints, reference and n are equal.
+    """One metric of one subject. Numbers compare where all that `protocol` returns is equal.
 
     Attributes:
         subject: whose images were measured.
-        metric: e.g. `frechet`, the squared distance.
+        metric: e.g. `frechet`, the squared distance; `kid`, `inception-score`, `precision`, `recall`, `density`,
+            `coverage`, `psnr`, `ssim`, `lpips`.
         features: name of the features, e.g. `pixels`.
         value: mean over the seeds.
         seeds: of sampling; empty for measurements, which are not drawn.
-        std: sample standard deviation over the seeds; null for fewer than two.
+        std: standard deviation of the value, as `uncertainty` says; null where it is not known.
+        uncertainty: `seeds`, the sample standard deviation over several sampling seeds (it holds no spread of
+            training); `jackknife`, the standard error of one set of images, from the influence of each; `subsets` and
+            `splits`, the standard deviation over random parts of one set, as KID and IS are published.
         n: images per seed.
         reference: `clean` images, or `measurements` (the subject is corrupted anew: the proximal distance).
         features_fingerprint: hash of the features' weights.
         reference_fingerprint: hash of the store of reference images.
+        resize: how images were resized for the features, in words; `none` where they were not.
+        settings: of the metric itself, e.g. `{"k": 3}`.
         sampler: how the images were drawn, in words, e.g. `heun, 18 steps`.
         seconds: wall clock for drawing the n images of one seed, mean over seeds; null where nothing was drawn.
         images_per_second: n / seconds.
@@ -44,13 +52,56 @@ class Result(BaseModel):
     value: FiniteFloat
     seeds: tuple[int, ...] = ()
     std: NonNegativeFloat | None = None
+    uncertainty: Uncertainty | None = None
     n: PositiveInt
     reference: Reference
     features_fingerprint: str
     reference_fingerprint: str
+    resize: str = "none"
+    settings: dict[str, int | float | str] = Field(default_factory=dict)
     sampler: str | None = None
     seconds: NonNegativeFloat | None = None
     images_per_second: NonNegativeFloat | None = None
+
+
+    @property
+    def protocol(self) -> tuple[object, ...]:
+        """What must be equal for two values to compare; the names are those of the fields."""
+        settings = tuple(sorted(self.settings.items()))
+        hashes = (self.features_fingerprint, self.reference_fingerprint)
+        return (self.metric, self.features, self.reference, *hashes, self.n, self.resize, settings)
+
+
+class Check(BaseModel):
+    """One answer to "can I trust it?": a statistic with a sentence that says what it means.
+
+    Attributes:
+        name: e.g. `hidden-share`, `memorisation`, `residuals`, `likelihood`.
+        subject: whose images were checked; null for a statement on the data.
+        value: the statistic, in the units that the sentence names.
+        std: its standard error; null where it is not known.
+        status: `warning` where a reader should doubt the results, `ok` where the check passed, `info` where there is
+            nothing to pass.
+        sentence: what was found and what it means, complete by itself, without markup.
+        settings: what the statistic depends on, e.g. the number of images.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    subject: Subject | None = None
+    value: FiniteFloat
+    std: NonNegativeFloat | None = None
+    status: Status
+    sentence: str
+    settings: dict[str, int | float | str] = Field(default_factory=dict)
+
+
+class Measured(NamedTuple):
+    """All that `metrics.json` holds."""
+
+    results: list[Result]
+    checks: list[Check]
 
 
 def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
@@ -58,22 +109,33 @@ def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def save_results(path: Path, results: Iterable[Result]) -> None:
-    """Write `metrics.json`, `{"results": [...]}`, atomically."""
-    write_json(path, {"results": [result.model_dump(mode="json") for result in results]})
+def save_results(path: Path, results: Iterable[Result], checks: Iterable[Check] = ()) -> None:
+    """Write `metrics.json`, `{"results": [...], "checks": [...]}`, atomically."""
+    lists = {"results": results, "checks": checks}
+    write_json(path, {key: [entry.model_dump(mode="json") for entry in entries] for key, entries in lists.items()})
 
 
-def load_results(path: Path) -> list[Result]:
+def load_results(path: Path) -> Measured:
     """Read `metrics.json`. Raises UserError, which names the file and the entry, where it cannot be used."""
     data = read_json(path)
     if not isinstance(data, dict) or not isinstance(data.get("results"), list):
         raise UserError(f'{path}: must be {{"results": [...]}}, as `restill evaluate` writes it')
-    results = []
-    for number, entry in enumerate(data["results"]):
+    checks = data.get("checks", [])
+    if not isinstance(checks, list):
+        raise UserError(f"{path}: checks: must be a list, as `restill evaluate` writes it")
+    return Measured(_entries(path, "results", Result, data["results"]), _entries(path, "checks", Check, checks))
+
+
+Entry = TypeVar("Entry", Result, Check)
+
+
+def _entries(path: Path, key: str, kind: type[Entry], data: Sequence[object]) -> list[Entry]:
+    entries: list[Entry] = []
+    for number, entry in enumerate(data):
         try:
-            results.append(Result.model_validate(entry))
+            entries.append(kind.model_validate(entry))
         except ValidationError as error:
             first = error.errors()[0]
-            key = ".".join(str(part) for part in ("results", number, *first["loc"]))
-            raise UserError(f"{path}: {key}: {first['msg']}") from error
-    return results
+            where = ".".join(str(part) for part in (key, number, *first["loc"]))
+            raise UserError(f"{path}: {where}: {first['msg']}") from error
+    return entries
