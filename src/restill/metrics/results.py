@@ -126,7 +126,7 @@ def load_results(path: Path) -> Measured:
     return Measured(_entries(path, "results", Result, data["results"]), _entries(path, "checks", Check, checks))
 
 
-Entry = TypeVar("Entry", Result, Check)
+Entry = TypeVar("Entry", bound=BaseModel)
 
 
 def _entries(path: Path, key: str, kind: type[Entry], data: Sequence[object]) -> list[Entry]:
