@@ -8,12 +8,14 @@ from rich.console import Console
 from restill.errors import UserError
 from restill.metrics import Result
 from restill.report import (
+    Column,
     compare,
     corruption_in_words,
     judge,
     markdown_summary,
     markdown_table,
     rich_table,
+    separate,
     summary,
 )
 
@@ -24,14 +26,22 @@ SECONDS = {"teacher-full": 10.9, "teacher-truncated": 10.4, "student": 0.26}
 
 
 def results(
-    values: dict[str, float], features: str = "pixels", reference: str = "clean", std: float | None = None
+    values: dict[str, float],
+    features: str = "pixels",
+    reference: str = "clean",
+    std: float | None = None,
+    metric: str = "frechet",
+    uncertainty: str | None = "seeds",
+    **more: object,
 ) -> list[Result]:
     return [
         Result.model_validate({
-            "subject": subject, "metric": "frechet", "features": features, "value": value, "std": std, "n": 1000,
+            "subject": subject, "metric": metric, "features": features, "value": value, "std": std, "n": 1000,
+            "uncertainty": None if std is None else uncertainty,
             "reference": reference, "features_fingerprint": features, "reference_fingerprint": reference,
             "seconds": SECONDS.get(subject),
             "images_per_second": 1000 / SECONDS[subject] if subject in SECONDS else None,
+            **more,
         })
         for subject, value in values.items()
     ]  # fmt: skip
@@ -88,6 +98,8 @@ def test_what_was_not_measured_is_not_claimed() -> None:
 def test_a_difference_within_the_spread_is_called_that() -> None:
     assert "spread" in judge(results(PIXELS, std=0.1), 10, NOISE).answer
     assert "spread" not in judge(results(PIXELS, std=0.01), 10, NOISE).answer
+    one_set = judge(results(PIXELS, std=0.1, uncertainty="jackknife"), 10, NOISE)
+    assert "within twice the uncertainty" in one_set.answer and "standard error of one set" in " ".join(one_set.notes)
 
 
 def test_the_best_of_each_column_is_marked() -> None:
@@ -101,17 +113,117 @@ def test_the_best_of_each_column_is_marked() -> None:
     assert compare(results({"student": 1.0})).columns[0].best == frozenset()
 
 
-def test_numbers_that_do_not_compare_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"n": 10}, r"n \(1,000 and 10\) differs"),
+        ({"features_fingerprint": "another"}, "the hash of the features differs"),
+        ({"reference_fingerprint": "another"}, "the hash of the reference differs"),
+        ({"resize": "299x299"}, r"resize \(none and 299x299\) differs"),
+        ({"settings": {"k": 5}}, r"the setting k \(- and 5\) differs"),
+        ({"n": 10, "resize": "twice"}, r"n \(1,000 and 10\) and resize \(none and twice\) differ;"),
+    ],
+)
+def test_numbers_that_do_not_compare_are_refused(change: dict[str, object], words: str) -> None:
+    first, *teachers, student = results(PIXELS)
+    odd = first.model_copy(update=change)
+    with pytest.raises(UserError, match=f"do not compare: {words}"):
+        compare([student, odd])
+    kept, sentences = separate([odd, *teachers, student])
+    assert kept == [*teachers, student]
+    assert len(sentences) == 1 and "measurements (4.06) is left out" in sentences[0]
+    verdict = judge([odd, *teachers, student], 10, NOISE)
+    assert verdict.wins is True and verdict.notes[0] == sentences[0] and "measurements 4.06" not in verdict.headline
+
+
+def test_what_is_kept_has_the_student() -> None:
+    *others, student = results(PIXELS)
+    alone = student.model_copy(update={"n": 10})
+    kept, sentences = separate([*others, alone])
+    assert kept == [alone] and len(sentences) == 3
+    assert judge([*others, alone], 10, NOISE).wins is None
+    assert separate(ALL) == (ALL, ())
+
+
+def test_two_results_of_one_cell_and_none_at_all() -> None:
     student = results({"student": 0.4})[0]
-    for field in ("features_fingerprint", "reference_fingerprint"):
-        with pytest.raises(UserError, match="evaluate all anew"):
-            compare([*results(PIXELS)[:3], student.model_copy(update={field: "another"})])
     with pytest.raises(UserError, match="two results"):
         compare([student, student])
     with pytest.raises(UserError, match="no results"):
         compare([])
-    few = [*results(PIXELS)[:3], student.model_copy(update={"n": 10})]
-    assert "different numbers" in " ".join(judge(few, 10, NOISE).notes)
+
+
+MANY = [
+    *results(PIXELS, std=0.02),
+    *results({"student": 0.9, "teacher-full": 0.5}, std=0.01, metric="precision", uncertainty="jackknife"),
+    *results({"student": 0.4, "teacher-full": 0.5}, std=0.01, metric="kid", uncertainty="subsets"),
+    *results(
+        {"student": 7.0, "teacher-full": 8.0}, "inception", std=0.1, metric="inception-score", uncertainty="splits"
+    ),
+    *results({"student": 0.3, "teacher-full": 0.2}, "classifier", metric="lpips"),
+    *results({"student": 0.3, "teacher-full": 0.2}, "classifier", metric="recall"),
+    *results({"student": 0.3, "teacher-full": 0.2}, "classifier", metric="wobble"),
+    *results(PIXELS, reference="measurements"),
+]
+
+
+def test_each_metric_knows_its_better_side() -> None:
+    columns = {column.metric: column for column in compare(MANY).quality}
+    best = {name: column.best for name, column in columns.items() if name != "frechet"}
+    assert best == {
+        "precision": {"student"}, "kid": {"student"}, "inception-score": {"teacher-full"}, "lpips": {"teacher-full"},
+        "recall": {"student"}, "wobble": frozenset(),
+    }  # fmt: skip
+    assert [columns[name].arrow for name in ("kid", "recall", "wobble")] == ["↓", "↑", ""]
+    assert "wobble" not in judge(MANY, 10, NOISE).where_not
+
+
+def test_blocks_are_references_and_spaces_are_features() -> None:
+    blocks = compare(MANY).blocks
+    assert [block.reference for block in blocks] == ["clean", "measurements", ""]
+    names = {features: [column.metric for column in columns] for features, columns in blocks[0].spaces}
+    assert names == {
+        "pixels": ["frechet", "kid", "precision"], "inception": ["inception-score"],
+        "classifier": ["recall", "lpips", "wobble"],
+    }  # fmt: skip
+    assert "measurements" in blocks[1].subjects and "measurements" not in blocks[2].subjects
+
+
+def test_kinds_of_uncertainty_are_told_apart() -> None:
+    notes, columns = judge(MANY, 10, NOISE).notes, {column.metric: column for column in compare(MANY).quality}
+    marks = {name: columns[name].cell("student")[-1] for name in ("precision", "kid", "inception-score")}
+    assert len(set(marks.values())) == 3
+    for name, words in {"precision": "one set", "kid": "subsets", "inception-score": "parts of one set"}.items():
+        assert any(note.startswith(f"±{marks[name]} is") and words in note for note in notes)
+    (only,) = (note for note in judge(results(PIXELS, std=0.1), 10, NOISE).notes if note.startswith("±"))
+    assert only == "± is the standard deviation over sampling seeds; training was not repeated."
+    old = [result.model_copy(update={"uncertainty": None, "seeds": (0, 1)}) for result in results(PIXELS, std=0.1)]
+    assert only in judge(old, 10, NOISE).notes
+
+
+@pytest.mark.parametrize(
+    ("value", "std", "text"),
+    [
+        (0.4567, 0.02, "0.457 ± 0.020"),
+        (1234.4, 3.2, "1,234 ± 3"),
+        (0.4567, 0.0004, "0.457 ± 0.0004"),
+        (0.00012, 0.00002, "1.20e-04 ± 2.0e-05"),
+        (0.5, 0.0, "0.500 ± 0.000"),
+    ],
+)
+def test_uncertainties_have_the_decimals_of_their_value(value: float, std: float, text: str) -> None:
+    column = Column("t", "t", "m", "clean", "pixels", {"student": value}, {"student": std}, True, {})
+    assert column.cell("student") == text
+
+
+def test_a_table_of_many_metrics_fits_80_columns() -> None:
+    stream = io.StringIO()
+    Console(file=stream, width=80).print(rich_table(MANY))
+    lines = stream.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    for words in ("to clean, pixels", "to clean, classifier", "proximal, pixels", "Inception score ↑", "0.400 ★"):
+        assert words in stream.getvalue()
+    assert any(line.split()[:2] == ["Precision", "↑"] and "0.900 ★" in line for line in lines)
 
 
 def test_terminal_and_markdown_show_headline_table_and_losses() -> None:
@@ -123,6 +235,20 @@ def test_terminal_and_markdown_show_headline_table_and_losses() -> None:
         for words in (verdict.headline, verdict.where_not, "0.420 ★", "6.60 ★", "40.0×"):
             assert words.replace("**", "") in flat.replace("**", "")
     assert len({line.count("|") for line in markdown_table(ALL).splitlines()}) == 1
+
+
+def test_many_losses_are_listed_by_groups() -> None:
+    lost = [*results({"student": 2.0, "teacher-full": 1.0}), *results({"student": 2.0, "teacher-full": 1.0}, "dino")]
+    assert "student 2.00" in judge(lost, 10, NOISE).where_not
+    lost += results({"student": 0.1, "teacher-full": 0.5}, metric="recall")
+    lost += results({"student": 2.0, "teacher-full": 1.0}, reference="measurements")
+    verdict = judge(lost, 10, NOISE)
+    assert verdict.listed == (
+        "to clean, pixels (Fréchet, Recall)",
+        "to clean, dino (Fréchet)",
+        "proximal, pixels (Fréchet)",
+    )
+    assert len(verdict.not_won) == 4 and "; proximal, pixels (Fréchet)." in verdict.where_not
 
 
 def test_hostile_names_stay_text() -> None:
@@ -138,6 +264,7 @@ def test_hostile_names_stay_text() -> None:
     ("description", "words"),
     [
         (NOISE, "noise 0.4"),
+        ({"kind": "noise", "sigma_n": [0.1, 0.2, 0.3, 0.05, 0.4]}, "noise 0.05 to 0.4 (5 levels)"),
         ({"kind": "noise", "sigma_n": [0, 0.2], "weights": [1, 3]}, "noise 0 or 0.2 (in proportion 1 : 3)"),
         ({"kind": "mask", "rate": 0.5, "sigma_n": 0.2}, "mask (rate 0.5) and noise 0.2"),
         ({"kind": "blur", "sigma_n": 0.0}, "blur and no noise"),

@@ -95,6 +95,7 @@ class NetworkConfig:
         init_sigma: of a student; None for a teacher.
         classes: names of the classes.
         images_seen: length of its training in images.
+        ema_sigma_rel: relative length of the average of the weights, where `restill select` chose it.
     """
 
     role: str
@@ -110,6 +111,7 @@ class NetworkConfig:
     init_sigma: float | None = None
     classes: tuple[str, ...] | None = None
     images_seen: int = 0
+    ema_sigma_rel: float | None = None
 
     def law(self) -> Corruption:
         """The corruption."""

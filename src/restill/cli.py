@@ -99,7 +99,9 @@ def import_(
     out_path: Annotated[Path, typer.Option("--out", metavar="STORE", help="store to write")],
     sigma_n: Annotated[
         str | None,
-        typer.Option(help="noise level in the units of the files: a number, or a file with one per image"),
+        typer.Option(
+            help="noise level in the units of the files: a number, a file with one per image, auto, or auto-per-sample"
+        ),
     ] = None,
     sigma_unit: Annotated[
         str, typer.Option(help="data, or normalised where sigma_n is for values in [-1, 1]")
@@ -110,7 +112,7 @@ def import_(
     resize: Annotated[int | None, typer.Option(help="crop to the centre square and resize to this side")] = None,
     layout: Annotated[str, typer.Option(help="axes of arrays: auto, NHW, NHWC or NCHW")] = "auto",
 ) -> None:
-    """Take real measurements with a stated noise level into a store."""
+    """Take real measurements into a store, with a noise level that is stated or estimated (auto)."""
     from .data import open_images
     from .progress import progress_bar
     from .store import import_measurements
@@ -121,26 +123,34 @@ def import_(
         raise UserError(f"--sigma-unit must be data or normalised, not {sigma_unit!r}")
     level, limits = _level(sigma_n), _range(value_range)
     images = open_images(source, resize, layout)  # type: ignore[arg-type]
-    with progress_bar("import", len(images)) as advance:
+    passes = 3 if level in ("auto", "auto-per-sample") else 1
+    with progress_bar("import", passes * len(images)) as advance:
         store = import_measurements(images, out_path, level, sigma_unit, limits, advance)  # type: ignore[arg-type]
     summary, scale = store.manifest.sigma_n, store.manifest.normalisation.scale
+    how = " (estimated)" if summary.estimated else ""
     _say(
-        f"{out_path}: {len(store):,} measurements of shape {list(store.shape)}; sigma_n {summary.mean * scale:.4g} in "
-        f"the units of the files is {summary.mean:.4g} in the store, where images span [-1, 1]"
+        f"{out_path}: {len(store):,} measurements of shape {list(store.shape)}; "
+        f"sigma_n {summary.mean * scale:.4g}{how} in the units of the files is {summary.mean:.4g} in the store, where images span [-1, 1]"
     )
     if resize is not None:
         error_out.print("note: resizing averages noise; --sigma-n must be that of the resized images", style="yellow")
 
 
-def _level(text: str | None) -> float | Path:
+def _level(text: str | None) -> float | Path | str:
     if text is None:
-        raise UserError("--sigma-n is missing: state the standard deviation of the noise, a number or a file of them")
+        raise UserError(
+            "--sigma-n is missing: state the standard deviation of the noise, a number or a file of them, or auto"
+        )
+    if text in ("auto", "auto-per-sample"):
+        return text
     try:
         return float(text)
     except ValueError:
         if Path(text).is_file():
             return Path(text)
-        raise UserError(f"--sigma-n {text!r} is neither a number nor a file with one number per image") from None
+        raise UserError(
+            f"--sigma-n {text!r} is neither a number nor a file with one number per image, nor auto or auto-per-sample"
+        ) from None
 
 
 def _range(text: str | None) -> tuple[float, float] | None:
@@ -151,6 +161,23 @@ def _range(text: str | None) -> tuple[float, float] | None:
     except ValueError:
         raise UserError(f"--range {text!r}: write it as LOW,HIGH, e.g. --range 0,4095") from None
     return low, high
+
+
+@app.command("estimate-noise", epilog=_epilog("restill estimate-noise scans/"))
+def estimate_noise(
+    path: Annotated[Path, typer.Argument(help="a store, or a folder, archive, .npy or .npz of measurements")],
+    model: Annotated[
+        str, typer.Option(help="gaussian (white), or poisson-gaussian where photons are counted and 0 is no light")
+    ] = "gaussian",
+    out_path: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="write .json, or .npy of each image's level")
+    ] = None,
+    layout: Annotated[str, typer.Option(help="axes of arrays: auto, NHW, NHWC or NCHW")] = "auto",
+) -> None:
+    """Estimate the noise of measurements, with an interval, from nothing but the measurements."""
+    from .experiment.noise import estimate
+
+    out.print(estimate(path, model, out_path, layout))
 
 
 @app.command(epilog=_epilog("restill info demo"))
@@ -220,32 +247,91 @@ def sample(
 @app.command(epilog=_epilog("restill evaluate demo --reference clean"))
 def evaluate(
     path: RunPath,
-    reference: Annotated[Path | None, typer.Option(help="store of clean images; the run's own by default")] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(metavar="CLEAN_STORE|NPZ", help="clean images, or statistics of them; the run's own by default"),
+    ] = None,
+    features: Annotated[
+        list[str] | None, typer.Option(metavar="SPACE", help="also in inception:FILE or dino:FOLDER; may be repeated")
+    ] = None,
+    write_reference: Annotated[
+        Path | None, typer.Option(metavar="NPZ", help="only write the statistics of the clean images, for others")
+    ] = None,
     settings: Set = None,
     device: Device = None,
     precision: Precision = None,
 ) -> None:
-    """Measure teacher and student, against clean images where there are some, else through the corruption."""
-    from .experiment import amended, working_on
-    from .experiment import evaluate as stage
-    from .report import judge
-    from .store import open_store
+    """Measure teacher and student, against clean images where there are some, else through the corruption.
 
-    with working_on(path, amended(path, _overrides(settings, device, precision))) as current:
-        results = stage(current, reference)
-    store = open_store(current.store)
-    _show(results, judge(results, len(store), store.corruption.describe()), None)
+    `torchrun --nproc-per-node N -m restill.cli evaluate RUN` shares the work between N processes.
+    """
+    from .experiment.evaluation import evaluation_of
+
+    overrides = _overrides(settings, device, precision)
+    shown = evaluation_of(path, reference, overrides, features or [], write_reference)
+    if shown is not None:
+        _show(*shown, None)
+
+
+@app.command(epilog=_epilog("restill select demo --reference clean --keep"))
+def select(
+    path: RunPath,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="CLEAN_STORE", help="also show distances to clean images; they never choose")
+    ] = None,
+    sigma_rel: Annotated[
+        str, typer.Option(metavar="A,B,...", help="lengths of the average of the weights, relative to the run's")
+    ] = "0.03,0.05,0.1,0.15,0.2",
+    keep: Annotated[bool, typer.Option("--keep", help="make the best the run's student")] = False,
+    device: Device = None,
+    precision: Precision = None,
+) -> None:
+    """Choose among all snapshots of the student and lengths of average by the proximal distance: no clean image."""
+    from .experiment import amended, working_on
+    from .experiment.select import select as stage
+    from .report.selection import selection_table
+
+    lengths = _numbers(sigma_rel)
+    with working_on(path, amended(path, _overrides(None, device, precision))) as current:
+        choice = stage(current, reference, lengths, keep)
+    out.print(selection_table(choice))
+    for sentence in choice.sentences:
+        _say(sentence)
+    if keep:
+        _say(f"{current.stage('student')}: the chosen student; next `restill evaluate {path}`")
+    else:
+        _say(f"{current.stage('student') / 'selection.png'}; --keep makes the chosen one the run's student")
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--sigma-rel {text!r}: write it as numbers with commas, e.g. --sigma-rel .05,.1") from None
 
 
 @app.command(epilog=_epilog("restill report demo"))
-def report(path: RunPath) -> None:
-    """Write report.html and the sample grids of an evaluated run."""
+def report(
+    paths: Annotated[list[Path], typer.Argument(metavar="RUN...", help="directory of a run, or of several to compare")],
+    out_path: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="page for several runs; comparison.html by default")
+    ] = None,
+) -> None:
+    """Write report.html and the sample grids of an evaluated run; of several runs, one page side by side."""
     from .experiment import amended, working_on
     from .experiment import report as stage
+    from .experiment.reporting import compare_runs
 
-    with working_on(path, amended(path)) as current:
-        stage(current)
-    _say(str(current.report))
+    if len(paths) > 1:
+        page = out_path or Path("comparison.html")
+        compare_runs(paths, page)
+    elif out_path is not None:
+        raise UserError("--out is for several runs; the report of one run is RUN/report.html")
+    else:
+        with working_on(paths[0], amended(paths[0])) as current:
+            stage(current)
+        page = current.report
+    _say(str(page))
 
 
 def _show(results, verdict, run_path: Path | None) -> None:  # type: ignore[no-untyped-def]

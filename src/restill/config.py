@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFlo
 from .corruption import Corruption, corruption_from
 from .errors import UserError
 from .files import write_text
+from .metrics import OPTIONAL, PAIR_METRICS, SET_METRICS, check_metrics
 
 
 class Section(BaseModel):
@@ -120,6 +121,9 @@ class Student(Section):
     ema: Average = Average()
     select_every: PositiveInt = Field(500_000, description="images between looks at the proximal Frechet distance")
     select_samples: PositiveInt = 10_000
+    snapshots: int = Field(
+        16, ge=0, description="times at which averaged weights are kept for `restill select`; 0: none"
+    )
 
 
 class Sampling(Section):
@@ -136,6 +140,9 @@ class Evaluation(Section):
     samples: PositiveInt = 50_000
     seeds: list[int] = Field([0], min_length=1)
     classifier: bool = Field(True, description="also in the features of a classifier, where the reference has labels")
+    metrics: list[str] = Field([name for name in (*SET_METRICS, *PAIR_METRICS) if name not in OPTIONAL], min_length=1)
+    features: list[str] = Field([], description="more feature spaces: inception:FILE, dino:FOLDER")
+    checks: bool = Field(True, description="memorisation, residuals, likelihood, what the operator hides")
 
 
 class Execution(Section):
@@ -216,6 +223,10 @@ def recipe_from(data: Mapping[str, Any], where: str = "recipe") -> Recipe:
         raise UserError(
             f"{where}: objective.kind standard learns the noise too; with corruption.sigma_n > 0 use ambient-tweedie"
         )
+    try:
+        check_metrics(recipe.evaluation.metrics)
+    except UserError as error:
+        raise UserError(f"{where}: evaluation.metrics: {error}") from error
     if recipe.teacher.batch_size % recipe.teacher.accumulate:
         raise UserError(f"{where}: teacher.accumulate must divide teacher.batch_size {recipe.teacher.batch_size}")
     if recipe.teacher.augment and law.kind != "noise":

@@ -25,7 +25,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def progress_bar(
-    description: str, total: int, unit: str = "images", every_s: float = 10.0, done: int = 0
+    description: str, total: int, unit: str = "images", every_s: float = 10.0, done: int = 0, explain: str = ""
 ) -> Iterator[Advance]:
     """Show progress; yields `advance(done=n, note="...")`, to be called as work is done.
 
@@ -33,8 +33,10 @@ def progress_bar(
 
     Args:
         done: what was done before, by an interrupted process; it does not count into the rate.
+        explain: a sentence on what the notes mean, printed once above the bar, or before the first line.
     """
     if console.is_terminal:
+        _say(explain)
         with _bar() as bar:
             task = bar.add_task(description, total=total, completed=done, unit=unit, note="")
 
@@ -45,8 +47,13 @@ def progress_bar(
 
             yield advance
         return
-    lines = _Lines(description, total, unit, every_s, done)
+    lines = _Lines(description, total, unit, every_s, done, explain)
     yield lines
+
+
+def _say(text: str) -> None:
+    if text:
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def _bar() -> Progress:
@@ -57,9 +64,9 @@ def _bar() -> Progress:
 class _Lines:
     """Progress for a log file."""
 
-    def __init__(self, description: str, total: int, unit: str, every_s: float, done: int) -> None:
+    def __init__(self, description: str, total: int, unit: str, every_s: float, done: int, explain: str) -> None:
         self.description, self.total, self.unit, self.every_s = description, total, unit, every_s
-        self.done, self.before, self.note = done, done, ""
+        self.done, self.before, self.note, self.explain = done, done, "", explain
         self.start = self.shown = time.monotonic()
 
     def __call__(self, done: int = 0, note: str | None = None) -> None:
@@ -71,4 +78,6 @@ class _Lines:
             rate = (self.done - self.before) / (now - self.start)
             left = f"{(self.total - self.done) / rate:,.0f} s left" if rate else ""
             text = f"{self.description}: {self.done:,}/{self.total:,} {self.unit}, {rate:,.0f}/s, {left}  {self.note}"
-            console.print(text, soft_wrap=True, markup=False, highlight=False)
+            _say(self.explain)
+            self.explain = ""
+            _say(text)

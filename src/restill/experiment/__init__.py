@@ -9,8 +9,10 @@ from ..config import Recipe, load_recipe
 from ..metrics import Result, load_results
 from ..report import Verdict
 from .data import prepare_store, recipe_on_store, with_law_of_store
-from .evaluation import evaluate, report, trained
+from .evaluation import evaluate
 from .folder import Run, amended, open_run, working_on
+from .reporting import report
+from .subjects import trained
 from .training import distill, pretrain
 
 
@@ -34,7 +36,7 @@ def run(recipe: str | Path | Recipe, out: str | Path, overrides: Sequence[str] =
         prepare_store(current)
         pretrain(current)
         distill(current)
-        results = load_results(current.metrics).results if _evaluated(current) else evaluate(current)
+        results = load_results(current.metrics).results if _evaluated(current) else evaluate(current).results
         return results, report(current)
 
 

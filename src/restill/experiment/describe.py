@@ -60,10 +60,10 @@ def _store(store: Store) -> RenderableType:
     facts["corruption"] = corruption_in_words(manifest.corruption)
     levels = f"{sigma.mean:.4g} ({sigma.min:.4g} to {sigma.max:.4g}{estimated})"
     facts["sigma_n"] = f"{levels}; in the files' units {sigma.mean * scale:.4g}"
-    return Group(_facts(f"{store.path}: measurements", facts), Text("\nnoise levels"), _histogram(store.sigma_n))
+    return Group(_facts(f"{store.path}: measurements", facts), Text("\nnoise levels"), histogram(store.sigma_n))
 
 
-def _histogram(sigma_n: torch.Tensor) -> Text:
+def histogram(sigma_n: torch.Tensor) -> Text:
     """Bars of the noise levels, one line per bin (per level where there are few)."""
     levels = sigma_n.unique()
     if len(levels) <= _BINS:

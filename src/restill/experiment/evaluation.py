@@ -1,266 +1,211 @@
-"""Sampling, measuring and reporting: the only stage that opens clean images."""
+"""Measuring what a run has trained: the only stage that opens clean images."""
 
 from __future__ import annotations
 
-import platform
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-import yaml
 from torch import Tensor
 
-from ..checkpoint import NetworkConfig, load_network
-from ..diffusion import Denoiser
 from ..errors import UserError
-from ..files import sha256
 from ..metrics import (
+    KEPT,
+    Check,
+    Estimate,
     Features,
-    Moments,
-    PixelFeatures,
-    Reference,
+    FeatureSet,
+    Measure,
+    Measured,
     Result,
-    Subject,
-    feature_moments,
-    frechet_distance,
-    load_results,
     mean_std,
-    proximal_moments,
+    measure,
+    open_features,
+    recorrupted,
     save_results,
-    train_classifier,
 )
-from ..progress import progress_bar
-from ..report import ReportData, Verdict, judge, write_report
-from ..sampling import Sampler, generate
+from ..progress import Advance, progress_bar, silent
+from ..report import Verdict, judge
 from ..store import Store, open_store
-from ..version import VERSION
-from .folder import Run
-from .images import save_grid, save_overview
-from .objects import compiled, device_of, prepared, sampler_of
-
-GENERATED: tuple[Subject, ...] = ("teacher-full", "teacher-truncated", "student")
-
-
-@dataclass(frozen=True)
-class Source:
-    """A trained network with the way it draws: `teacher-full`, `teacher-truncated` or `student`."""
-
-    subject: Subject
-    denoiser: Denoiser
-    config: NetworkConfig
-    sampler: Sampler
-    batch_size: int
-
-    def draw(self, indices: Sequence[int], seed: int) -> Iterator[Tensor]:
-        """Batches of images `[n, C, H, W]` in normalised units, float32 on the CPU."""
-        batches = generate(
-            self.denoiser,
-            self.sampler,
-            indices,
-            self.config.shape,
-            seed,
-            corruption=self.config.law(),
-            num_classes=self.config.num_classes,
-            batch_size=self.batch_size,
-        )
-        for batch in batches:
-            yield batch.float().cpu()
+from .checks import AUDITED, Audit
+from .folder import Run, amended, working_on
+from .restoration import restoration
+from .shards import Shards, joined
+from .subjects import GENERATED, Source, stage_of, trained
+from .yardsticks import Yardstick, clean_store, stored, write_reference, yardstick_of_file, yardsticks_of
 
 
-@dataclass(frozen=True)
-class Yardstick:
-    """Features with the moments of what images are compared with."""
-
-    features: Features
-    reference: Reference
-    moments: Moments
-    fingerprint: str
-
-
-def stage_of(subject: Subject) -> str:
-    """Whose network draws the images of a subject."""
-    return "student" if subject == "student" else "teacher"
-
-
-def trained(run: Run, subject: Subject) -> Source:
-    """The network of a subject, on the run's device. Raises UserError if it is not trained yet."""
-    stage = stage_of(subject)
-    if not run.trained(stage):
-        raise UserError(
-            f"{run.path}: has no {stage} yet; run `restill {'distill' if stage == 'student' else 'pretrain'}`"
-        )
-    denoiser, config = load_network(run.stage(stage))
-    denoiser = prepared(denoiser, run.recipe, device_of(run.recipe.execution.device))
-    compiled(denoiser, run.recipe)
-    section = run.recipe.sampling
-    return Source(subject, denoiser, config, sampler_of(subject, section.num_steps, config), section.batch_size)
-
-
-def evaluate(run: Run, reference: Path | None = None) -> list[Result]:
+def evaluate(
+    run: Run, reference: Path | None = None, spaces: Sequence[Features] = (), shards: Shards = Shards()
+) -> Measured:
     """Measure everything that the run has trained, and write `metrics.json`.
 
+    Images are streamed: of a set stay its moments and its first features (`FeatureSet`).
+
     Args:
-        reference: store of clean images; by default the run's own, if it has one. Without it only proximal distances.
+        reference: store of clean images, or an `.npz` of reference statistics; by default the run's own store, if it
+            has one. Without it only proximal metrics.
+        spaces: feature spaces beside pixels, the classifier and those that the recipe names.
+        shards: this process among those that share the work; the first one has all results and writes them.
+
+    Raises:
+        UserError: nothing is trained yet, or a reference or feature space that does not fit the measurements.
     """
     sources = [trained(run, subject) for subject in GENERATED if run.trained(stage_of(subject))]
     if not sources:
         raise UserError(f"{run.path}: has no trained network to evaluate yet; run `restill pretrain` first")
     store = open_store(run.store)
-    path = reference or run.reference
-    yardsticks = _yardsticks(run, store, open_store(path) if reference or path.exists() else None)
-    results = _measure_measurements(store, yardsticks)
+    shape, section = store.image_shape, run.recipe.evaluation
+    spaces = [*(open_features(spec, shape) for spec in section.features), *spaces]
+    clean = clean_store(run, store, reference)
+    from_file = [yardstick_of_file(reference, spaces)] if reference is not None and clean is None else []
+    yardsticks = [*from_file, *yardsticks_of(run, store, clean, spaces, shards)]
+    results = _measure_measurements(run, store, yardsticks, shards)
+    if clean is not None and shards.first:
+        results += restoration(run, store, clean, sources[0])
+    audit = Audit(store, run.recipe.seed) if section.checks and shards.first else None
+    checks: list[Check] = [] if audit is None else audit.of_data(sources[0])
     for source in sources:
-        results += _measure(run, source, yardsticks)
-    save_results(run.metrics, results)
+        measured, shown = _measure(run, source, yardsticks, shards)
+        results += measured
+        checks += [] if audit is None else audit.of_subject(source, shown)
+    if shards.first:
+        save_results(run.metrics, results, checks)
+    shards.wait()
+    return Measured(results, checks)
+
+
+def evaluation_of(
+    path: Path,
+    reference: Path | None,
+    overrides: Sequence[str] = (),
+    features: Sequence[str] = (),
+    statistics: Path | None = None,
+) -> tuple[list[Result], Verdict] | None:
+    """`evaluate` for the run at `path`, in this process or in all that `torchrun` has started.
+
+    Args:
+        reference: as in `evaluate`.
+        overrides: `key.path=value`, of the run's recipe.
+        features: feature spaces beside those of the recipe, e.g. `inception:FILE`.
+        statistics: an `.npz` to which the statistics of the clean images are written, instead of measuring anything.
+
+    Returns:
+        Results and verdict; None where there is nothing to say, in all processes but the first.
+    """
+    recipe = amended(path, overrides)
+    with joined() as shards, working_on(path, recipe) if shards.first else nullcontext(Run(path, recipe)) as run:
+        store = open_store(run.store)
+        if statistics is not None:
+            if shards.first:
+                named = [open_features(spec, store.image_shape) for spec in (*recipe.evaluation.features, *features)]
+                write_reference(statistics, clean_store(run, store, reference), named)
+            return None
+        spaces = [open_features(spec, store.image_shape) for spec in features]
+        results = evaluate(run, reference, spaces, shards).results
+        return (results, judge(results, len(store), store.corruption.describe())) if shards.first else None
+
+
+def _measure_measurements(run: Run, store: Store, yardsticks: Sequence[Yardstick], shards: Shards) -> list[Result]:
+    """The measurements themselves against the clean images: what there was to begin with."""
+    clean = [y for y in yardsticks if y.reference == "clean"]
+    if not clean:
+        return []
+    section = run.recipe.evaluation
+    sets = stored(store, [y.features for y in clean], shards, f"{'measurements':17}", section.samples)
+    results = []
+    for yardstick, ours in zip(clean, sets, strict=True):
+        for name, found in measure(ours, yardstick.known, yardstick.features, section.metrics).items():
+            results.append(_result(yardstick, name, [found], ours.n, subject="measurements"))
     return results
 
 
-def _yardsticks(run: Run, store: Store, clean: Store | None) -> list[Yardstick]:
-    pixels = PixelFeatures(store.manifest.image_shape)
-    yardsticks = []
-    if clean is not None:
-        _check_reference(store, clean)
-        yardsticks.append(Yardstick(pixels, "clean", feature_moments(_images(clean), pixels), clean.fingerprint))
-        if run.recipe.evaluation.classifier and clean.labels is not None and min(clean.image_shape[1:]) >= 8:
-            images = clean.batch(torch.arange(len(clean)))
-            with progress_bar("features", 400, unit="steps") as advance:
-                classifier = train_classifier(images.y, clean.labels, advance=advance)
-            moments = feature_moments(_images(clean), classifier)
-            yardsticks.append(Yardstick(classifier, "clean", moments, clean.fingerprint))
-    moments = feature_moments(_images(store), pixels)
-    return [*yardsticks, Yardstick(pixels, "measurements", moments, store.fingerprint)]
-
-
-def _check_reference(store: Store, clean: Store) -> None:
-    ours, theirs = store.manifest, clean.manifest
-    if ours.image_shape != theirs.image_shape:
-        raise UserError(
-            f"{clean.path}: holds images {list(theirs.image_shape)}, the measurements are of {list(ours.image_shape)}"
-        )
-    if ours.normalisation != theirs.normalisation:
-        raise UserError(f"{clean.path}: has another range of values than {store.path}; make both with one command")
-
-
-def _images(store: Store) -> Iterator[Tensor]:
-    for batch in store.iterate(1024):
-        yield batch.y if batch.operator is None else batch.operator.to_image(batch.y)
-
-
-def _measure_measurements(store: Store, yardsticks: Sequence[Yardstick]) -> list[Result]:
-    """The measurements themselves against the clean images: what there was to begin with."""
-    return [
-        Result(
-            subject="measurements",
-            metric="frechet",
-            features=y.features.name,
-            value=frechet_distance(feature_moments(_images(store), y.features), y.moments),
-            n=len(store),
-            reference=y.reference,
-            features_fingerprint=y.features.fingerprint,
-            reference_fingerprint=y.fingerprint,
-        )
-        for y in yardsticks
-        if y.reference == "clean"
-    ]
-
-
-def _measure(run: Run, source: Source, yardsticks: Sequence[Yardstick]) -> list[Result]:
-    """All metrics of one subject, over all sampling seeds."""
+def _measure(run: Run, source: Source, yardsticks: Sequence[Yardstick], shards: Shards) -> tuple[list[Result], Tensor]:
+    """All metrics of one subject over all sampling seeds, and the first images of the first seed."""
     section = run.recipe.evaluation
-    values: list[list[float]] = [[] for _ in yardsticks]
-    seconds = []
-    with progress_bar(f"{source.subject:17}", section.samples * len(section.seeds)) as advance:
+    found: list[list[dict[str, Measure]]] = [[] for _ in yardsticks]
+    seconds, shown = [], torch.empty(0)
+    bar = progress_bar(f"{source.subject:17}", section.samples // shards.count * len(section.seeds))
+    with bar as advance:
         list(source.draw(range(-source.batch_size, 0), seed=0))  # the first batch also pays for allocation
-        for seed in section.seeds:
-            images, started = [], time.perf_counter()
-            for batch in source.draw(range(section.samples), seed):
-                images.append(batch)
-                advance(done=len(batch))
-            seconds.append(time.perf_counter() - started)
-            drawn = torch.cat(images)
-            for value, yardstick in zip(values, yardsticks, strict=True):
-                value.append(_distance(drawn, source.config, yardstick, seed))
+        for number, seed in enumerate(section.seeds):
+            stream = _Stream(source, section.samples, seed, shards, advance, AUDITED if number == 0 else 0)
+            sets = stream.sets(yardsticks)
+            seconds.append(shards.largest(stream.seconds))
+            shown = torch.cat(shards.gathered(stream.shown))[:AUDITED] if number == 0 else shown
+            for measures, yardstick, ours in zip(found, yardsticks, sets, strict=True):
+                measures.append(measure(ours, yardstick.known, yardstick.features, section.metrics, seed))
     mean_seconds = sum(seconds) / len(seconds)
-    return [
-        _result(run, source, yardstick, value, mean_seconds)
-        for value, yardstick in zip(values, yardsticks, strict=True)
-    ]
+    clock = {"seconds": mean_seconds, "images_per_second": section.samples / mean_seconds}
+    drawn = {"subject": source.subject, "sampler": repr(source.sampler), "seeds": tuple(section.seeds), **clock}
+    results = []
+    for yardstick, measures in zip(yardsticks, found, strict=True):
+        for name in measures[0]:
+            results.append(_result(yardstick, name, [m[name] for m in measures], section.samples, **drawn))
+    return results, shown
 
 
-def _distance(drawn: Tensor, config: NetworkConfig, yardstick: Yardstick, seed: int) -> float:
-    if yardstick.reference == "clean":
-        moments = feature_moments(drawn.split(1024), yardstick.features)
-    else:
-        moments = proximal_moments(drawn, config.law(), yardstick.features, seed)
-    return frechet_distance(moments, yardstick.moments)
+class _Stream:
+    """One seed's images of one subject, on their way through all feature spaces."""
+
+    def __init__(
+        self, source: Source, samples: int, seed: int, shards: Shards, advance: Advance = silent, show: int = 0
+    ) -> None:
+        self.source, self.seed, self.shards, self.advance, self.show = source, seed, shards, advance, show
+        self.mine = shards.mine(samples, 256)
+        self.seconds = 0.0
+        self.shown = torch.empty(0, *source.config.shape)
+
+    def sets(self, yardsticks: Sequence[Yardstick]) -> list[FeatureSet]:
+        """The images in every space: as they are where the reference is clean, corrupted anew where it is not."""
+        sets = [FeatureSet(y.features.dim, KEPT) for y in yardsticks]
+        clean, measured = ([i for i, y in enumerate(yardsticks) if (y.reference == "clean") == is_clean]
+                           for is_clean in (True, False))  # fmt: skip
+
+        def passing() -> Iterator[Tensor]:
+            for images in self._drawn():
+                for i in clean:
+                    sets[i].update(yardsticks[i].features(images))
+                yield images
+
+        for images in recorrupted(passing(), self.source.config.law(), self.seed, first=self.mine.start):
+            for i in measured:
+                sets[i].update(yardsticks[i].features(images))
+        return [self.shards.merged(ours) for ours in sets]
+
+    def _drawn(self) -> Iterator[Tensor]:
+        """Batches of images; only their drawing counts as time."""
+        batches = self.source.draw(self.mine, self.seed)
+        while True:
+            started = time.perf_counter()
+            images = next(batches, None)
+            self.seconds += time.perf_counter() - started
+            if images is None:
+                return
+            if len(self.shown) < self.show:
+                self.shown = torch.cat([self.shown, images])[: self.show]
+            yield images
+            self.advance(done=len(images))
 
 
-def _result(run: Run, source: Source, yardstick: Yardstick, values: list[float], seconds: float) -> Result:
-    section = run.recipe.evaluation
-    mean, std = mean_std(values)
+def _result(yardstick: Yardstick, metric: str, measures: Sequence[Measure], n: int, **more: object) -> Result:
+    """One row of `metrics.json` from the measures of all seeds."""
+    value, spread = mean_std([m.estimate.value for m in measures])
+    one: Estimate = measures[0].estimate
+    std, uncertainty = (one.std, one.uncertainty) if spread is None else (spread, "seeds")
     return Result(
-        subject=source.subject,
-        metric="frechet",
+        metric=metric,
         features=yardstick.features.name,
-        value=mean,
-        seeds=tuple(section.seeds),
+        value=value,
         std=std,
-        n=section.samples,
+        uncertainty=uncertainty,
+        n=n,
         reference=yardstick.reference,
         features_fingerprint=yardstick.features.fingerprint,
         reference_fingerprint=yardstick.fingerprint,
-        sampler=repr(source.sampler),
-        seconds=seconds,
-        images_per_second=section.samples / seconds,
+        resize=yardstick.features.resize,
+        settings=measures[0].settings,
+        **more,
     )
-
-
-def report(run: Run) -> Verdict:
-    """Write `report.html` and the sample grids from what the run holds; returns the verdict."""
-    if not run.metrics.exists():
-        raise UserError(f"{run.metrics}: no such file; run `restill evaluate {run.path}` first")
-    measured, store = load_results(run.metrics), open_store(run.store)
-    results = measured.results
-    show = run.recipe.sampling.show
-    first = store.batch(torch.arange(min(show, len(store))))
-    images: dict[str, Tensor] = {
-        "measurements": first.y if first.operator is None else first.operator.to_image(first.y)
-    }
-    hashes = {"measurements": store.fingerprint}
-    for subject in GENERATED:
-        stage = stage_of(subject)
-        if run.trained(stage):
-            source = trained(run, subject)
-            images[subject] = torch.cat(list(source.draw(range(show), run.recipe.evaluation.seeds[0])))
-            hashes[stage] = sha256(run.stage(stage) / "model.safetensors")
-    for name, drawn in images.items():
-        save_grid(run.path / "samples" / f"{name}.png", drawn)
-    save_overview(run.path / "samples" / "overview.png", images)
-    recipe = run.recipe
-    data = ReportData(
-        title=recipe.name,
-        results=results,
-        n_measurements=len(store),
-        corruption=store.corruption.describe(),
-        images=images,
-        log=run.read_log(),
-        recipe=yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False),
-        versions=versions(),
-        seeds={"run": recipe.seed, **{f"sampling {i + 1}": seed for i, seed in enumerate(recipe.evaluation.seeds)}},
-        hashes=hashes,
-    )
-    write_report(run.report, data)
-    return judge(results, len(store), store.corruption.describe())
-
-
-def versions() -> dict[str, str]:
-    """Versions of the software that a result depends on."""
-    return {
-        "restill": VERSION,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "platform": f"{sys.platform} {platform.machine()}",
-    }

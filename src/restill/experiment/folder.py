@@ -78,6 +78,11 @@ class Run:
         """Training state from which a stage continues."""
         return self.path / stage / "state.safetensors"
 
+    @property
+    def snapshots(self) -> Path:
+        """Averages of the student's weights during its distillation, from which `restill select` chooses."""
+        return self.path / "student" / "snapshots"
+
     def trained(self, stage: str) -> bool:
         """Whether a stage has a network to use."""
         return (self.stage(stage) / "model.safetensors").exists()
@@ -142,7 +147,7 @@ def working_on(path: Path, recipe: Recipe) -> Iterator[Run]:
     run, new, new_folder = Run(path, recipe), not (path / "recipe.yaml").exists(), not path.exists()
     with _sole_writer(path):
         _check_continues(path, recipe)  # again, for another process may have come first
-        for folder in (path, run.stage("teacher"), run.stage("student"), path / "samples"):
+        for folder in (path, run.stage("teacher"), run.stage("student"), run.snapshots, path / "samples"):
             remove_temporaries(folder)
         try:
             save_recipe(path / "recipe.yaml", recipe)

@@ -24,6 +24,7 @@ from ..sampling import Heun, OneStep, Sampler
 from ..store import Store
 from ..tensors import mix_seed, right_broadcast
 from ..training import DistillationSettings, LearningRate, OptimiserSettings, TeacherSettings
+from ..training.posthoc import TRACKED
 
 _ARCHITECTURES: dict[str, dict[str, object]] = {
     "ddpmpp": {
@@ -192,6 +193,7 @@ def student_settings(recipe: Recipe) -> DistillationSettings:
         share_samples=section.share_samples,
         ema_halflife=section.ema.halflife_images,
         ema_rampup=section.ema.rampup,
+        power_ema=TRACKED if section.snapshots else (),
     )
 
 

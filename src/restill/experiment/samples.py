@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..progress import progress_bar
-from .evaluation import GENERATED, trained
 from .folder import Run, amended
 from .images import check_output, save_grid, save_image
+from .subjects import GENERATED, trained
 
 
 def sample_run(path: Path, folder: Path, n: int, seed: int, subject: str, overrides: Sequence[str] = ()) -> None:

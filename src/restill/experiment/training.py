@@ -10,15 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
-from ..checkpoint import NetworkConfig, load_network, load_state, load_state_data, save_network, save_state
+from ..checkpoint import load_network, load_state, load_state_data, save_network, save_state
 from ..errors import NonFiniteError, UserError
-from ..metrics import Moments, PixelFeatures, feature_moments, frechet_distance, proximal_moments
 from ..progress import progress_bar
-from ..sampling import OneStep, generate
-from ..store import Store, open_store
-from ..tensors import mix_seed
+from ..store import open_store
 from ..training import Batches, Distillation, Progress, TeacherTraining, Training
 from ..training import run as training_loop
 from .folder import Run
@@ -31,6 +26,15 @@ from .objects import (
     student_settings,
     teacher_settings,
 )
+from .selection import Selection, Snapshots
+
+_EXPLAIN = {  # what the notes of the progress display mean
+    "teacher": "phase I: the loss has no meaning in absolute value, for it levels off at what the noise leaves "
+    "unpredictable; only its fall at the beginning says that the teacher learns.",
+    "student": "phase II: the score gap is how far the fake score of the generated images is from the teacher's, and "
+    "falls towards 0 as the student matches; the proximal Fréchet distance is that between re-corrupted student images "
+    "and the measurements, lower is better, and needs no clean image; the loss itself is negative when it works.",
+}
 
 
 def pretrain(run: Run) -> None:
@@ -66,7 +70,13 @@ def distill(run: Run) -> None:
     training = Distillation(teacher, law, config.shape, student_settings(recipe), recipe.seed, device)
     for network in (training.teacher, training.student, training.fake):
         compiled(network, recipe)
-    _train(run, "student", training, Selection(run, training, store, config))
+    snapshots, selection = Snapshots(run, training), Selection(run, training, store, config)
+
+    def after_step(progress: Progress, best: dict[str, Any]) -> dict[str, Any]:
+        snapshots(progress)
+        return selection(progress, best)
+
+    _train(run, "student", training, after_step)
 
 
 def finished(run: Run, stage: str) -> bool:
@@ -76,59 +86,6 @@ def finished(run: Run, stage: str) -> bool:
         return False
     data = load_state_data(state)
     return bool(data["step"] >= data["steps"])
-
-
-class Selection:
-    """Keeps the averaged student of the smallest proximal Frechet distance; sees no clean image (RSD, section 5)."""
-
-    def __init__(self, run: Run, training: Distillation, store: Store, teacher: NetworkConfig) -> None:
-        self.run, self.training, self.store = run, training, store
-        self.config = dataclasses.replace(teacher, role="student", init_sigma=run.recipe.student.init_sigma)
-        section = run.recipe.student
-        self.every = max(1, section.select_every // section.batch_size)
-        self.features = PixelFeatures(teacher.shape)
-        self.measured = self._measured()
-
-    def _measured(self) -> Moments:
-        def images() -> Iterator[torch.Tensor]:
-            for batch in self.store.iterate(1024):
-                assert batch.operator is not None
-                yield batch.operator.to_image(batch.y)
-
-        return feature_moments(images(), self.features)
-
-    def proximal(self) -> float:
-        """Proximal Frechet distance of the averaged student, from the same latents each time."""
-        recipe, seed = self.run.recipe, mix_seed("selection", self.run.recipe.seed)
-        indices = range(recipe.student.select_samples)
-        sampler = OneStep(recipe.student.init_sigma)
-        batches = generate(
-            self.training.ema.module,
-            sampler,
-            indices,
-            self.config.shape,
-            seed,
-            corruption=self.training.corruption,
-            num_classes=self.config.num_classes,
-            batch_size=recipe.sampling.batch_size,
-        )
-        images = torch.cat([batch.float().cpu() for batch in batches])
-        moments = proximal_moments(images, self.training.corruption, self.features, seed)
-        return frechet_distance(moments, self.measured)
-
-    def __call__(self, progress: Progress, best: dict[str, Any]) -> dict[str, Any]:
-        """After a step: perhaps look, perhaps keep. Returns the best so far."""
-        if progress.step % self.every and progress.step != self.training.steps:
-            return best
-        self.training.guard.check()  # a NaN is to be reported as such, not as features that are not finite
-        value = self.proximal()
-        row = {"stage": "student", "step": progress.step, "images": progress.images, "proximal_frechet": value}
-        self.run.append_log(row)
-        if best and value >= best["proximal_frechet"]:
-            return best
-        config = dataclasses.replace(self.config, images_seen=progress.images)
-        save_network(self.run.stage("student"), self.training.ema.module, config)
-        return {"step": progress.step, "proximal_frechet": value}
 
 
 def _train(
@@ -149,7 +106,7 @@ def _train(
     if not path.exists():
         save()
     total, seen = training.steps * training.batch_size, training.images_seen
-    with interruptible() as stop, progress_bar(f"{stage:8}", total, done=seen) as advance:
+    with interruptible() as stop, progress_bar(f"{stage:8}", total, done=seen, explain=_EXPLAIN[stage]) as advance:
         try:
             for progress in training_loop(training, execution.log_every):
                 advance(done=training.batch_size)

@@ -44,6 +44,10 @@ class ClassifierFeatures:
     name = "classifier"
     dim = DIM
     resize = "none"
+    shows = (
+        "Classifier features see whether images belong to the classes of the clean reference, and noise, as it was "
+        "trained without any; they are blind to what its classes do not depend on."
+    )
 
     def __init__(
         self, network: nn.Sequential, shape: tuple[int, int, int], classes: int, accuracy: float, seed: int, steps: int
@@ -65,6 +69,12 @@ class ClassifierFeatures:
         """Unnormalised log-probabilities float32 `[n, classes]` of images `[n, C, H, W]`."""
         check_images(images, self.shape, self.name)
         return self._apply(self._network, images)
+
+    def logits_of(self, features: Tensor) -> Tensor:
+        """Logits float32 `[n, classes]` of features `[n, 64]` that were taken before, on any device."""
+        with torch.no_grad():
+            logits: Tensor = self._network[-1](features.float().to(next(self._network.parameters()).device))
+        return logits
 
     def _apply(self, network: nn.Module, images: Tensor) -> Tensor:
         device = next(self._network.parameters()).device

@@ -1,14 +1,22 @@
-"""What images are compared by: pixels, or the penultimate layer of a classifier (`classifier.py`)."""
+"""What images are compared by: pixels, or a layer of some network (`classifier.py`, `inception.py`, `dino.py`).
+
+A feature space is whatever satisfies `Features`; `open_features` finds those that a text can name, also a user's own.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UserError
+from ..files import sha256
 
 MAX_PIXEL_FEATURES = 4096  # an eigendecomposition of this size takes about half a minute on two cores
 
@@ -69,6 +77,14 @@ class PixelFeatures:
     def resize(self) -> str:
         return "none" if self.pool == 1 else f"averaged over {self.pool}x{self.pool} pixels"
 
+    @property
+    def shows(self) -> str:
+        finer = "" if self.pool == 1 else f" and to detail finer than {self.pool}x{self.pool} pixels"
+        return (
+            "Pixel features see mean and covariance of the pixel values, so noise and blur; "
+            f"they are blind to whether images make sense{finer}."
+        )
+
     def __call__(self, images: Tensor) -> Tensor:
         check_images(images, self.shape, self.name)
         return F.avg_pool2d(images, self.pool, ceil_mode=True).flatten(1) if self.pool > 1 else images.flatten(1)
@@ -81,3 +97,108 @@ def check_images(images: Tensor, shape: tuple[int, int, int], name: str) -> None
             f"features {name!r} take real images of shape [n, {', '.join(map(str, shape))}], "
             f"not {images.dtype} {list(images.shape)}"
         )
+
+
+def rgb_bytes(images: Tensor, shape: tuple[int, int, int], name: str) -> Tensor:
+    """Images `[n, C, H, W]` in normalised units as uint8 `[n, 3, H, W]`, as networks of the literature take them.
+
+    Values become `127.5 x + 127.5`, rounded to the nearest (halves upwards) and clipped to [0, 255], which undoes the
+    normalisation of 8-bit images exactly; one channel is repeated to three.
+
+    Raises:
+        UserError: another shape, NaN or infinite values (8 bits would hide them), or neither one nor three channels.
+    """
+    check_images(images, shape, name)
+    check_channels(shape, name)
+    if not bool(torch.isfinite(images).all()):
+        raise UserError(f"features {name!r}: {int((~torch.isfinite(images)).sum())} values of a batch are not finite")
+    values = (images.float() * 127.5 + 128).clamp(0, 255).to(torch.uint8)  # the conversion truncates
+    return values.expand(-1, 3, -1, -1).contiguous()
+
+
+def check_channels(shape: tuple[int, ...], name: str) -> None:
+    """Raise UserError unless images of `shape` `(C, H, W)` are grey or RGB."""
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise UserError(f"features {name!r} take images of 1 or 3 channels, not of shape {list(shape)}")
+
+
+def check_weights(weights: Path, stated: str | None, published: str = "") -> str:
+    """The hex SHA-256 of a file of weights, checked before anything of the file is used.
+
+    Args:
+        stated: the SHA-256 that the user expects, 64 hex digits; None where none was stated.
+        published: the digits that it must begin with where none was stated.
+
+    Raises:
+        UserError: no such file, or another SHA-256.
+    """
+    if not weights.is_file():
+        raise UserError(f"{weights}: no such file")
+    found = sha256(weights)
+    if stated is not None and found != stated.lower():
+        raise UserError(f"{weights}: has the SHA-256 {found}, not {stated} as stated")
+    if stated is None and not found.startswith(published):
+        raise UserError(f"{weights}: has the SHA-256 {found}, not {published}...; state it if these weights are meant")
+    return found
+
+
+Opener = Callable[[str, tuple[int, int, int]], Features]
+_OPENERS: dict[str, tuple[str, Opener]] = {}
+
+
+def register_features(usage: str, opener: Opener) -> None:
+    """Make a feature space known to `open_features`; an earlier one of the same kind is replaced.
+
+    Args:
+        usage: as a user writes it, e.g. `inception:PATH[#sha256]`; the kind is what stands before the colon.
+        opener: called with the text after the colon and the shape `(C, H, W)` of one image.
+    """
+    _OPENERS[usage.partition(":")[0]] = (usage, opener)
+
+
+def open_features(spec: str, shape: tuple[int, ...]) -> Features:
+    """The feature space that `spec` names, for images of `shape` `(C, H, W)`.
+
+    Known are `pixels`, `inception:PATH[#sha256]`, `dino:FOLDER[#sha256]` and what `register_features` was told of. An
+    object from Python that satisfies `Features` needs no name: it goes wherever features go.
+
+    Raises:
+        UserError: an unknown name (names the known ones), weights that are missing or not the stated ones, a package
+            that is not installed, or images that the features do not take.
+    """
+    kind, _, argument = spec.partition(":")
+    if kind not in _OPENERS:
+        known = ", ".join(usage for usage, _ in _OPENERS.values())
+        raise UserError(f"features {spec!r} are not known: use one of {known}")
+    channels, height, width = shape
+    return _OPENERS[kind][1](argument, (channels, height, width))
+
+
+def split_hash(argument: str, usage: str) -> tuple[Path, str | None]:
+    """`PATH[#sha256]` as path and hash; the path may begin with `~`. Raises UserError where it is neither."""
+    path, mark, digest = argument.rpartition("#")
+    if not mark:
+        path, digest = argument, ""
+    if not path:
+        raise UserError(f"features {usage.partition(':')[0]!r} need a path: {usage}")
+    if mark and not re.fullmatch("[0-9a-fA-F]{64}", digest):
+        raise UserError(f"features {usage}: the SHA-256 after # must be 64 hex digits, not {digest!r}")
+    return Path(path).expanduser(), digest.lower() or None
+
+
+def shown(features: Features) -> str:
+    """One sentence, for a reader of results, on what a number in these features can and cannot show.
+
+    It is the attribute `shows` of the features, where they have one.
+    """
+    unknown = f"What a number in the features {features.name!r} shows is not known to restill."
+    return str(getattr(features, "shows", unknown))
+
+
+def _open_pixels(argument: str, shape: tuple[int, int, int]) -> Features:
+    if argument:
+        raise UserError(f"features 'pixels:{argument}': pixels take nothing after the name")
+    return PixelFeatures(shape)
+
+
+register_features("pixels", _open_pixels)

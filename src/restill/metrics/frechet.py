@@ -7,19 +7,31 @@ For :math:`N(\mu_a, C_a)` and :math:`N(\mu_b, C_b)` (Dowson and Landau 1982; FID
 With factors :math:`C = L L^T` the last trace is the sum of the singular values of :math:`L_a^T L_b`. This form takes no
 root of an eigenvalue that is zero up to rounding, so singular covariances (fewer images than features, constant pixels)
 lose no digits. Like every FID the result is :math:`d^2`, and it is biased upwards for finite n: compare equal n only.
+
+Its standard error follows from the influence of each image of set a on it (the infinitesimal jackknife, Efron 1982,
+chapter 6), with the optimal transport map :math:`T = C_a^{-1/2} (C_a^{1/2} C_b C_a^{1/2})^{1/2} C_a^{-1/2}`:
+
+.. math:: IF(x) = 2 (\mu_a - \mu_b) \cdot (x - \mu_a) + (x - \mu_a)^T (I - T) (x - \mu_a) - \mathrm{tr}\,(I - T) C_a
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import Self
 
 from ..errors import UserError
+from ..tensors import seeded
+from .estimate import Estimate, check_finite
 from .features import Features
+
+_CHUNK = 1024  # features whose influence is computed at once
+_SINGULAR = 1e-9  # of the largest pivot: below, a covariance counts as singular
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,33 +123,152 @@ def frechet_distance(a: Moments, b: Moments) -> float:
         UserError: different dimensions, fewer than two images, values that are not finite, or a matrix that is no
             covariance.
     """
-    for moments in (a, b):
-        _check(moments)
-    if a.dim != b.dim:
-        raise UserError(f"moments of {a.dim} and {b.dim} features cannot be compared: use the same features for both")
-    cross = torch.linalg.svdvals(_factor(a.cov).T @ _factor(b.cov)).sum()  # tr (Ca^1/2 Cb Ca^1/2)^1/2
+    _check(a, b)
+    return _distance(a, b, torch.linalg.svdvals(_factor(a.cov).matrix.T @ _factor(b.cov).matrix))
+
+
+def frechet_error(kept: Tensor, a: Moments, b: Moments) -> float:
+    """Standard error of `frechet_distance(a, b)` from the finite number of images in set a; b is taken as given.
+
+    It is `sd(IF)/sqrt(a.n)` (module formula), so it holds to first order in 1/n. Beside the spread over 200 draws of
+    Gaussians in 10 and 40 features it was right to 16% from n = 1.5 d on, and 1.3 to 1.5 times too large where both
+    laws are equal (up to 1.7 for n < d). It says nothing about the bias, which is larger than it there.
+
+    Args:
+        kept: features `[m, d]` of some images of set a, m at least 2, drawn like all of them.
+        a: moments of all images of that set.
+        b: moments of the reference.
+
+    Raises:
+        UserError: as `frechet_distance`, another dimension, or fewer than two images kept.
+    """
+    return _estimate(kept, a, b)[1]
+
+
+def frechet_estimate(a: Moments, b: Moments, kept: Tensor) -> Estimate:
+    """`frechet_distance` and `frechet_error` from one factorisation; no error where fewer than two images are kept.
+
+    Raises:
+        UserError: as `frechet_error`.
+    """
+    if len(kept) < 2:
+        return Estimate(frechet_distance(a, b), None, None)
+    return Estimate(*_estimate(kept, a, b), "jackknife")
+
+
+def frechet_infinity(fake_kept: Tensor, reference: Moments, points: int = 15, seed: int = 0) -> Estimate:
+    """The Fréchet distance that infinitely many images would have (Chong and Forsyth 2020, arXiv 1911.07023).
+
+    A line over 1/N through the distances of random parts of N images, N evenly spaced from a tenth of the set (or
+    `needs(d)`, where that is more) to all of it; its value at 1/N = 0. That removes most of the bias of finite N, not
+    the bias of the reference, and the value can be negative. Takes `points` times as long as one distance.
+
+    Args:
+        fake_kept: features `[n, d]` of the images to be judged.
+        reference: moments of the reference.
+        points: on the line, 3 or more.
+        seed: of the random parts.
+
+    Returns:
+        The value with the standard error of the fit (`subsets`). All parts are of one set, so how much another set
+        would differ is not in it: the spread over sets was 2.5 to 3.3 times larger (20 features, n 400 to 4,000).
+
+    Raises:
+        UserError: fewer than `2 needs(d)` images or 3 points, another dimension, or values that are not finite.
+    """
+    least = 2 * needs(reference.dim)
+    if fake_kept.ndim != 2 or len(fake_kept) < max(least, 2 * points) or points < 3:
+        raise UserError(
+            f"a Fréchet distance extrapolated in {reference.dim} features needs at least {max(least, 2 * points)} "
+            f"feature vectors and 3 points, not {list(fake_kept.shape)} and {points}"
+        )
+    generator, factor = seeded("frechet-infinity", seed), None
+    sizes = torch.linspace(max(len(fake_kept) // 10, needs(reference.dim)), len(fake_kept), points).round().long()
+    distances = []
+    for size in sizes.tolist():
+        part = fake_kept[torch.randperm(len(fake_kept), generator=generator)[:size].to(fake_kept.device)]
+        fake = MomentAccumulator(reference.dim).update(part).moments()
+        _check(fake, reference)
+        factor = _factor(reference.cov) if factor is None else factor
+        distances.append(_distance(fake, reference, torch.linalg.svdvals(_factor(fake.cov).matrix.T @ factor.matrix)))
+    line, cov = np.polyfit(1 / sizes.double().numpy(), distances, 1, cov=True)
+    return Estimate(float(line[1]), float(cov[1, 1]) ** 0.5, "subsets")
+
+
+def needs(dim: int) -> int:
+    """Images of each set below which a Fréchet distance in `dim` features is mostly bias: `dim + 1`.
+
+    With fewer the covariance is singular. The distance is still defined; whoever shows it should say so.
+    """
+    return dim + 1
+
+
+def _distance(a: Moments, b: Moments, singular: Tensor) -> float:
+    """The distance, where the singular values of `L_a^T L_b` add up to tr (Ca^1/2 Cb Ca^1/2)^1/2."""
     traces = a.cov.trace() + b.cov.trace()
-    distance = float((a.mean - b.mean).square().sum() + traces - 2 * cross)
+    distance = float((a.mean - b.mean).square().sum() + traces - 2 * singular.sum())
     if not distance >= -1e-9 * float(traces):  # also true for NaN
         raise UserError(f"the Fréchet distance came out as {distance}: the moments are not those of real features")
     return max(distance, 0.0)
 
 
-def _check(moments: Moments) -> None:
-    if moments.n < 2:
-        raise UserError(f"a Fréchet distance needs at least 2 images on each side, not {moments.n}")
-    if moments.cov.shape != (moments.dim, moments.dim):
-        raise UserError(f"a covariance of {moments.dim} features cannot have shape {list(moments.cov.shape)}")
-    if not bool(torch.isfinite(moments.mean).all() and torch.isfinite(moments.cov).all()):
-        raise UserError("moments hold NaN or infinite values: the features of some image are not finite")
+def _estimate(kept: Tensor, a: Moments, b: Moments) -> tuple[float, float]:
+    """Distance and standard error."""
+    _check(a, b)
+    if kept.ndim != 2 or kept.shape[1] != a.dim or len(kept) < 2:
+        raise UserError(f"a standard error needs features [n, {a.dim}] of at least 2 images, not {list(kept.shape)}")
+    check_finite(kept, "features")
+    factor = _factor(a.cov)
+    left, singular, _ = torch.linalg.svd(factor.matrix.T @ _factor(b.cov).matrix, full_matrices=False)
+    root = factor.inverse_transposed(left * singular.sqrt())  # [d, r], T = root root^T
+    influence = []
+    for part in kept.split(_CHUNK):
+        centred = part.cpu().double() - a.mean
+        linear = 2 * centred @ (a.mean - b.mean)
+        influence.append(linear + centred.square().sum(dim=1) - (centred @ root).square().sum(dim=1))
+    return _distance(a, b, singular), float(torch.cat(influence).std()) / a.n**0.5
 
 
-def _factor(cov: Tensor) -> Tensor:
-    """`L` `[d, r]` with `cov = L L^T`, without the directions that are zero up to rounding (r is the rank, or 1)."""
+def _check(*both: Moments) -> None:
+    for moments in both:
+        if moments.n < 2:
+            raise UserError(f"a Fréchet distance needs at least 2 images on each side, not {moments.n}")
+        if moments.cov.shape != (moments.dim, moments.dim):
+            raise UserError(f"a covariance of {moments.dim} features cannot have shape {list(moments.cov.shape)}")
+        if not bool(torch.isfinite(moments.mean).all() and torch.isfinite(moments.cov).all()):
+            raise UserError("moments hold NaN or infinite values: the features of some image are not finite")
+    if len({moments.dim for moments in both}) != 1:
+        dims = " and ".join(str(moments.dim) for moments in both)
+        raise UserError(f"moments of {dims} features cannot be compared: use the same features for both")
+
+
+class _Factor(NamedTuple):
+    """`L` `[d, r]` with `cov = L L^T`: lower triangular, or with orthogonal columns."""
+
+    matrix: Tensor
+    triangular: bool
+
+    def inverse_transposed(self, right: Tensor) -> Tensor:
+        """`L^-T right` `[d, k]` for `right` `[r, k]`, on the range of L where it is not square."""
+        if self.triangular:
+            return torch.linalg.solve_triangular(self.matrix.T, right, upper=True)
+        squares = self.matrix.square().sum(dim=0)
+        return torch.where(squares > 0, self.matrix / squares, 0.0) @ right
+
+
+def _factor(cov: Tensor) -> _Factor:
+    """A factor of a covariance: Cholesky's where that loses no digits, else from eigenvectors (ten times slower).
+
+    The latter leave out the directions that are zero up to rounding (r is the rank, or 1).
+    """
+    matrix, failed = torch.linalg.cholesky_ex(cov.double())
+    pivots = matrix.diagonal().square()
+    if not int(failed) and float(pivots.min()) > _SINGULAR * float(pivots.max()):
+        return _Factor(matrix, True)
     values, vectors = torch.linalg.eigh(cov.double())
     rounding = float(values.abs().max()) * len(values) * torch.finfo(torch.float64).eps
     if float(values[0]) < -1e3 * rounding:
         raise UserError(f"a covariance has the negative eigenvalue {float(values[0]):.3g}: it is not one")
     keep = values > rounding
     keep[-1] = True
-    return vectors[:, keep] * values[keep].clamp(min=0).sqrt()
+    return _Factor(vectors[:, keep] * values[keep].clamp(min=0).sqrt(), False)

@@ -1,24 +1,57 @@
-r"""The proximal Fréchet distance: model selection without a clean image (RSD, arXiv 2505.13377).
+"""Proximal metrics: generated images, corrupted anew, against the measurements. No clean image is needed.
 
-Generated images are corrupted with the law that corrupted the measurements, and compared with these. The true
-distribution of clean images gives a distance of zero (up to the bias of finite n), but so does every distribution that
-looks the same through the corruption.
-
-**What it cannot see.** Whatever lies in the null space of *every* operator that the law draws: frequencies that no mask
-or blur passes. And what noise hides: under :math:`\sigma_n` a difference of covariances counts for less the smaller it
-is beside :math:`\sigma_n^2`, so it separates good generators less sharply than a distance to clean images does.
+They see nothing of what every operator of the corruption hides (RSD, section 5; `hidden.py` says how much that is).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
+import torch
 from torch import Tensor
 
 from ..corruption import Corruption
 from ..tensors import seeded
 from .features import Features
-from .frechet import MomentAccumulator, Moments
+from .frechet import Moments, feature_moments
 
-_CHUNK = 256  # images that share one generator: part of what `seed` means, so not an argument
+CHUNK = 256  # images that share one generator: part of what `seed` means, so not an argument
+
+
+def recorrupted(batches: Iterable[Tensor], corruption: Corruption, seed: int, first: int = 0) -> Iterator[Tensor]:
+    """Generated images, corrupted anew, on the image grid (`to_image(y)`), whatever the size of the batches.
+
+    Args:
+        batches: of generated images `[n, C, H, W]` in normalised units.
+        corruption: the law of the measurements.
+        seed: of operators and noise; equal seeds give equal results on one kind of device.
+        first: number of the first image, a multiple of 256, for processes that share the work.
+
+    Yields:
+        `[up to 256, C, H, W]`, in the order of the images.
+    """
+    if first % CHUNK:
+        raise ValueError(f"processes share images at multiples of {CHUNK}, not at {first}")
+    for k, chunk in enumerate(_chunks(batches), start=first // CHUNK):
+        generator = seeded("proximal", seed, k, device=chunk.device)
+        operator = corruption.draw(len(chunk), tuple(chunk.shape[1:]), generator)
+        yield operator.to_image(corruption.corrupt(chunk, operator, generator))
+
+
+def _chunks(batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The same images in batches of 256 and a last one of what is left."""
+    waiting: list[Tensor] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(len(part) for part in waiting) >= CHUNK:
+            *full, rest = torch.cat(waiting).split(CHUNK)
+            if len(rest) == CHUNK:
+                full, rest = [*full, rest], rest[:0]
+            yield from full
+            waiting = [rest]
+    left = torch.cat(waiting) if waiting else None
+    if left is not None and len(left):
+        yield left
 
 
 def proximal_moments(images: Tensor, corruption: Corruption, features: Features, seed: int) -> Moments:
@@ -28,15 +61,9 @@ def proximal_moments(images: Tensor, corruption: Corruption, features: Features,
         images: generated images `[n, C, H, W]` in normalised units, n at least 2.
         corruption: the law of the measurements.
         features: made for the shape of `to_image(y)`, which is that of the images.
-        seed: of operators and noise; equal seeds give equal moments on one kind of device.
+        seed: of operators and noise.
 
     Raises:
         UserError: fewer than two images, images that are not finite, or of a shape that the features do not take.
     """
-    accumulator = MomentAccumulator(features.dim)
-    for k, chunk in enumerate(images.split(_CHUNK)):
-        generator = seeded("proximal", seed, k, device=images.device)
-        operator = corruption.draw(len(chunk), tuple(chunk.shape[1:]), generator)
-        y = corruption.corrupt(chunk, operator, generator)
-        accumulator.update(features(operator.to_image(y)))
-    return accumulator.moments()
+    return feature_moments(recorrupted([images], corruption, seed), features)

@@ -1,16 +1,25 @@
 """What a run has shown: tables, figures and one self-contained HTML page."""
 
 from .comparison import Column, Comparison, compare
-from .figures import grid, line_svg, overview, png_bytes
-from .page import ReportData, write_report
+from .contents import ComparisonData, Measurements, Nearest, ReportData, RunData
+from .figures import line_svg
+from .page import write_report
+from .pictures import grid, overview, png_bytes
+from .protocol import separate
+from .side_by_side import check_replaceable, write_comparison
 from .table import markdown_summary, markdown_table, rich_table, summary
 from .verdict import Verdict, corruption_in_words, judge
 
 __all__ = [
     "Column",
     "Comparison",
+    "ComparisonData",
+    "Measurements",
+    "Nearest",
     "ReportData",
+    "RunData",
     "Verdict",
+    "check_replaceable",
     "compare",
     "corruption_in_words",
     "grid",
@@ -21,6 +30,8 @@ __all__ = [
     "overview",
     "png_bytes",
     "rich_table",
+    "separate",
     "summary",
+    "write_comparison",
     "write_report",
 ]

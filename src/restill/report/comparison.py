@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 from ..errors import UserError
 from ..metrics import SUBJECTS, Result
+from .protocol import by_key, differences, words_of
 
-_HIGHER_IS_BETTER = frozenset({"precision", "recall", "inception-score"})
-_METRIC_WORDS = {"frechet": "Fréchet distance"}
+_UNCERTAINTIES = {
+    "seeds": "standard deviation over sampling seeds; training was not repeated",
+    "jackknife": "standard error of one set of images, from the influence of each; neither sampling nor training was "
+    "repeated",
+    "subsets": "standard deviation over random subsets of one set, as KID is published",
+    "splits": "standard deviation over parts of one set, as the Inception score is published",
+    "": "standard deviation, of which the file does not say over what",
+}
+_UNITS = {"psnr": " dB"}
 
 
 @dataclass(frozen=True)
@@ -19,14 +28,16 @@ class Column:
 
     Attributes:
         title: in words, with the reference and the features.
-        short: for the head of a table.
+        short: for the head of a table that has reference and features elsewhere.
         metric: its name in `metrics.json`; empty for a column of the clock.
         reference: `clean` or `measurements`; empty for a column of the clock.
         features: name of the features; empty for a column of the clock.
         values: by subject; a subject that was not measured is absent.
-        stds: standard deviation over sampling seeds, by subject, where there were several.
-        lower: whether lower is better.
+        stds: uncertainty by subject, where it is known.
+        lower: whether lower is better; None where nobody can say.
         counts: images per seed, by subject.
+        kinds: what each of `stds` is, by subject: `seeds`, `jackknife`, `subsets`, `splits`, or empty.
+        marks: what to print behind an uncertainty of a kind; empty where all of a table are of one kind.
         suffix: unit that follows each value.
     """
 
@@ -37,14 +48,21 @@ class Column:
     features: str
     values: Mapping[str, float]
     stds: Mapping[str, float]
-    lower: bool
+    lower: bool | None
     counts: Mapping[str, int]
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    marks: Mapping[str, str] = field(default_factory=dict)
     suffix: str = ""
+
+    @property
+    def arrow(self) -> str:
+        """Towards the better side."""
+        return {True: "↓", False: "↑", None: ""}[self.lower]
 
     @property
     def best(self) -> frozenset[str]:
         """The subjects with the best value; empty where there is nothing to compare."""
-        if len(self.values) < 2:
+        if len(self.values) < 2 or self.lower is None:
             return frozenset()
         best = (min if self.lower else max)(self.values.values())
         return frozenset(subject for subject, value in self.values.items() if value == best)
@@ -52,22 +70,34 @@ class Column:
     def beats(self, subject: str, other: str) -> bool:
         """Whether `subject` is strictly better than `other`."""
         difference = self.values[other] - self.values[subject]
-        return difference > 0 if self.lower else difference < 0
+        return self.lower is not None and (difference > 0 if self.lower else difference < 0)
 
     def clear(self, subject: str, other: str) -> bool:
-        """Whether the two differ by more than twice the standard deviation of the difference, as far as it is known."""
+        """Whether the two differ by more than twice the uncertainty of the difference, as far as it is known."""
         spread = math.hypot(self.stds.get(subject, 0.0), self.stds.get(other, 0.0))
         return abs(self.values[subject] - self.values[other]) > 2 * spread
 
     def cell(self, subject: str) -> str:
-        """The value as text, with its standard deviation; a dash where it was not measured."""
+        """The value as text, with its uncertainty; a dash where it was not measured."""
         if subject not in self.values:
             return "–"
         text, std = number(self.values[subject]), self.stds.get(subject)
-        if std is not None:  # with as many decimals as the value, more where it would round to 0
-            decimals = max(len(text.partition(".")[2]), math.ceil(-math.log10(std)) if std else 0)
-            text += f" ± {std:.{decimals}f}"
+        if std is not None:
+            text += f" ± {_alike(std, text)}{self.marks.get(self.kinds.get(subject, ''), '')}"
         return text + self.suffix
+
+
+@dataclass(frozen=True)
+class Block:
+    """All columns against one reference: `spaces` are pairs of a name of features and the columns in them.
+
+    `subjects` are those that any of the columns has.
+    """
+
+    reference: str
+    title: str
+    spaces: tuple[tuple[str, tuple[Column, ...]], ...]
+    subjects: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -76,7 +106,7 @@ class Comparison:
 
     Attributes:
         subjects: in the order of the method, those that have results.
-        quality: columns that come from metrics; distances to clean images first, those in pixels first of all.
+        quality: columns that come from metrics; those against clean images first, those in pixels first of all.
         speed: columns that come from the clock.
         rates: images per second, by subject.
         speed_up: rate in units of teacher-truncated's, by subject; empty where that was not timed.
@@ -93,6 +123,24 @@ class Comparison:
         """All columns, in order."""
         return self.quality + self.speed
 
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The same, one block for each reference and one for the clock, in each the columns by their features."""
+        titles = {"clean": "Against clean images", "measurements": "Proximal: corrupted anew, against the measurements"}
+        blocks = []
+        for reference, group in groupby(self.columns, key=lambda column: column.reference):
+            columns = tuple(group)
+            spaces = tuple((name, tuple(same)) for name, same in groupby(columns, key=lambda column: column.features))
+            subjects = tuple(name for name in self.subjects if any(name in column.values for column in columns))
+            blocks.append(Block(reference, titles.get(reference, "Speed"), spaces, subjects))
+        return tuple(blocks)
+
+
+def group_name(block: Block, features: str) -> str:
+    """What the metrics of one reference and one feature space have in common, in a few words."""
+    reference = {"clean": "to clean", "measurements": "proximal"}.get(block.reference, block.title.lower())
+    return f"{reference}, {features}" if features else reference
+
 
 def number(value: float) -> str:
     """Three significant digits, no exponent for everyday sizes."""
@@ -105,20 +153,24 @@ def number(value: float) -> str:
     return f"{value:.{2 - math.floor(math.log10(abs(value)))}f}"
 
 
+def _alike(std: float, value: str) -> str:
+    """An uncertainty with as many decimals as its value has, more where it would round to 0."""
+    if "e" in value or (std and std < 1e-4):
+        return f"{std:.1e}"
+    decimals = max(len(value.partition(".")[2]), math.ceil(-math.log10(std)) if std else 0)
+    return f"{std:.{decimals}f}"
+
+
 def compare(results: Iterable[Result]) -> Comparison:
     """Arrange results: one quality column for each metric, features and reference; then the clock.
 
     Raises:
-        UserError: no results, two results for one cell, or numbers of one column in different feature spaces or against
-            different references, which do not compare.
+        UserError: no results, two results for one cell, or numbers of one column that were measured by different
+            protocols, which do not compare; `separate` tells those apart first.
     """
     results = list(results)
     if not results:
         raise UserError("there are no results to compare: run `restill evaluate` first")
-    groups: dict[tuple[str, str, str], list[Result]] = {}
-    for result in results:
-        groups.setdefault((result.reference, result.metric, result.features), []).append(result)
-    order = sorted(groups, key=lambda key: (key[0] != "clean", key[1] != "frechet", not key[2].startswith("pixels")))
     present = {result.subject for result in results}
     timed: dict[str, Result] = {r.subject: r for r in reversed(results) if r.seconds and r.images_per_second}
     rates: dict[str, float] = {
@@ -128,37 +180,54 @@ def compare(results: Iterable[Result]) -> Comparison:
     speed_up = {subject: rate / base for subject, rate in rates.items()} if base else {}
     return Comparison(
         tuple(subject for subject in SUBJECTS if subject in present),
-        tuple(_quality_column(groups[key]) for key in order),
+        marked([_quality_column(group) for group in by_key(results).values()]),
         _speed_columns(timed, rates, speed_up),
         rates,
         speed_up,
     )
 
 
+def uncertainties(columns: Iterable[Column]) -> tuple[str, ...]:
+    """What ± is in these columns, one sentence for each kind of uncertainty."""
+    found = {kind: column.marks.get(kind, "") for column in columns for kind in column.kinds.values()}
+    return tuple(f"±{found[kind]} is the {words}." for kind, words in _UNCERTAINTIES.items() if kind in found)
+
+
+def kind_of(result: Result) -> str:
+    """What a result's `std` is; older files did not say so where it was over several seeds."""
+    return result.uncertainty or ("seeds" if len(result.seeds) > 1 else "")
+
+
+def marked(columns: Sequence[Column]) -> tuple[Column, ...]:
+    """With marks that tell the kinds of uncertainty apart, where there are several."""
+    kinds = {kind for column in columns for kind in column.kinds.values()}
+    ordered = [kind for kind in _UNCERTAINTIES if kind in kinds]
+    marks = dict(zip(ordered, "ᵃᵇᶜᵈᵉ", strict=False)) if len(kinds) > 1 else {}
+    return tuple(replace(column, marks=marks) for column in columns)
+
+
 def _quality_column(results: Sequence[Result]) -> Column:
-    first = results[0]
+    first, key = results[0], next(iter(by_key(results)))
+    title, short, lower = words_of(key)
     for result in results[1:]:
-        if result.features_fingerprint != first.features_fingerprint:
-            raise UserError(f"results in features {first.features!r} come from different features: evaluate all anew")
-        if result.reference_fingerprint != first.reference_fingerprint:
-            raise UserError(f"results against {first.reference!r} come from different references: evaluate all anew")
+        if what := differences(first, result):
+            raise UserError(f"{title}: {first.subject} and {result.subject} do not compare: {what}; measure both alike")
     by_subject = {result.subject: result for result in results}
     if len(by_subject) < len(results):
         raise UserError(f"two results of one subject for {first.metric}, {first.features}, {first.reference}: keep one")
-    metric, proximal = _METRIC_WORDS.get(first.metric, first.metric), first.reference == "measurements"
-    space = ("pixel-space ", "") if first.features == "pixels" else ("", f" in {first.features} features")
-    title = f"{'proximal ' if proximal else ''}{space[0]}{metric}{'' if proximal else ' to clean images'}{space[1]}"
-    short = f"{'Proximal ' if proximal else ''}{metric.split()[0]}, {first.features}"
+    spread = {subject: result for subject, result in by_subject.items() if result.std is not None}
     return Column(
-        title[0].upper() + title[1:],
+        title,
         short,
         first.metric,
         first.reference,
         first.features,
         {subject: result.value for subject, result in by_subject.items()},
-        {subject: result.std for subject, result in by_subject.items() if result.std is not None},
-        first.metric not in _HIGHER_IS_BETTER,
+        {subject: result.std for subject, result in spread.items() if result.std is not None},
+        lower,
         {subject: result.n for subject, result in by_subject.items()},
+        {subject: kind_of(result) for subject, result in spread.items()},
+        suffix=_UNITS.get(first.metric, ""),
     )
 
 

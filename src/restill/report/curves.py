@@ -1,21 +1,38 @@
-"""Which curves a log contains: one for each stage and quantity."""
+"""How the training went: a curve for each stage and quantity of a log, and how long each stage took."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from .figures import line_svg
 
 _AXES = ("images", "step")
-_NOT_CURVES = frozenset({*_AXES, "epoch", "seconds", "time", "seed", "images_per_second", "grad_norm", "lr"})
+_NOT_CURVES = frozenset({*_AXES, "epoch", "seconds", "time", "seed", "grad_norm", "fake_grad_norm", "lr"})
+_SPREAD = "_std"  # a quantity of this name is the half-width of a band around another one
 _WORDS = {
     "loss": "loss",
     "score_gap": "score gap",
     "proximal_frechet": "proximal Fréchet distance",
+    "fake_loss": "loss of the fake score",
+    "images_per_second": "images per second",
 }
+_SENTENCES = {  # of a quantity, or of a quantity of one stage
+    "teacher loss": "Should fall, then level off; noise that nothing can predict keeps it above zero.",
+    "student loss": "A distillation loss is negative when it works (SiD), and only its gradient means something: look "
+    "at the score gap.",
+    "score_gap": "How far the teacher's and the fake score's denoised images are apart; falls, then levels off.",
+    "proximal_frechet": "Between the student's images, corrupted anew, and the measurements: lower is better, and the "
+    "student of the smallest value is kept.",
+    "fake_loss": "The fake score's own denoising loss, on generated images that were corrupted anew.",
+    "images_per_second": "The speed of training on this machine, not of sampling.",
+}
+_PAUSE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -26,11 +43,27 @@ class Curve:
         title: in words, e.g. `student: score gap`.
         svg: one `<svg>` element.
         description: range, last value and number of points, for readers who do not see the plot.
+        sentence: how to read it; may be empty.
     """
 
     title: str
     svg: str
     description: str
+    sentence: str = ""
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """How long a stage took, from its first row in the log to its last, and what it did meanwhile, in words."""
+
+    stage: str
+    text: str
+
+
+@dataclass
+class _Series:
+    points: list[tuple[float, float]]
+    spreads: list[float]
 
 
 def log_curves(rows: Sequence[Mapping[str, Any]]) -> tuple[Curve, ...]:
@@ -38,33 +71,128 @@ def log_curves(rows: Sequence[Mapping[str, Any]]) -> tuple[Curve, ...]:
 
     Args:
         rows: of `log.jsonl`: numbers by name, `stage` (a word; optional), `images` or `step`. Every numeric quantity
-            becomes a curve, except those that describe the machine. A quantity may be absent from some rows, and NaN.
+            becomes a curve, except those that describe the optimiser; `NAME_std` becomes a band around `NAME`. A
+            quantity may be absent from some rows, and NaN.
     """
-    points: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
+    found = _series(rows)
+    stages, names = list(dict.fromkeys(key[0] for key in found)), list(_WORDS)
+
+    def place(key: tuple[str, str, str]) -> tuple[int, int]:
+        return stages.index(key[0]), names.index(key[1]) if key[1] in names else len(names)
+
+    drawn = (_curve(number, key, found[key]) for number, key in enumerate(sorted(found, key=place)))
+    return tuple(curve for curve in drawn if curve is not None)
+
+
+def overlay(logs: Mapping[str, Sequence[Mapping[str, Any]]], stage: str, name: str) -> Curve | None:
+    """One quantity of one stage of several runs in one plot, by label; None where no run has two points of it."""
+    found = {label: _one(rows, stage, name) for label, rows in logs.items()}
+    kept = {label: line for label, line in found.items() if line is not None and _finite(line.points)}
+    if not any(len(line.points) > 1 for line in kept.values()):
+        return None
+    words = _WORDS.get(name, name.replace("_", " "))
+    values = [y for line in kept.values() for y in _finite(line.points)]
+    spreads = {label: line.spreads for label, line in kept.items() if any(line.spreads)}
+    points = {label: line.points for label, line in kept.items()}
+    svg = line_svg(points, "images seen", words, f"overlay-{stage}-{name}", _wide(values), spreads)
+    ends = "; ".join(f"{label} ends at {line.points[-1][1]:.3g}" for label, line in kept.items())
+    return Curve(f"{stage}: {words}", svg, f"{stage}: {words}. {ends}", _sentence(stage, name))
+
+
+def stage_times(rows: Sequence[Mapping[str, Any]]) -> tuple[StageTime, ...]:
+    """Wall clock of each stage between its first row and its last (`time`, ISO 8601); pauses of more than a minute in
+    which a run was interrupted are named, not taken off."""
+    moments: dict[str, list[datetime]] = {}
+    images: dict[str, float] = {}
+    for row in rows:
+        stage, moment = str(row.get("stage", "")), _moment(row.get("time"))
+        if stage and moment is not None:
+            moments.setdefault(stage, []).append(moment)
+            images[stage] = max(images.get(stage, 0.0), row["images"] if _is_number(row.get("images")) else 0.0)
+    return tuple(StageTime(stage, _took(times, images[stage])) for stage, times in moments.items() if len(times) > 1)
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `2 min 05 s`, `3 h 20 min`, `2 d 4 h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def _took(times: Sequence[datetime], images: float) -> str:
+    ordered = sorted(times)
+    total = (ordered[-1] - ordered[0]).total_seconds()
+    gaps = [(b - a).total_seconds() for a, b in pairwise(ordered)]
+    usual = median(gaps)
+    pauses = [gap for gap in gaps if gap > max(_PAUSE_SECONDS, 10 * usual)]
+    seen = f" for {images:,.0f} images" if images else ""
+    paused = f", of which {duration(sum(pauses))} without a row, as when a run was interrupted" if pauses else ""
+    return f"{duration(total)}{seen}{paused}"
+
+
+def _moment(value: object) -> datetime | None:
+    try:
+        return datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _series(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, str], _Series]:
+    """Points by stage, name and axis."""
+    found: dict[tuple[str, str, str], _Series] = {}
     for row in rows:
         axis = next((name for name in _AXES if _is_number(row.get(name))), None)
         if axis is None:
             continue  # a row that is no step of training, e.g. versions
         for name, value in row.items():
-            if name not in _NOT_CURVES and _is_number(value):
-                points.setdefault((str(row.get("stage", "")), name, axis), []).append((float(row[axis]), float(value)))
-    drawn = (_curve(number, key, values) for number, (key, values) in enumerate(points.items()))
-    return tuple(curve for curve in drawn if curve is not None)
+            if name in _NOT_CURVES or not _is_number(value):
+                continue
+            if name.endswith(_SPREAD) and name.removesuffix(_SPREAD) in row:
+                continue
+            series = found.setdefault((str(row.get("stage", "")), name, axis), _Series([], []))
+            series.points.append((float(row[axis]), float(value)))
+            spread = row.get(name + _SPREAD)
+            series.spreads.append(float(spread) if spread is not None and _is_number(spread) else 0.0)
+    return found
+
+
+def _one(rows: Sequence[Mapping[str, Any]], stage: str, name: str) -> _Series | None:
+    return next((line for (s, n, a), line in _series(rows).items() if (s, n, a) == (stage, name, "images")), None)
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _curve(number: int, key: tuple[str, str, str], points: list[tuple[float, float]]) -> Curve | None:
+def _finite(points: Sequence[tuple[float, float]]) -> list[float]:
+    return [y for _, y in points if math.isfinite(y)]
+
+
+def _wide(values: Sequence[float]) -> bool:
+    """Whether a logarithmic axis shows them better."""
+    return min(values) > 0 and max(values) > 30 * min(values)
+
+
+def _sentence(stage: str, name: str) -> str:
+    return _SENTENCES.get(f"{stage} {name}", _SENTENCES.get(name, ""))
+
+
+def _curve(number: int, key: tuple[str, str, str], series: _Series) -> Curve | None:
     stage, name, axis = key
     words = _WORDS.get(name, name.replace("_", " "))
-    title = f"{stage}: {words}" if stage else words
-    finite = [y for _, y in points if math.isfinite(y)]
+    title, points = f"{stage}: {words}" if stage else words, series.points
+    finite = _finite(points)
     if len(points) < 2 or not finite:
         return None
-    wide = min(finite) > 0 and max(finite) > 30 * min(finite)
-    svg = line_svg({words: points}, "images seen" if axis == "images" else axis, words, f"curve-{number}", log_y=wide)
+    spreads = {words: series.spreads} if any(series.spreads) else None
+    x_label = "images seen" if axis == "images" else axis
+    svg = line_svg({words: points}, x_label, words, f"curve-{number}", _wide(finite), spreads)
     bounds = f"from {min(finite):.3g} to {max(finite):.3g}; the last is {points[-1][1]:.3g}"
-    description = f"{title}, {len(points):,} logged values {bounds}"
-    return Curve(title, svg, description)
+    band = "; the band is ± its uncertainty" if spreads else ""
+    sentence = _sentence(stage, name) + (" The band is ± the uncertainty of each value." if spreads else "")
+    return Curve(title, svg, f"{title}, {len(points):,} logged values {bounds}{band}", sentence)

@@ -1,126 +1,71 @@
-"""Pictures: grids of images as PNG, and curves as SVG that follow the reader's light or dark page."""
+"""Curves, points and histograms as SVG that follow the reader's light or dark page."""
 
 from __future__ import annotations
 
-import base64
 import io
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
-
-import torch
-from PIL import Image, ImageDraw
-from torch import Tensor
 
 from ..errors import UserError
 
 if TYPE_CHECKING:
     import matplotlib.axes
+    import matplotlib.figure
 
-_GAP = 2  # pixels between images
-_LINES = (("#4c8dd6", "-"), ("#e08214", "--"), ("#3fa66b", "-."), ("#c05a9d", ":"))
+_COLOURS = ("#4c8dd6", "#e08214", "#3fa66b", "#c05a9d")
+_DASHES = ("-", "--", "-.", ":")
+_MARKERS = ("o", "s", "^", "D")
 _INK = "#010203"  # drawn, then replaced by the page's text colour
 _MAX_POINTS = 400
+_MAX_LABEL = 24  # characters in a legend
 
 Points = Sequence[tuple[float, float]]
 
 
-def grid(
-    images: Tensor,
-    columns: int | None = None,
-    display_range: tuple[float, float] = (-1.0, 1.0),
-    min_size: int = 32,
-    complex_pairs: bool = False,
-) -> Image.Image:
-    """Images side by side, row by row; transparent between them.
+class Drawing:
+    """An SVG under way: `axes` to draw on, then `svg`, one element to put into a page."""
+
+    axes: matplotlib.axes.Axes
+    svg: str
+
+
+@contextmanager
+def drawing(name: str, x_label: str, y_label: str) -> Iterator[Drawing]:
+    """Axes in the style of the report; `svg` is there once the block has ended.
 
     Args:
-        images: `[n, C, H, W]` in normalised units. One channel is grey, three are RGB; any other number is shown in
-            grey as a mosaic, about a square, so that no channel is left out.
-        columns: per row; by default about a square.
-        display_range: values shown as black and white; what lies outside is clipped. Magnitudes are shown from 0 to the
-            upper end.
-        min_size: small images are enlarged by the smallest integer that brings their longer side to this many pixels.
-        complex_pairs: channels are real and imaginary parts in turn, of which the magnitudes are shown.
-
-    Raises:
-        UserError: no images, an odd number of channels for complex pairs, an empty range, values that are not finite.
+        name: unique on the page; identifiers inside the SVG begin with it.
     """
-    images = images.detach().cpu().double()
-    if images.ndim != 4 or not images.numel() or (complex_pairs and images.shape[1] % 2):
-        raise UserError(f"a grid shows images [n, C, H, W], C even for complex pairs, not {list(images.shape)}")
-    if not bool(torch.isfinite(images).all()):
-        raise UserError("a grid cannot show images with NaN or infinite values")
-    low, high = display_range
-    if complex_pairs:
-        images, low = images.unflatten(1, (-1, 2)).square().sum(dim=2).sqrt(), 0.0
-    if images.shape[1] not in (1, 3):
-        images = _mosaic(images, low)
-    if not low < high:
-        raise UserError(f"a display range must rise, not go from {low:g} to {high:g}")
-    pixels = ((images - low) / (high - low)).clamp(0, 1).mul(255).round().byte().movedim(1, -1)
-    return _tile(pixels, columns or math.ceil(math.sqrt(len(pixels))), min_size)
+    import matplotlib  # here, because it takes half a second that only a report should wait for
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    result = Drawing()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}):
+        figure = Figure(figsize=(4.6, 2.8), layout="constrained")
+        result.axes = figure.add_subplot()
+        result.axes.set_xlabel(x_label, parse_math=False)
+        result.axes.set_ylabel(y_label, parse_math=False)
+        yield result
+        _style(result.axes)
+        buffer = io.StringIO()
+        FigureCanvasSVG(figure).print_svg(buffer, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    result.svg = _inline(buffer.getvalue(), name)
 
 
-def _mosaic(images: Tensor, blank: float) -> Tensor:
-    """Channels beside and below each other: `[n, C, H, W]` to `[n, 1, rows H, columns W]`."""
-    channels = images.shape[1]
-    columns = math.ceil(math.sqrt(channels))
-    rows = math.ceil(channels / columns)
-    missing = images.new_full((len(images), rows * columns - channels, *images.shape[2:]), blank)
-    tiles = torch.cat([images, missing], dim=1).unflatten(1, (rows, columns))
-    return tiles.permute(0, 1, 3, 2, 4).flatten(3, 4).flatten(1, 2)[:, None]
-
-
-def overview(images: Mapping[str, Tensor], display_range: tuple[float, float] = (-1.0, 1.0)) -> Image.Image:
-    """Grids of several subjects side by side on white, each under its name; at most 36 images of each.
-
-    Raises:
-        UserError: as `grid`.
-    """
-    margin, title = 16, 28
-    grids = {name: grid(drawn[:36], display_range=display_range, min_size=40) for name, drawn in images.items()}
-    width = sum(tile.width for tile in grids.values()) + margin * (len(grids) + 1)
-    height = max(tile.height for tile in grids.values()) + title + margin
-    canvas = Image.new("RGB", (width, height), "white")
-    draw, left = ImageDraw.Draw(canvas), margin
-    for name, tile in grids.items():
-        draw.text((left, 6), name, fill="black", font_size=16)
-        rgba = tile.convert("RGBA")
-        canvas.paste(rgba, (left, title), rgba)
-        left += tile.width + margin
-    return canvas
-
-
-def _tile(pixels: Tensor, columns: int, min_size: int) -> Image.Image:
-    """Enlarge and arrange `[n, H, W, 1 or 3]` bytes."""
-    scale = max(1, math.ceil(min_size / max(pixels.shape[1:3])))
-    height, width = (size * scale for size in pixels.shape[1:3])
-    rows = math.ceil(len(pixels) / columns)
-    mode = "LA" if pixels.shape[-1] == 1 else "RGBA"
-    size = (columns * (width + _GAP) - _GAP, rows * (height + _GAP) - _GAP)
-    canvas = Image.new(mode, size, (0,) * len(mode))
-    for k, picture in enumerate(pixels.squeeze(-1).numpy()):
-        cell = Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST)
-        canvas.paste(cell.convert(mode), (k % columns * (width + _GAP), k // columns * (height + _GAP)))
-    return canvas
-
-
-def png_bytes(image: Image.Image) -> bytes:
-    """An image as the content of a PNG file."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def data_uri(png: bytes) -> str:
-    """A PNG as a `data:` address, which needs no file and no network."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
-
-
-def line_svg(series: Mapping[str, Points], x_label: str, y_label: str, name: str, log_y: bool = False) -> str:
+def line_svg(
+    series: Mapping[str, Points],
+    x_label: str,
+    y_label: str,
+    name: str,
+    log_y: bool = False,
+    spreads: Mapping[str, Sequence[float]] | None = None,
+) -> str:
     """A line plot as one `<svg>` element to put into a page.
 
     Lines differ in colour and dashes; text and axes take the page's text colour (`currentColor`). Values that are not
@@ -130,36 +75,75 @@ def line_svg(series: Mapping[str, Points], x_label: str, y_label: str, name: str
         series: points `(x, y)` by label, in order of x.
         name: unique on the page; identifiers inside the SVG begin with it.
         log_y: logarithmic y axis, where all values are positive.
+        spreads: half-widths of a band around the points of a label, one for each point.
 
     Raises:
         UserError: no finite point.
     """
-    import matplotlib  # here, because it takes half a second that only a report should wait for
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, StrMethodFormatter
-
     values = [y for points in series.values() for _, y in points if math.isfinite(y)]
     if not values:
         raise UserError(f"there is nothing to plot for {y_label}: no finite value")
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}):
-        figure = Figure(figsize=(5.2, 2.9), layout="constrained")
-        axes = figure.add_subplot()
-        for (label, points), (colour, dashes) in zip(series.items(), itertools.cycle(_LINES), strict=False):
+    with drawing(name, x_label, y_label) as drawn:
+        for number, (label, points) in enumerate(series.items()):
+            colour, dashes = _COLOURS[number % 4], _DASHES[(number + number // 4) % 4]
             x, y = zip(*_thin(points), strict=True)
-            axes.plot(x, y, dashes, color=colour, linewidth=1.8, label=label)
-        axes.set_xlabel(x_label, parse_math=False)
-        axes.set_ylabel(y_label, parse_math=False)
+            drawn.axes.plot(x, y, dashes, color=colour, linewidth=1.8, label=_short(label))
+            if spreads and label in spreads:
+                half = [s for _, s in _thin([(px, s) for (px, _), s in zip(points, spreads[label], strict=True)])]
+                low, high = ([v + sign * s for v, s in zip(y, half, strict=True)] for sign in (-1, 1))
+                drawn.axes.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)
         if log_y and min(values) > 0:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-            axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.xaxis.set_major_formatter(EngFormatter())  # 1.2 M images
-        _style(axes, legend=len(series) > 1)
-        buffer = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(buffer, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    return _inline(buffer.getvalue(), name)
+            _logarithmic(drawn.axes)
+        _counts(drawn.axes)
+        if len(series) > 1:
+            _legend(drawn.axes)
+    return drawn.svg
+
+
+def scatter_svg(
+    points: Mapping[str, tuple[float, float]],
+    spreads: Mapping[str, tuple[float, float]],
+    x_label: str,
+    y_label: str,
+    name: str,
+) -> str:
+    """Named points `(x, y)`, with error bars of half-widths `spreads` (0 where not known), as one `<svg>` element."""
+    with drawing(name, x_label, y_label) as drawn:
+        kinds = zip(itertools.cycle(_COLOURS), itertools.cycle(_MARKERS))
+        for (label, (x, y)), (colour, marker) in zip(points.items(), kinds, strict=False):
+            dx, dy = spreads.get(label, (0.0, 0.0))
+            drawn.axes.errorbar(
+                x,
+                y,
+                xerr=dx or None,
+                yerr=dy or None,
+                fmt=marker,
+                color=colour,
+                markersize=7,
+                capsize=2,
+                label=_short(label),
+            )
+        drawn.axes.margins(0.15)
+        _legend(drawn.axes)
+    return drawn.svg
+
+
+def histogram_svg(values: Sequence[float], x_label: str, name: str, bins: int = 20) -> str:
+    """How often values occur, as one `<svg>` element: a bar for each value where there are few, else for each bin."""
+    counts = Counter(values)
+    with drawing(name, x_label, "measurements") as drawn:
+        if len(counts) <= bins:
+            gaps = [b - a for a, b in itertools.pairwise(sorted(counts))]
+            drawn.axes.bar(list(counts), list(counts.values()), width=0.6 * min(gaps, default=1.0), color=_COLOURS[0])
+        else:
+            drawn.axes.hist(values, bins=bins, color=_COLOURS[0])
+    return drawn.svg
+
+
+def _short(label: str) -> str:
+    """A label that leaves room for the plot."""
+    half = _MAX_LABEL // 2
+    return label if len(label) <= _MAX_LABEL else f"{label[: half - 1]}…{label[-half:]}"
 
 
 def _thin(points: Points) -> list[tuple[float, float]]:
@@ -169,16 +153,36 @@ def _thin(points: Points) -> list[tuple[float, float]]:
     return [(math.fsum(x for x, _ in r) / len(r), sum(y for _, y in r) / len(r)) for r in runs]
 
 
-def _style(axes: matplotlib.axes.Axes, legend: bool) -> None:
+def _logarithmic(axes: matplotlib.axes.Axes) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _counts(axes: matplotlib.axes.Axes) -> None:
+    from matplotlib.ticker import EngFormatter
+
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1.2M images
+    if max(axes.get_ylim()) >= 10_000:
+        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def _style(axes: matplotlib.axes.Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(_INK)
     axes.tick_params(which="both", colors=_INK)
     axes.grid(visible=True, color=_INK, alpha=0.15, linewidth=0.6)
+    axes.set_axisbelow(True)
     for label in (axes.xaxis.label, axes.yaxis.label):
         label.set_color(_INK)
-    if legend:
-        for text in axes.legend(frameon=False, labelcolor=_INK).get_texts():
-            text.set_parse_math(False)
+
+
+def _legend(axes: matplotlib.axes.Axes) -> None:
+    for text in axes.legend(frameon=False, labelcolor=_INK).get_texts():
+        text.set_parse_math(False)
 
 
 def _inline(svg: str, name: str) -> str:

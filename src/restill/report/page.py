@@ -1,153 +1,193 @@
-"""The report: one HTML file that needs no other file, no script and no network."""
+"""The report of one run: one HTML file that needs no other file, no script and no network."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import torch.nn.functional as F
 from markupsafe import Markup
-from torch import Tensor
 
 from ..errors import UserError
 from ..files import write_text
-from ..metrics import SUBJECTS, Result
-from .comparison import compare
-from .curves import log_curves
-from .figures import data_uri, grid, png_bytes
+from ..metrics import Result
+from .comparison import compare, number, uncertainties
+from .contents import Measurements, ReportData
+from .curves import log_curves, stage_times
+from .figures import histogram_svg
+from .images import nearest_figures, subject_figures
+from .protocol import by_key, separate, space_words, words_of
 from .table import BEST, heading, legend
+from .trust import agreement_sentence, agreements, check_groups, other_warnings, trust_sentence, urgent
 from .verdict import corruption_in_words, judge
 
 MAX_BYTES = 5_000_000
-_GRID_BYTES = 500_000  # of raw pixels per grid: four grids of noise, which PNG cannot compress, stay below MAX_BYTES
-_CAPTIONS = {
-    "measurements": "What was measured: corrupted, and all that training saw.",
-    "teacher-full": "The teacher, sampled down to noise level 0.",
-    "teacher-truncated": "The teacher, stopped at the noise level of the measurements and denoised once.",
-    "student": "The student: one network evaluation per image.",
-}
 
 
 @dataclass(frozen=True)
-class ReportData:
-    """All that a report shows, as plain data. Nothing in it is trusted: every text is escaped.
-
-    Attributes:
-        title: of the page, e.g. the name of the recipe.
-        results: all of `metrics.json`, at least one.
-        n_measurements: that the run was trained on.
-        corruption: `Corruption.describe()`.
-        images: `[n, C, H, W]` in normalised units, by subject; as many of each are shown as fit.
-        log: rows of `log.jsonl` (see `log_curves`).
-        recipe: the resolved recipe as YAML text.
-        versions: of software, by name.
-        seeds: by purpose.
-        hashes: of data and weights, by name.
-        display_range: values shown as black and white.
-        notes: sentences on this run, shown under the table.
-    """
+class _Drawing:
+    """An SVG with its description and caption."""
 
     title: str
-    results: Sequence[Result]
-    n_measurements: int
-    corruption: Mapping[str, Any]
-    images: Mapping[str, Tensor]
-    log: Sequence[Mapping[str, Any]] = ()
-    recipe: str = ""
-    versions: Mapping[str, str] = field(default_factory=dict)
-    seeds: Mapping[str, int] = field(default_factory=dict)
-    hashes: Mapping[str, str] = field(default_factory=dict)
-    display_range: tuple[float, float] = (-1.0, 1.0)
-    notes: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class _Grid:
-    subject: str
-    uri: str
-    alt: str
-    caption: str
-    width: int
-    height: int
+    svg: Markup
+    description: str
+    sentence: str
 
 
 def write_report(path: Path, data: ReportData) -> None:
     """Write the report to one HTML file, atomically.
 
     Raises:
-        UserError: results that do not compare, images that cannot be shown, or a page of more than 5 MB.
+        UserError: no results, images that cannot be shown, or a page of more than 5 MB.
     """
-    html = render(data)
+    write_page(path, render(data))
+
+
+def write_page(path: Path, html: str) -> None:
+    """Write a page atomically. Raises UserError if it has more than 5 MB."""
     size = len(html.encode())
     if size > MAX_BYTES:
         raise UserError(f"{path}: a report of {size / 1e6:.1f} MB is too large to send: give it fewer log rows")
     write_text(path, html)
 
 
+def template(name: str) -> jinja2.Template:
+    """A template of this folder; every value in it is escaped."""
+    folder = resources.files(__package__ or "")
+
+    def source(file: str) -> str:
+        return folder.joinpath(file).read_text(encoding="utf-8")
+
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(source),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(style=Markup(source("report.css")), star=BEST, heading=heading, space=space_words)
+    return environment.get_template(name)
+
+
+def drawn(title: str, svg: str, description: str, sentence: str) -> _Drawing:
+    """An SVG of restill's own making, which alone goes into a page unescaped."""
+    return _Drawing(title, Markup(svg), description, sentence)
+
+
 def render(data: ReportData) -> str:
     """The report as HTML text. Raises UserError as `write_report`."""
+    results, left_out = separate(list(data.results))
     verdict = judge(data.results, data.n_measurements, data.corruption)
-    folder = resources.files(__package__ or "")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(folder.joinpath("report.html").read_text(encoding="utf-8"))
-    return template.render(
+    table, figures = compare(results), subject_figures(data.images, data.display_range)
+    agree = agreements(table)
+    return template("report.html").render(
         data=data,
-        style=Markup(folder.joinpath("report.css").read_text(encoding="utf-8")),
         verdict=verdict,
-        table=compare(data.results),
-        notes=[*verdict.notes, *data.notes],
-        heading=heading,
-        star=BEST,
-        legend=legend(data.results),
+        groups=check_groups(data.checks),
+        trust=trust_sentence(data.checks),
+        urgent=urgent(data.checks),
+        others=other_warnings(data.checks),
         corruption=corruption_in_words(data.corruption),
-        samplers={result.subject: result.sampler for result in data.results if result.sampler},
-        details=_details(data.corruption),
-        grids=_grids(data.images, data.display_range),
-        curves=[(curve, Markup(curve.svg)) for curve in log_curves(data.log)],
+        facts=_facts(data),
+        levels=_levels(data.measurements),
+        input=figures.pop("measurements", None),
+        outputs=list(reversed(figures.values())),
+        nearest=nearest_figures(data.nearest, data.display_range) if data.nearest is not None else [],
+        copy=_copy_distance(data),
+        table=table,
+        left_out=left_out,
+        legend=[legend(results), *uncertainties(table.quality)],
+        agreements=[(drawn(a.title, a.svg, a.description, a.sentence), a.metric == "frechet") for a in agree],
+        agreement=agreement_sentence(agree),
+        curves=[drawn(c.title, c.svg, c.description, c.sentence) for c in log_curves(data.log)],
+        times=[(time.stage, time.text) for time in stage_times(data.log)],
+        samplers={result.subject: result.sampler for result in results if result.sampler and result.seeds},
+        protocols=_protocols(data.results),
+        hashes={**data.hashes, **_references(data.results)},
     )
 
 
-def _details(corruption: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The corruption's description, key by key."""
-    return [(str(key), str(value)) for key, value in corruption.items()]
+def _facts(data: ReportData) -> list[tuple[str, str]]:
+    """What went in, name by name."""
+    corruption = [(str(key), str(value)) for key, value in data.corruption.items() if key not in ("kind", "sigma_n")]
+    facts = [("Measurements", f"{data.n_measurements:,}{_shape(data.measurements)}"), ("Operator", _operator(data))]
+    known = data.measurements
+    if known is None:
+        return [*facts, *corruption]
+    bounds = " and ".join(f"{value:g}" for value in known.value_range)
+    found = " to ".join(number(value) for value in known.found).replace("-", "−")
+    facts += [("Noise level σₙ", _noise(known)), *corruption]
+    facts += [("Units", f"{bounds} in the files are −1 and 1 here; measured values go from {found}")]
+    return [*facts, ("From", known.source)] if known.source else facts
 
 
-def _grids(images: Mapping[str, Tensor], display_range: tuple[float, float]) -> list[_Grid]:
-    """One grid for each subject, in the order of the method; all show equally many images."""
-    unknown = set(images) - set(SUBJECTS)
-    if unknown:
-        raise UserError(f"images of {', '.join(sorted(unknown))} have no place in a report: use {', '.join(SUBJECTS)}")
-    count = min((len(batch) for batch in images.values()), default=0)
-    return [_grid(subject, images[subject], count, display_range) for subject in SUBJECTS if subject in images]
+def _shape(known: Measurements | None) -> str:
+    return f", each {' × '.join(str(size) for size in known.shape)}" if known else ""
 
 
-def _grid(subject: str, images: Tensor, count: int, display_range: tuple[float, float]) -> _Grid:
-    images, reduced = _reduced(images[: max(count, 1)])
-    columns, rows = _layout(count, images[0].numel())
-    picture = grid(images[: columns * rows], columns, display_range)
-    size = "" if reduced == 1 else f" Shown at 1/{reduced} of their size."
-    alt = f"{columns * rows} images in {rows} rows of {columns}: {subject}"
-    return _Grid(subject, data_uri(png_bytes(picture)), alt, f"{_CAPTIONS[subject]}{size}", *picture.size)
+def _operator(data: ReportData) -> str:
+    kind = str(data.corruption.get("kind", "corruption"))
+    return "the identity: every pixel is seen, under white Gaussian noise" if kind == "noise" else kind
 
 
-def _reduced(images: Tensor) -> tuple[Tensor, int]:
-    """Average-pooled by a power of two until two of them fit a grid."""
-    factor = 1
-    while 2 * images[0].numel() > _GRID_BYTES:
-        images, factor = F.avg_pool2d(images, 2, ceil_mode=True), factor * 2
-    return images, factor
+def _noise(known: Measurements) -> str:
+    low, high, mean = min(known.sigma_n), max(known.sigma_n), sum(known.sigma_n) / len(known.sigma_n)
+    how = "estimated" if known.estimated else "stated"
+    if high - low < 1e-6 * high or high == 0:
+        return f"{mean:.4g}, {how}; in the units of the files {mean * known.scale:.4g}"
+    scaled = f"{low * known.scale:.4g} to {high * known.scale:.4g}"
+    return f"{low:.4g} to {high:.4g}, {mean:.4g} on average, {how}; in the units of the files {scaled}"
 
 
-def _layout(count: int, numel: int) -> tuple[int, int]:
-    """Columns and rows of a full rectangle: at most 8 by 8, at most `count` images, within the budget."""
-    fit = max(1, min(64, count, _GRID_BYTES // numel))
-    columns = min(8, max(1, int(fit**0.5)))
-    if columns == 1 and fit > 1:
-        columns = 2
-    return columns, fit // columns
+def _levels(known: Measurements | None) -> _Drawing | None:
+    """A histogram where measurements differ in their noise."""
+    if known is None or max(known.sigma_n) - min(known.sigma_n) <= 1e-6 * max(known.sigma_n):
+        return None
+    title = "Noise level of each measurement"
+    description = f"{title}: {len(known.sigma_n):,} values, {_noise(known)}"
+    return drawn(title, histogram_svg(list(known.sigma_n), "σₙ, normalised", "levels"), description, "")
+
+
+def _copy_distance(data: ReportData) -> str:
+    """How far a noisy picture of exactly a generated image would be from it; only where noise is all there is."""
+    known = data.measurements
+    if known is None or data.corruption.get("kind") != "noise":
+        return ""
+    low, high = min(known.sigma_n), max(known.sigma_n)
+    return f"{low:.3g}" if high - low <= 1e-6 * high else f"{low:.3g} to {high:.3g}"
+
+
+def _protocols(results: Sequence[Result]) -> list[tuple[str, str]]:
+    """How each quantity was measured, in words; quantities that were measured alike stand together."""
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for key, group in by_key(results).items():
+        for first in {result.protocol: result for result in reversed(group)}.values():
+            seeds = max((result.seeds for result in group if result.protocol == first.protocol), key=len)
+            shorts = alike.setdefault((key.reference, key.features, _protocol(first, seeds)), [])
+            shorts.append(words_of(key).short)
+    against = {"clean": "Against clean images", "measurements": "Proximal"}
+    return [
+        (f"{against[reference]}, {_lower(space_words(features))}: {', '.join(shorts)}", text)
+        for (reference, features, text), shorts in alike.items()
+    ]
+
+
+def _lower(words: str) -> str:
+    return words[:1].lower() + words[1:]
+
+
+def _protocol(result: Result, seeds: Sequence[int]) -> str:
+    over = f" for each of the seeds {', '.join(map(str, seeds))}" if seeds else ""
+    settings = "".join(f"; {name.replace('_', ' ')} {value}" for name, value in sorted(result.settings.items()))
+    resize = "" if result.resize == "none" else f"; resized: {result.resize}"
+    hashes = f"features {result.features_fingerprint[:12]}, reference {result.reference_fingerprint[:12]}"
+    return f"{result.n:,} images{over}{settings}{resize}; {hashes}"
+
+
+def _references(results: Sequence[Result]) -> Mapping[str, Any]:
+    """Hashes of what was compared with, and of the features."""
+    found = {f"reference: {result.reference}": result.reference_fingerprint for result in results}
+    return found | {f"features: {result.features}": result.features_fingerprint for result in results}

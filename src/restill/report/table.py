@@ -11,26 +11,36 @@ from rich.table import Table
 from rich.text import Text
 
 from ..metrics import Result
-from .comparison import Column, compare
+from .comparison import Column, Comparison, compare, group_name
+from .protocol import separate
 from .verdict import Verdict
 
 BEST = "★"
+_LABEL = 26  # columns of the terminal for the names of metrics; with four subjects this stays within 80
 
 
 def rich_table(results: Iterable[Result]) -> Table:
     """The results as a table that fits 80 columns: subjects side by side, values without their spread.
 
-    Raises UserError as `compare`.
+    Metrics stand below each other, grouped by what they compare with and in which features. Results that do not
+    compare are left out, as `judge` says in its notes.
+
+    Raises:
+        UserError: no results, or two of one subject.
     """
-    results = list(results)
-    comparison = compare(results)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), caption=legend(results), caption_justify="left")
-    table.add_column("")
+    comparison = compare(separate(list(results))[0])
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), caption=_legend(comparison), caption_justify="left")
+    table.add_column("", max_width=_LABEL, overflow="fold")
     for subject in comparison.subjects:
         table.add_column(Text(subject.replace("-", "-\n")), justify="right", vertical="bottom", no_wrap=True)
-    for column in comparison.columns:
-        bare = dataclasses.replace(column, stds={})
-        table.add_row(Text(heading(bare)), *(Text(*_marked(bare, subject)) for subject in comparison.subjects))
+    for block in comparison.blocks:
+        for name, columns in block.spaces:
+            table.add_section()
+            table.add_row(Text(group_name(block, name), style="italic"))
+            for column in columns:
+                bare = dataclasses.replace(column, stds={})
+                cells = (Text(*_starred(bare, subject)) for subject in comparison.subjects)
+                table.add_row(Text(f"  {heading(bare)}"), *cells)
     return table
 
 
@@ -41,12 +51,18 @@ def summary(results: Sequence[Result], verdict: Verdict) -> RenderableType:
 
 
 def markdown_table(results: Iterable[Result]) -> str:
-    """The results as a Markdown table, the best of each column in bold with a star. Raises UserError as `compare`."""
-    comparison = compare(results)
-    rows = [["", *(heading(column) for column in comparison.columns)], ["---", *("---:" for _ in comparison.columns)]]
-    for subject in comparison.subjects:
-        cells = (_marked(column, subject) for column in comparison.columns)
-        rows.append([subject, *(f"**{text}**" if style else text for text, style in cells)])
+    """The results as a Markdown table, a row for each metric, the best of each in bold with a star.
+
+    Raises UserError as `rich_table`.
+    """
+    comparison = compare(separate(list(results))[0])
+    rows = [["", *comparison.subjects], ["---", *("---:" for _ in comparison.subjects)]]
+    for block in comparison.blocks:
+        for name, columns in block.spaces:
+            for column in columns:
+                cells = (_starred(column, subject) for subject in comparison.subjects)
+                label = f"{heading(column)} ({group_name(block, name)})" if name else heading(column)
+                rows.append([label, *(f"**{text}**" if style else text for text, style in cells)])
     return "\n".join(f"| {' | '.join(_escape(cell) for cell in row)} |" for row in rows) + "\n"
 
 
@@ -60,20 +76,23 @@ def markdown_summary(results: Sequence[Result], verdict: Verdict) -> str:
 
 def heading(column: Column) -> str:
     """The short title of a column with an arrow to the better side."""
-    return f"{column.short} {'↓' if column.lower else '↑'}"
+    return f"{column.short} {column.arrow}".rstrip()
 
 
 def legend(results: Iterable[Result]) -> str:
-    """What the marks and short titles of the table mean."""
-    comparison = compare(results)
-    parts = [f"{BEST} best; ↓ lower is better, ↑ higher is better."]
+    """What the marks and short titles of the table mean. Raises UserError as `rich_table`."""
+    return _legend(compare(separate(list(results))[0]))
+
+
+def _legend(comparison: Comparison) -> str:
+    parts = [f"{BEST} best, however small the lead; ↓ lower is better, ↑ higher is better."]
     if any(column.metric == "frechet" for column in comparison.quality):
-        parts.append("Fréchet: squared distance to the clean images in the named features.")
+        parts.append("Fréchet: squared distance in the named features.")
     parts += [f"{column.title}." for column in comparison.speed if column.short in ("Seconds", "Speed-up")]
     return " ".join(parts)
 
 
-def _marked(column: Column, subject: str) -> tuple[str, str]:
+def _starred(column: Column, subject: str) -> tuple[str, str]:
     """Text of a cell and its style: the best of a column is bold and has a star."""
     best = subject in column.best
     return (f"{column.cell(subject)} {BEST}", "bold") if best else (column.cell(subject), "")

@@ -6,14 +6,16 @@ other columns are listed wherever a teacher is as good as the student or better.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..metrics import Result
-from .comparison import Column, Comparison, compare, number
+from .comparison import Block, Column, Comparison, compare, group_name, number, uncertainties
+from .protocol import separate
 
 TEACHERS = ("teacher-full", "teacher-truncated")
+_FEW_LOSSES = 3
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Verdict:
         headline: what was done, how fast, and how good, in two or three sentences; ends with the answer.
         not_won: the metrics in which some teacher is as good as the student or better, in words.
         notes: what a reader must know to compare the numbers, in sentences.
+        groups: the same metrics by their short names, a phrase for each reference and feature space.
     """
 
     wins: bool | None
@@ -33,12 +36,18 @@ class Verdict:
     headline: str
     not_won: tuple[str, ...]
     notes: tuple[str, ...]
+    groups: tuple[str, ...] = ()
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """Where the student does not win: with numbers where these are few, else by groups of short names."""
+        return self.not_won if len(self.not_won) <= _FEW_LOSSES else self.groups
 
     @property
     def where_not(self) -> str:
         """One sentence that lists where the student does not win; empty where nothing was compared."""
         if self.not_won:
-            return f"Where the student does not win: {'; '.join(self.not_won)}."
+            return f"Where the student does not win: {'; '.join(self.listed)}."
         return "" if self.wins is None else "No measured quality puts a teacher ahead of the student."
 
 
@@ -51,26 +60,32 @@ def judge(results: Iterable[Result], n_measurements: int, corruption: Mapping[st
         corruption: `Corruption.describe()`.
 
     Raises:
-        UserError: as `compare`.
+        UserError: no results, or two of one subject.
     """
-    comparison = compare(results)
+    kept, left_out = separate(list(results))
+    comparison = compare(kept)
     deciding = _deciding(comparison)
     wins, answer = _answer(deciding)
     not_won = [text for column in comparison.quality if (text := _not_won(column))]
+    groups = tuple(phrase for block in comparison.blocks for space in block.spaces if (phrase := _group(block, *space)))
     source = f"From {n_measurements:,} measurements with {corruption_in_words(corruption)}, and no clean image"
     sentences = [f"{source}, {_draws(comparison)}."]
     if deciding is not None:
         order = ("student", *TEACHERS, "measurements")
         listed = ", ".join(f"{subject} {deciding.cell(subject)}" for subject in order if subject in deciding.values)
         sentences.append(f"{deciding.title} ({'lower' if deciding.lower else 'higher'} is better): {listed}.")
-    return Verdict(wins, answer, " ".join([*sentences, answer]), tuple(not_won), tuple(_notes(comparison)))
+    headline, notes = " ".join([*sentences, answer]), (*left_out, *_notes(comparison))
+    return Verdict(wins, answer, headline, tuple(not_won), notes, groups)
 
 
 def corruption_in_words(description: Mapping[str, Any]) -> str:
     """`Corruption.describe()` in a few words: `noise 0.4`, `mask (rate 0.5) and noise 0.2`."""
     sigma, weights = description.get("sigma_n", 0.0), description.get("weights")
     levels = [sigma] if isinstance(sigma, (int, float)) else list(sigma)
-    noise = f"noise {' or '.join(f'{level:g}' for level in levels)}" if any(levels) else "no noise"
+    if len(levels) > _FEW_LEVELS:
+        noise, weights = f"noise {min(levels):g} to {max(levels):g} ({len(levels):,} levels)", None
+    else:
+        noise = f"noise {' or '.join(f'{level:g}' for level in levels)}" if any(levels) else "no noise"
     if weights:
         noise += f" (in proportion {' : '.join(f'{weight:g}' for weight in weights)})"
     kind = str(description.get("kind", "corruption"))
@@ -82,6 +97,7 @@ _PROXIMAL = (
     "A proximal distance compares images, corrupted anew, with the measurements: it needs no clean image, and cannot "
     "see what every operator of the corruption hides."
 )
+_FEW_LEVELS = 4  # more, as with a level for each image, are told by their range
 _NOT_DETAILS = frozenset({"kind", "sigma_n", "weights"})
 
 
@@ -111,17 +127,25 @@ def _close(column: Column, others: list[str]) -> str:
     close = [other for other in others if not column.clear("student", other)]
     if not close:
         return ""
-    return f" (the difference from {' and '.join(close)} is within twice the spread over sampling seeds)"
+    kinds = {column.kinds.get(subject, "") for subject in ("student", *close) if subject in column.stds}
+    what = "spread over sampling seeds" if kinds == {"seeds"} else "uncertainty of the two"
+    return f" (the difference from {' and '.join(close)} is within twice the {what})"
 
 
 def _not_won(column: Column) -> str:
     """The column in words, if some teacher is as good as the student or better."""
-    if "student" not in column.values:
+    if "student" not in column.values or column.lower is None:
         return ""
     ahead = [t for t in TEACHERS if t in column.values and not column.beats("student", t)]
     if not ahead:
         return ""
     return f"{column.title} (student {column.cell('student')}, {', '.join(f'{t} {column.cell(t)}' for t in ahead)})"
+
+
+def _group(block: Block, features: str, columns: Sequence[Column]) -> str:
+    """The metrics of one reference and feature space in which the student does not win, by their short names."""
+    lost = [column.short for column in columns if column.metric and _not_won(column)]
+    return f"{group_name(block, features)} ({', '.join(lost)})" if lost else ""
 
 
 def _draws(comparison: Comparison) -> str:
@@ -133,13 +157,5 @@ def _draws(comparison: Comparison) -> str:
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    notes = []
-    for column in comparison.quality:
-        if len(set(column.counts.values())) > 1:
-            counts = ", ".join(f"{subject} {n:,}" for subject, n in column.counts.items())
-            notes.append(f"{column.title}: from different numbers of images ({counts}), of which few raise a distance.")
-    if any(column.reference == "measurements" for column in comparison.quality):
-        notes.append(_PROXIMAL)
-    if any(column.stds for column in comparison.columns):
-        notes.append("± is the standard deviation over sampling seeds; training was not repeated.")
-    return notes
+    proximal = any(column.reference == "measurements" for column in comparison.quality)
+    return [*([_PROXIMAL] if proximal else []), *uncertainties(comparison.quality)]

@@ -1,9 +1,10 @@
-"""`import_measurements`: real measurements with a stated noise level to a store."""
+"""`import_measurements`: real measurements to a store, with a noise level that is stated or estimated."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,16 +16,19 @@ from torch import Tensor
 from ..corruption import AdditiveNoise
 from ..data import ImageSource
 from ..errors import UserError
+from ..estimation import NoiseEstimate, estimate_sigma_of
 from ..progress import Advance, silent
 from .build import blocks, contents_of
-from .manifest import Normalisation
+from .manifest import Normalisation, SigmaEstimate
 from .reader import Store, open_store
 from .writer import SHARD_BYTES, StoreWriter
 from .writing import check_free
 
-SigmaN = float | Sequence[float] | NDArray[Any] | Path
+SigmaN = float | Sequence[float] | NDArray[Any] | Path | Literal["auto", "auto-per-sample"]
+AUTO = ("auto", "auto-per-sample")
 MAX_LEVELS = 256
 _SAMPLED_VALUES = 1 << 22
+_BATCH_VALUES = 1 << 20
 _PERCENTILES = (0.1, 99.9)
 
 
@@ -45,28 +49,34 @@ def import_measurements(
     Args:
         sigma_n: standard deviation of the noise, one number, or one per image (also a .npy or text file of them);
             of the images as `source` gives them, that is after any resizing, which averages noise and correlates it.
+            "auto" estimates one level for all, "auto-per-sample" one for each (`estimation.estimate_sigma`).
             The manifest's corruption is the empirical law of these, in 256 quantiles if there are more levels.
-        sigma_unit: "data", the units of the files, or "normalised", the units of the store.
+        sigma_unit: "data", the units of the files, or "normalised", the units of the store; of stated levels.
         value_range: (low, high) in the units of the files.
-        advance: told of every block of images that is done.
+        advance: told of every block of images that is done; each image comes three times where the level is estimated.
         shard_bytes: approximate size of a shard.
 
     Raises:
         UserError: `out` exists, sigma_n is missing, negative, NaN, of the wrong number or larger than all variation of
-            the measurements, an image cannot be read.
+            the measurements, an image cannot be read; "auto" finds no noise, or levels that differ.
     """
     out = Path(out)
     check_free(out)
     if sigma_unit not in ("data", "normalised"):
         raise UserError(f"sigma_unit must be 'data' or 'normalised', not {sigma_unit!r}")
-    levels = _per_image(sigma_n, len(source))
-    value_range = value_range or source.value_range or _percentiles(source)
-    if sigma_unit == "data":
-        levels = levels / Normalisation.of_range(*value_range).scale
+    found = estimate_noise(source, advance) if isinstance(sigma_n, str) and sigma_n in AUTO else None
+    levels = _per_image(sigma_n if found is None else _estimated(found, sigma_n, source.name), len(source))
+    value_range = value_range or nominal_range(source)
+    scale = Normalisation.of_range(*value_range).scale
+    if sigma_unit == "data" or found is not None:
+        levels = levels / scale
+    estimate = None if found is None else _record(found, scale, sigma_n == "auto-per-sample")
     contents = contents_of(source, value_range, _empirical_law(levels))
     levels_N = torch.from_numpy(levels).to(torch.float32)
     means, squares = [], []
-    with StoreWriter(out, contents, source=source.name, seed=None, shard_bytes=shard_bytes) as writer:
+    with StoreWriter(
+        out, contents, source=source.name, seed=None, estimate=estimate, shard_bytes=shard_bytes
+    ) as writer:
         for block in blocks(source, contents.normalisation):
             sigma_n_n = levels_N[block.start : block.start + len(block.x)]
             writer.append(block.x, {"sigma_n": sigma_n_n}, block.labels)
@@ -75,6 +85,48 @@ def import_measurements(
             advance(done=len(block.x))
         _check_noise(levels, torch.cat(means), torch.cat(squares), contents.normalisation.scale)
     return open_store(out, verify=False)
+
+
+def nominal_range(source: ImageSource) -> tuple[float, float]:
+    """What becomes [-1, 1] unless somebody says otherwise, in the units of the files."""
+    return source.value_range or _percentiles(source)
+
+
+def estimate_noise(source: ImageSource, advance: Advance = silent) -> NoiseEstimate:
+    """The noise level of the images of `source` in the units of the files; each image is read twice.
+
+    Raises:
+        UserError: as `estimation.estimate_sigma`.
+    """
+    return estimate_sigma_of(lambda: batches(source), len(source), source.shape, source.name, advance=advance)
+
+
+def batches(source: ImageSource) -> Iterator[Tensor]:
+    """All images in order, in the units of the files, `[n, C, H, W]`, a few megabytes at a time."""
+    size = max(1, min(256, _BATCH_VALUES // math.prod(source.shape)))
+    images = iter(source)
+    while some := list(islice(images, size)):
+        yield torch.from_numpy(np.stack(some))
+
+
+def _estimated(found: NoiseEstimate, wanted: SigmaN, name: str) -> SigmaN:
+    """Levels to be used. Raises UserError if there is no noise, or if one level is wanted and they differ."""
+    if found.sigma <= 0:
+        raise UserError(f"{name}: the images hold no noise (sigma_n is estimated as 0); state sigma_n 0 if that is so")
+    if wanted == "auto-per-sample":
+        return found.per_sample.numpy()
+    if found.mixed:
+        low, high = found.spread
+        raise UserError(
+            f"{name}: noise levels differ, from {low:.4g} (5% of the images) to {high:.4g} (95%) in the units of the "
+            "files; use sigma_n auto-per-sample, or state one"
+        )
+    return found.sigma
+
+
+def _record(found: NoiseEstimate, scale: float, per_sample: bool) -> SigmaEstimate:
+    interval = (found.low / scale, found.high / scale)
+    return SigmaEstimate(sigma=found.sigma / scale, interval=interval, per_sample=per_sample, method=found.method)
 
 
 def _check_noise(levels: NDArray[np.float64], means: Tensor, squares: Tensor, scale: float) -> None:

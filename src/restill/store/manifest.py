@@ -46,6 +46,18 @@ class Normalisation(_Model):
         return (x.to(torch.float64) * self.scale + self.offset).to(torch.float32)
 
 
+class SigmaEstimate(_Model):
+    """How noise levels that nobody stated were found, in normalised units.
+
+    `interval` is the 95% interval of the level of the set, `per_sample` whether each sample has its own estimate.
+    """
+
+    sigma: float
+    interval: tuple[float, float]
+    per_sample: bool
+    method: str
+
+
 class SigmaSummary(_Model):
     """The noise levels of a store at a glance, in normalised units; `estimated` where nobody stated them."""
 
@@ -53,6 +65,7 @@ class SigmaSummary(_Model):
     mean: float
     max: float
     estimated: bool = False
+    estimate: SigmaEstimate | None = None
 
 
 class Shard(_Model):

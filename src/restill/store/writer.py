@@ -19,7 +19,7 @@ from typing_extensions import Self
 
 from ..errors import UserError
 from ..version import VERSION
-from .manifest import FILE, SCHEMA, Contents, Manifest, Provenance, Shard, SigmaSummary
+from .manifest import FILE, SCHEMA, Contents, Manifest, Provenance, Shard, SigmaEstimate, SigmaSummary
 from .writing import WRITER_FILE, check_free, sign, writing_path
 
 SHARD_BYTES = 64 << 20
@@ -39,6 +39,7 @@ class StoreWriter:
         contents: kind, shapes, normalisation and corruption.
         source: base name of what the samples come from, for provenance.
         seed: of the randomness in the samples; None where there is none of ours.
+        estimate: how the noise levels were estimated; None where they were stated.
         shard_bytes: shards are closed once they hold this much.
 
     Raises:
@@ -46,11 +47,18 @@ class StoreWriter:
     """
 
     def __init__(
-        self, path: Path, contents: Contents, *, source: str, seed: int | None, shard_bytes: int = SHARD_BYTES
+        self,
+        path: Path,
+        contents: Contents,
+        *,
+        source: str,
+        seed: int | None,
+        estimate: SigmaEstimate | None = None,
+        shard_bytes: int = SHARD_BYTES,
     ) -> None:
         self.path = Path(path)
         self.contents = contents
-        self._source, self._seed, self._shard_bytes = source, seed, shard_bytes
+        self._source, self._seed, self._estimate, self._shard_bytes = source, seed, estimate, shard_bytes
         self._folder = writing_path(self.path)
         self._shards: list[Shard] = []
         self._pending: list[dict[str, Tensor]] = []
@@ -114,7 +122,13 @@ class StoreWriter:
             schema=SCHEMA,
             **dict(self.contents),
             count=len(sigma_n),
-            sigma_n=SigmaSummary(min=sigma_n.min().item(), mean=sigma_n.mean().item(), max=sigma_n.max().item()),
+            sigma_n=SigmaSummary(
+                min=sigma_n.min().item(),
+                mean=sigma_n.mean().item(),
+                max=sigma_n.max().item(),
+                estimated=self._estimate is not None,
+                estimate=self._estimate,
+            ),
             shards=tuple(self._shards),
             provenance=Provenance(
                 source=self._source,

@@ -13,6 +13,7 @@ from ..diffusion import Denoiser
 from ..objectives import AmbientTweedie, DistillationLoss, GeneratorLevels, Objective, SiD
 from ..tensors import right_broadcast, seeded
 from .ema import EMA, frozen_copy
+from .posthoc import PowerEMA
 from .state import Training, module_state, prefixed, restore_module, under
 from .update import FiniteGuard, OptimiserSettings, Update
 
@@ -34,6 +35,8 @@ class DistillationSettings:
             saves one of eleven forward passes. The generator's gradient is taken with the fake score of before, so it
             never sees one that was fitted to the same images.
         ema_halflife, ema_rampup: of the generator's averaged weights, which are the result.
+        power_ema: `sigma_rel` of further averages of the generator's weights, from which those of other lengths follow
+            after the run (`posthoc.py`).
     """
 
     images: int
@@ -48,6 +51,7 @@ class DistillationSettings:
     share_samples: bool = True
     ema_halflife: float = 500_000
     ema_rampup: float | None = 0.05
+    power_ema: tuple[float, ...] = ()
 
 
 class Generated(NamedTuple):
@@ -86,6 +90,7 @@ class Distillation(Training):
         self.fake = frozen_copy(teacher).requires_grad_(True)
         self.guard = FiniteGuard(device)
         self.ema = EMA(self.student, settings.ema_halflife, settings.ema_rampup)
+        self.powers = tuple(PowerEMA(self.student, sigma_rel) for sigma_rel in settings.power_ema)
         self.student_update = Update(self.student, settings.generator, self.guard)
         self.fake_update = Update(self.fake, settings.fake, self.guard)
 
@@ -105,6 +110,8 @@ class Distillation(Training):
         self.student_update.apply(log["grad_norm"], self.images_seen)
         self.ema.update(self.student, self.batch_size, self.images_seen)
         self.step += 1
+        for power in self.powers:
+            power.update(self.student, self.step)
         return log
 
     def generate(self, generator: torch.Generator) -> Generated:
@@ -152,6 +159,7 @@ class Distillation(Training):
         return loss.detach()
 
     def state(self) -> dict[str, Tensor]:
+        powers = {_prefix(power): module_state(power.module) for power in self.powers}
         return (
             prefixed("student", module_state(self.student))
             | prefixed("ema", module_state(self.ema.module))
@@ -159,6 +167,7 @@ class Distillation(Training):
             | prefixed("student_optimiser", self.student_update.state())
             | prefixed("fake_optimiser", self.fake_update.state())
             | prefixed("means", self.means.state())
+            | {name: value for key, state in powers.items() for name, value in prefixed(key, state).items()}
         )
 
     def restore(self, tensors: dict[str, Tensor], step: int) -> None:
@@ -168,4 +177,12 @@ class Distillation(Training):
         self.student_update.restore(under("student_optimiser", tensors))
         self.fake_update.restore(under("fake_optimiser", tensors))
         self.means.restore(under("means", tensors), self.device)
+        # a state from before there were power averages continues without: an average cannot begin midway
+        self.powers = tuple(power for power in self.powers if under(_prefix(power), tensors))
+        for power in self.powers:
+            restore_module(power.module, under(_prefix(power), tensors))
         self.step = step
+
+
+def _prefix(power: PowerEMA[Denoiser]) -> str:
+    return f"power-{power.sigma_rel:g}"

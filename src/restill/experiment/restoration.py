@@ -1,0 +1,97 @@
+"""Pairs: where the clean image of each measurement is known, how near the measurement and its restoration are to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from ..metrics import PAIR_METRICS, Estimate, PixelFeatures, Result, Subject, lpips, psnr, ssim
+from ..progress import progress_bar
+from ..store import Batch, Store
+from .folder import Run
+from .subjects import Source
+
+_BLOCK = 256
+_SIGMA_MIN = 0.002  # the smallest level that a sampler asks the network for
+_METRICS: dict[str, Callable[[Tensor, Tensor], Estimate]] = {"psnr": psnr, "ssim": ssim, "lpips": lpips}
+
+
+def paired(store: Store, clean: Store) -> bool:
+    """Whether sample `i` of both stores is of the same image: both come from one run of `corrupt`."""
+    ours, theirs = store.manifest.provenance, clean.manifest.provenance
+    same = (ours.source, ours.seed, len(store)) == (theirs.source, theirs.seed, len(clean))
+    return same and ours.seed is not None
+
+
+def restoration(run: Run, store: Store, clean: Store, teacher: Source) -> list[Result]:
+    """PSNR, SSIM and, if asked for, LPIPS of the measurements and of the teacher's restoration of each.
+
+    The restoration is the posterior mean `D(y; sigma_n)`: one evaluation of the teacher at the noise level of the
+    measurement, which is where the truncated sampler ends.
+    """
+    section = run.recipe.evaluation
+    wanted = [name for name in PAIR_METRICS if name in section.metrics]
+    if not wanted or not paired(store, clean) or teacher.config.role != "teacher":
+        return []
+    index, reference, observed = _changed(store, clean, section.samples)
+    if not len(index):
+        return []
+    subjects: dict[Subject, Tensor] = {"measurements": observed}
+    with progress_bar(f"{'restored':17}", len(index)) as advance:
+        restored = []
+        for part in index.split(_BLOCK):
+            restored.append(restore(teacher, store.batch(part)))
+            advance(done=len(part))
+    subjects["teacher-truncated"] = torch.cat(restored)
+    return [
+        _result(subject, name, _METRICS[name](images, reference), len(index), clean)
+        for subject, images in subjects.items()
+        for name in wanted
+    ]
+
+
+def restore(teacher: Source, batch: Batch) -> Tensor:
+    """Posterior means `E[x | y]` of measurements, float32 `[n, C, H, W]` on the CPU."""
+    assert batch.operator is not None
+    parameter = next(teacher.denoiser.parameters())
+    batch = batch.to(parameter.device)
+    operator = batch.operator
+    assert operator is not None
+    sigma = operator.sigma_n.clamp(min=_SIGMA_MIN)
+    with torch.no_grad():
+        images = teacher.denoiser(operator.seen(operator.to_image(batch.y)), sigma, operator, batch.labels)
+    return images.float().cpu()
+
+
+def _changed(store: Store, clean: Store, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the first `n` pairs those whose measurement is not its clean image: row, clean image, measurement."""
+    index = torch.arange(len(store))[:n]
+    reference, observed = clean.batch(index).y, torch.cat(list(_observed(store, index)))
+    changed = (observed != reference).flatten(1).any(dim=1)
+    return index[changed], reference[changed], observed[changed]
+
+
+def _observed(store: Store, index: Tensor) -> Iterator[Tensor]:
+    for part in index.split(_BLOCK):
+        batch = store.batch(part)
+        assert batch.operator is not None
+        yield batch.operator.to_image(batch.y)
+
+
+def _result(subject: Subject, metric: str, estimate: Estimate, n: int, clean: Store) -> Result:
+    pixels = PixelFeatures(clean.image_shape)
+    return Result(
+        subject=subject,
+        metric=metric,
+        features="pairs",
+        value=estimate.value,
+        std=estimate.std,
+        uncertainty=estimate.uncertainty,
+        n=n,
+        reference="clean",
+        features_fingerprint=pixels.fingerprint,
+        reference_fingerprint=clean.fingerprint,
+        sampler=None if subject == "measurements" else "each measurement denoised once at its own noise level",
+    )

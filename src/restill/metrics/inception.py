@@ -1,0 +1,199 @@
+"""Inception-v3 as in the literature on FID: 2048 features, and logits for the Inception score (extra `fid`).
+
+The network is that of torch-fidelity, whose package imports torchvision as a whole, so both must be installed, and
+neither is imported before these features are asked for. The weights come from a local file; nothing is downloaded
+unless `download_inception` is called. Their SHA-256 is checked before the file is read, and reading executes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from ..errors import UserError
+from ..files import replacing
+from ..progress import progress_bar
+from .features import Features, check_channels, check_weights, register_features, rgb_bytes, split_hash
+
+PUBLISHED = "6726825d"  # the first digits of the SHA-256, which are part of the published file's name
+URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-{PUBLISHED}.pth"
+USAGE = "inception:PATH[#sha256]"
+_CHUNK = 32
+_BLOCK = 1 << 20
+
+
+class InceptionFeatures:
+    """The pooled last layer (2048 features) of Inception-v3 with the weights of FID (arXiv 1706.08500).
+
+    Images of one or three channels; `rgb_bytes` says how they become 8 bits, as image files of the literature are.
+    """
+
+    name = "inception"
+    dim = 2048
+    resize = "bilinear to 299x299 as TensorFlow 1 does, from 8-bit values (rounded to the nearest, clipped)"
+    shows = (
+        "Inception features, those of the FID in the literature, see texture and objects of natural RGB photographs; "
+        "they were not made for grey or scientific images, and are blind to what 8 bits do not hold."
+    )
+
+    def __init__(self, weights: Path, shape: tuple[int, int, int], sha256: str | None = None) -> None:
+        """Read the weights, onto the CPU.
+
+        Args:
+            weights: the published file, or a `.safetensors` of the same state (see `save`).
+            shape: of one image, `(C, H, W)`.
+            sha256: of the file, 64 hex digits; without it the hash must begin as that of the published file does.
+
+        Raises:
+            UserError: a package is missing, the file is missing or not the stated one, or the images have neither one
+                nor three channels.
+        """
+        check_channels(shape, self.name)
+        self.shape = shape
+        if not weights.is_file():
+            raise UserError(f"{weights}: no such file; `restill.metrics.download_inception` fetches the published one")
+        check_weights(weights, sha256, PUBLISHED)
+        self._network = _read(_torch_fidelity(), weights)
+        self.fingerprint = _fingerprint(self._network)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Features float32 `[n, 2048]` of images `[n, C, H, W]` in normalised units, on the network's device."""
+        device = self._network.fc.weight.device
+        chunks = (rgb_bytes(chunk, self.shape, self.name).to(device) for chunk in images.split(_CHUNK))
+        with torch.no_grad():
+            return torch.cat([self._network(chunk)[0] for chunk in chunks])
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits without bias `[n, 1008]` of images `[n, C, H, W]`, as the Inception score (arXiv 1606.03498) uses."""
+        return self.logits_of(self(images))
+
+    def logits_of(self, features: Tensor) -> Tensor:
+        """Logits without bias float32 `[n, 1008]` of features `[n, 2048]` that were taken before, on their device."""
+        weight: Tensor = self._network.fc.weight
+        return features.float() @ weight.to(features.device).T
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the network; returns itself."""
+        self._network.to(device)
+        return self
+
+    def save(self, path: Path) -> None:
+        """Write the weights as safetensors, atomically; they give the same features and the same fingerprint."""
+        with replacing(path) as temporary:
+            save_file({name: value.cpu().contiguous() for name, value in _state(self._network).items()}, temporary)
+
+
+def download_inception(
+    target: Path,
+    url: str = URL,
+    sha256: str | None = None,
+    opener: Callable[..., Any] = urllib.request.urlopen,
+) -> Path:
+    """Fetch the published weights (about 90 MB) to the file `target`, unless they are there; returns `target`.
+
+    Args:
+        url: where they lie.
+        sha256: of the file, 64 hex digits; without it the hash must begin as that of the published file does.
+        opener: called as `opener(url, timeout=seconds)`.
+
+    Raises:
+        UserError: the connection failed or broke off, another SHA-256, or the disk is full; `target` is not made.
+    """
+    if target.exists():
+        check_weights(target, sha256, PUBLISHED)
+        return target
+    try:
+        response = opener(url, timeout=60)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise UserError(f"{url}: cannot be fetched ({error})") from error
+    with response, replacing(target) as temporary:
+        _fetch(response, url, temporary)
+        try:
+            check_weights(temporary, sha256, PUBLISHED)
+        except UserError as error:  # the temporary file says nothing to the user
+            raise UserError(str(error).replace(str(temporary), url)) from None
+    return target
+
+
+def _fetch(response: Any, url: str, target: Path) -> None:
+    size = response.headers.get("Content-Length")
+    total, done = int(size) if size and size.isdigit() else 0, 0
+    with target.open("wb") as file, progress_bar("Inception-v3", total, unit="bytes") as advance:
+        while block := _block(response, url):
+            file.write(block)
+            done += len(block)
+            advance(done=len(block))
+    if done < total:
+        raise UserError(f"{url}: the connection broke off after {done:,} of {total:,} bytes; try again")
+
+
+def _block(response: Any, url: str) -> bytes:
+    try:
+        return bytes(response.read(_BLOCK))
+    except (OSError, http.client.HTTPException) as error:  # not the disk's, which `replacing` reports
+        raise UserError(f"{url}: the connection broke off ({error}); try again") from error
+
+
+def _torch_fidelity() -> Any:
+    """The submodule with the network; importing it imports all of torch-fidelity, and with it torchvision."""
+    try:
+        import torch_fidelity.feature_extractor_inceptionv3 as module
+    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that was built for another torch
+        reason = str(error).splitlines()[0]
+        raise UserError(f"features 'inception' need `pip install 'restill[fid]'` ({reason})") from error
+    return module
+
+
+def _read(module: Any, weights: Path) -> Any:
+    """The network with these weights; whatever a foreign file may hold, nothing of it is executed.
+
+    torch-fidelity 0.4 reads its file with `weights_only=False`, which may execute what the file says. The environment
+    variable overrides that, by torch's documentation, and leaves an allow-list reader of tensors. Safetensors take the
+    place of what torch-fidelity would have downloaded, so that it reads no file at all.
+    """
+    build = module.FeatureExtractorInceptionV3
+    try:
+        if weights.suffix == ".safetensors":
+            state = load_file(weights)
+            with patch.object(module, "load_state_dict_from_url", lambda *_, **__: state):
+                network = build("inception", ["2048"])
+        else:
+            with patch.dict(os.environ, {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}):
+                network = build("inception", ["2048"], feature_extractor_weights_path=str(weights))
+    except Exception as error:  # of whatever kind: the file is foreign and so is its reader
+        reason = next(iter(str(error).splitlines()), "")
+        raise UserError(f"{weights}: holds no Inception-v3 weights ({type(error).__name__}: {reason})") from error
+    return network.eval().requires_grad_(False)
+
+
+def _state(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value for name, value in network.state_dict().items() if not name.endswith("num_batches_tracked")}
+
+
+def _fingerprint(network: nn.Module) -> str:
+    """Hex SHA-256 of names, shapes and values of all weights, so that a file's format does not matter."""
+    digest = hashlib.sha256()
+    for name, value in sorted(_state(network).items()):
+        digest.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
+        digest.update(value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _open(argument: str, shape: tuple[int, int, int]) -> Features:
+    weights, digest = split_hash(argument, USAGE)
+    return InceptionFeatures(weights, shape, digest)
+
+
+register_features(USAGE, _open)

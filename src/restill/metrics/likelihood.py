@@ -1,0 +1,214 @@
+r"""How likely are the measurements under a generator?
+
+For additive Gaussian noise a generator has a likelihood of measurements, though none of images:
+:math:`p_G(y) = E_z\, N(y; A\,G(z), \sigma_n^2)`, here the mean over :math:`m` generated images. Unlike a comparison of
+sets it asks of every single measurement whether some generated image explains it.
+
+In many dimensions the mean is dominated by the nearest image and lies far below the true likelihood. So it is read
+beside a reference with the same error: generated images, measured by the same operators with the same noise levels, and
+scored against the OTHER generated images. Were the generator the law of the data, the two would agree; a generator that
+copies its training data explains them better than its own images.
+
+**What it cannot see.** With the laws :math:`p` and :math:`p_G` of measurements the difference is
+:math:`H(p_G) - H(p) - KL(p\,|\,p_G)`: a generator that leaves out the least varied of the data loses in the last term
+what it wins in the first. So a difference of zero is necessary for a right generator, not sufficient.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..corruption import Operator
+from ..errors import UserError
+from ..tensors import right_broadcast, seeded, wide_dtype
+from .results import Check, Subject
+
+Z_LIMIT = 4.0  # the images are shared by all terms: z has a standard deviation of up to 1.2 where nothing differs
+NATS_LIMIT = 1.0  # per measurement: a factor of e, below which a difference is not worth a warning
+_NUMBERS = 1 << 22  # in the largest intermediate tensor
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Log-likelihoods in nats per number of a measurement, mean over measurements.
+
+    Attributes:
+        measurements: of the measurements.
+        measurements_std: its standard error.
+        own: of generated images, measured alike, under the other generated images.
+        own_std: its standard error.
+        effective: effective number of images that explain a measurement, `1/sum(w^2)`, mean over measurements.
+        n: number of measurements.
+        images: number of generated images.
+        dim: numbers per measurement.
+    """
+
+    measurements: float
+    measurements_std: float
+    own: float
+    own_std: float
+    effective: float
+    n: int
+    images: int
+    dim: int
+
+    @property
+    def difference(self) -> float:
+        """Measurements less own images, nats per number; below 0 where the generator explains the data badly."""
+        return self.measurements - self.own
+
+    @property
+    def difference_std(self) -> float:
+        """Standard error of the difference, of independent measurements and images."""
+        return math.hypot(self.measurements_std, self.own_std)
+
+
+@dataclass(frozen=True)
+class Undefined:
+    """Why there is no likelihood.
+
+    Attributes:
+        reason: a sentence.
+    """
+
+    reason: str
+
+
+def measurement_likelihood(y: Tensor, operator: Operator, images: Tensor, seed: int) -> Likelihood | Undefined:
+    """Log-likelihood of measurements under a generator, beside that of its own images.
+
+    Where the operators differ in nothing but their noise (noise, one blur), each image is measured once and the work
+    is one matrix product of `[n, d]` and `[m, d]`; else every operator is applied to all images, `n m` applications.
+    Samples without noise have no density and are left away.
+
+    Args:
+        y: normalised measurements `[n, ...]`, as they were measured (not `to_image(y)`).
+        operator: what measured them, with their noise levels.
+        images: generated `[m, C, H, W]` in normalised units, m at least 3, on the same device.
+        seed: of which images are measured and of their noise.
+
+    Raises:
+        UserError: shapes that do not match, too few images, or values that are not finite.
+    """
+    _check(y, operator, images)
+    noisy = operator.sigma_n > 0
+    if int(noisy.sum()) < 2:
+        return Undefined("measurements without noise have no likelihood under a generator of single images")
+    y, operator = y[noisy.to(y.device)], operator.select(noisy)
+    wide = wide_dtype(images.device)
+    y, images = y.to(wide), images.to(wide)
+    generator = seeded("likelihood", seed, device=images.device)
+    order = torch.randperm(len(images), generator=generator, device=images.device)
+    chosen = order[: min(len(y), len(images))]
+    measuring = operator.select(slice(0, len(chosen)))
+    own = measuring.apply(images[chosen])
+    noise = torch.randn(own.shape, generator=generator, device=own.device, dtype=own.dtype)
+    own = own + right_broadcast(measuring.sigma_n.to(own), own) * noise
+    theirs, effective = _log_density(y, operator, images, None)
+    ours, _ = _log_density(own, measuring, images, chosen)
+    (value, value_std), (own_value, own_std) = _mean(theirs), _mean(ours)
+    return Likelihood(
+        value, value_std, own_value, own_std, float(effective.mean()), len(y), len(images), y[0].numel()
+    )  # fmt: skip
+
+
+def _check(y: Tensor, operator: Operator, images: Tensor) -> None:
+    if len(y) != len(operator) or len(images) < 3:
+        raise UserError(
+            f"likelihood: needs one operator for each measurement and 3 images or more, not {len(operator)} operators "
+            f"for {len(y)} measurements and {len(images)} images"
+        )
+    if not (y.is_floating_point() and images.is_floating_point()):
+        raise UserError(f"likelihood: measurements and images must be real, not {y.dtype} and {images.dtype}")
+    if not bool(torch.isfinite(y).all() and torch.isfinite(images).all()):
+        raise UserError("likelihood: measurements or images hold NaN or infinite values")
+
+
+def _mean(values: Tensor) -> tuple[float, float]:
+    """Mean and its standard error."""
+    return float(values.mean()), float(values.std()) / math.sqrt(len(values))
+
+
+def _log_density(y: Tensor, operator: Operator, images: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Log-density of each measurement in nats per number `[n]`, and its effective number of images `[n]`.
+
+    Args:
+        own: row of the image behind each measurement, int64 `[n]`, which then is left out of the mean.
+    """
+    shared = _measured_once(operator, images)
+    rows = max(1, _NUMBERS // (len(images) * (1 if shared is not None else y[0].numel())))
+    variance = operator.sigma_n.to(y).square()
+    densities, effective = [], []
+    for index in torch.arange(len(y), device=y.device).split(rows):
+        squares = _squares(y[index], shared) if shared is not None else _each(y[index], operator.select(index), images)
+        logs = -squares / (2 * variance[index, None])
+        if own is not None:
+            logs[torch.arange(len(index), device=y.device), own[index]] = -torch.inf
+        total = logs.logsumexp(dim=1)
+        effective.append((2 * total - (2 * logs).logsumexp(dim=1)).exp())
+        scale = math.log(len(images) - (own is not None)) + y[0].numel() / 2 * (2 * math.pi * variance[index]).log()
+        densities.append((total - scale) / y[0].numel())
+    return torch.cat(densities), torch.cat(effective)
+
+
+def _measured_once(operator: Operator, images: Tensor) -> Tensor | None:
+    """Noise-free measurements of all images `[m, d]` where all operators are one; None where they differ."""
+    fixed = [value for name, value in operator.parameters().items() if name != "sigma_n"]
+    if not all(bool((value == value[:1]).all()) for value in fixed):
+        return None
+    one = torch.zeros(len(images), dtype=torch.int64, device=operator.sigma_n.device)
+    return operator.select(one).apply(images).flatten(1)
+
+
+def _squares(y: Tensor, measured: Tensor) -> Tensor:
+    """Squared distances `[n, m]` of measurements `[n, ...]` to those of all images `[m, d]`."""
+    mean = measured.mean(dim=0)
+    a, b = y.flatten(1) - mean, measured - mean
+    return torch.addmm(b.square().sum(1), a, b.T, alpha=-2).add_(a.square().sum(1)[:, None]).clamp_(min=0)
+
+
+def _each(y: Tensor, operator: Operator, images: Tensor) -> Tensor:
+    """The same, where every measurement has an operator of its own."""
+    rows = torch.arange(len(y), device=operator.sigma_n.device).repeat_interleave(len(images))
+    measured = operator.select(rows).apply(images.repeat(len(y), *(1,) * (images.ndim - 1)))
+    return (measured.unflatten(0, (len(y), len(images))) - y[:, None]).flatten(2).square().sum(dim=2)
+
+
+def likelihood_check(found: Likelihood, subject: Subject) -> Check:
+    """What `measurement_likelihood` found, in words. Its value is the difference, in nats per number (pixel)."""
+    error = found.difference_std
+    sure = abs(found.difference) > Z_LIMIT * error
+    matters = abs(found.difference) * found.dim > NATS_LIMIT
+    figures = (
+        f"difference {found.difference:+.2g} ± {error:.1g} nats per pixel; {found.measurements:.3g} and {found.own:.3g}"
+    )
+    if not (sure and matters):
+        words = f"Measurements are as likely under the generator as its own corrupted images ({figures})."
+    elif found.difference < 0:
+        words = (
+            f"Measurements are less likely under the generator than its own corrupted images ({figures}): some of what "
+            "was measured is not explained by any generated image."
+        )
+    else:
+        words = (
+            f"Measurements are more likely under the generator than its own corrupted images ({figures}): generated "
+            "images are more varied than the data, or copies of it."
+        )
+    if found.effective < 2:
+        words += " Each is explained by little more than its nearest image, so only the difference means something."
+    return Check(
+        name="likelihood",
+        subject=subject,
+        value=found.difference,
+        std=error,
+        status="warning" if sure and matters and found.difference < 0 else "ok",
+        sentence=words,
+        settings={
+            "images": found.images, "measurements": found.n, "log-likelihood": found.measurements, "own": found.own,
+            "effective_images": found.effective, "limit": Z_LIMIT,
+        },
+    )  # fmt: skip

@@ -1,0 +1,112 @@
+"""Images as figures of a page: reduced where they would make it too large, enlarged where they are small."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import UserError
+from ..metrics import SUBJECTS
+from .comparison import number
+from .contents import Nearest
+from .pictures import data_uri, grid, png_bytes
+
+GRID_BYTES = 420_000  # of raw pixels per grid: four grids of noise, which PNG cannot compress, leave room for the rest
+_PAIR_BYTES = 1_050_000  # of raw pixels, all generated images with their neighbours
+_ENLARGED, _MOST = 160, 8  # pixels of the longer side, and the largest factor
+_CAPTIONS = {
+    "measurements": "The first measurements: all that training saw.",
+    "teacher-full": "The teacher, sampled down to noise level 0.",
+    "teacher-truncated": "The teacher, stopped at the noise level of the measurements and denoised once.",
+    "student": "The student: one network evaluation per image.",
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An image in a page: `data:` address, text for who does not see it, caption, size in pixels."""
+
+    name: str
+    uri: str
+    alt: str
+    caption: str
+    width: int
+    height: int
+
+
+def subject_figures(images: Mapping[str, Tensor], display_range: tuple[float, float]) -> dict[str, Figure]:
+    """One grid for each subject, in the order of the method; all show equally many images.
+
+    Raises:
+        UserError: an unknown subject, or images that cannot be shown.
+    """
+    unknown = set(images) - set(SUBJECTS)
+    if unknown:
+        raise UserError(f"images of {', '.join(sorted(unknown))} have no place in a report: use {', '.join(SUBJECTS)}")
+    count = min((len(batch) for batch in images.values()), default=0)
+    return {
+        subject: grid_figure(subject, images[subject], count, _CAPTIONS[subject], display_range)
+        for subject in SUBJECTS
+        if subject in images
+    }
+
+
+def grid_figure(
+    name: str, images: Tensor, count: int, caption: str, display_range: tuple[float, float], budget: int = GRID_BYTES
+) -> Figure:
+    """At most `count` images `[n, C, H, W]` as a full rectangle of at most 8 by 8, within `budget` raw bytes."""
+    images, factor = _reduced(images[: max(count, 1)], budget // 2)
+    columns, rows = _layout(count, images[0].numel(), budget)
+    picture = grid(images[: columns * rows], columns, display_range)
+    alt = f"{columns * rows} images in {rows} rows of {columns}: {name}. {caption}"
+    return Figure(name, data_uri(png_bytes(picture)), alt, caption + _size(factor), *picture.size)
+
+
+def nearest_figures(nearest: Nearest, display_range: tuple[float, float]) -> list[Figure]:
+    """Each generated image beside the measurements nearest to it, enlarged without smoothing.
+
+    Of large images fewer are shown rather than small ones.
+
+    Raises:
+        UserError: images that cannot be shown.
+    """
+    rows = torch.cat([nearest.images[:, None].to(nearest.measurements), nearest.measurements], dim=1)
+    across = rows.shape[1]
+    images, factor = _reduced(rows.flatten(0, 1), _PAIR_BYTES // (2 * across))
+    fit = max(1, _PAIR_BYTES // (across * images[0].numel()))
+    rows = images.unflatten(0, (-1, across))[:fit]
+    min_size = min(_ENLARGED, _MOST * max(rows.shape[3:]))
+    which = "measurement" if across == 2 else f"{across - 1} measurements"
+    figures = []
+    for place, (row, distances) in enumerate(zip(rows, nearest.distances.tolist(), strict=False), start=1):
+        picture = grid(row, across, display_range, min_size)
+        at = " and ".join(number(distance) for distance in distances)
+        alt = f"Generated image {place}, and to its right the {which} nearest to it, root mean square difference {at}"
+        caption = f"differs by {at}{'.' if factor > 1 else ''}{_size(factor)}"
+        figures.append(Figure(str(place), data_uri(png_bytes(picture)), alt, caption, *picture.size))
+    return figures
+
+
+def _size(factor: int) -> str:
+    return "" if factor == 1 else f" Shown at 1/{factor} of their size."
+
+
+def _reduced(images: Tensor, most: int) -> tuple[Tensor, int]:
+    """Average-pooled by a power of two until an image has at most `most` numbers."""
+    factor = 1
+    while images[0].numel() > most:
+        images, factor = F.avg_pool2d(images, 2, ceil_mode=True), factor * 2
+    return images, factor
+
+
+def _layout(count: int, numel: int, budget: int) -> tuple[int, int]:
+    """Columns and rows of a full rectangle: at most 8 by 8, at most `count` images, within the budget."""
+    fit = max(1, min(64, count, budget // numel))
+    columns = min(8, max(1, int(fit**0.5)))
+    if columns == 1 and fit > 1:
+        columns = 2
+    return columns, fit // columns

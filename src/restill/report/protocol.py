@@ -1,0 +1,113 @@
+"""Which numbers compare: those of one metric that were measured in one way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from ..metrics import Result
+
+_METRICS = {  # title, short title, whether lower is better
+    "frechet": ("Fréchet distance", "Fréchet", True),
+    "frechet-infinity": ("Fréchet distance, extrapolated to infinitely many images,", "Fréchet, n → ∞", True),
+    "kid": ("kernel distance (KID)", "KID", True),
+    "inception-score": ("Inception score", "Inception score", False),
+    "precision": ("precision", "Precision", False),
+    "recall": ("recall", "Recall", False),
+    "density": ("density", "Density", False),
+    "coverage": ("coverage", "Coverage", False),
+    "psnr": ("PSNR", "PSNR", False),
+    "ssim": ("SSIM", "SSIM", False),
+    "lpips": ("LPIPS", "LPIPS", True),
+}
+_HASHES = {"features_fingerprint": "the hash of the features", "reference_fingerprint": "the hash of the reference"}
+
+
+class Key(NamedTuple):
+    """One measured quantity: results with equal keys belong into one row of a table, if they compare."""
+
+    reference: str
+    features: str
+    metric: str
+
+
+class Words(NamedTuple):
+    """A quantity in words: `title` with reference and features, `short` for a table that names these elsewhere."""
+
+    title: str
+    short: str
+    lower: bool | None
+
+
+def key_of(result: Result) -> Key:
+    """The quantity that a result measures."""
+    return Key(result.reference, result.features, result.metric)
+
+
+def words_of(key: Key) -> Words:
+    """The quantity in words; of a metric that is not known here, nobody can say which side is better (None)."""
+    name, short, lower = _METRICS.get(key.metric, (key.metric, key.metric, None))
+    if key.features == "pairs":
+        return Words(f"{name} of restored measurements", short, lower)
+    proximal, distance = key.reference == "measurements", key.metric in ("frechet", "frechet-infinity", "kid")
+    space = ("pixel-space ", "") if key.features == "pixels" else ("", f" in {key.features} features")
+    against = "" if proximal or key.metric == "inception-score" else f" {'to' if distance else 'against'} clean images"
+    title = f"{'proximal ' if proximal else ''}{space[0]}{name}{against}{space[1]}"
+    return Words(title[0].upper() + title[1:], short, lower)
+
+
+def space_words(features: str) -> str:
+    """A feature space as a heading."""
+    if features == "pairs":
+        return "Image by image"
+    return f"In {features}" if features.startswith("pixels") else f"In {features} features"
+
+
+def by_key(results: Iterable[Result]) -> dict[Key, list[Result]]:
+    """Results by quantity: clean references first, pixels first, then as in the list; metrics in the usual order."""
+    groups: dict[Key, list[Result]] = {}
+    for result in results:
+        groups.setdefault(key_of(result), []).append(result)
+    spaces, metrics = list(dict.fromkeys(key.features for key in groups)), list(_METRICS)
+
+    def place(key: Key) -> tuple[bool, bool, int, int]:
+        metric = metrics.index(key.metric) if key.metric in metrics else len(metrics)
+        return (key.reference != "clean", not key.features.startswith("pixels"), spaces.index(key.features), metric)
+
+    return {key: groups[key] for key in sorted(groups, key=place)}
+
+
+def differences(a: Result, b: Result) -> str:
+    """What of the protocol of two results differs, as a clause; empty where they compare."""
+    if a.protocol == b.protocol:
+        return ""
+    found = [f"n ({a.n:,} and {b.n:,})"] if a.n != b.n else []
+    found += [words for name, words in _HASHES.items() if getattr(a, name) != getattr(b, name)]
+    if a.resize != b.resize:
+        found.append(f"resize ({a.resize} and {b.resize})")
+    names = sorted(a.settings.keys() | b.settings.keys())
+    settings = [(name, a.settings.get(name, "-"), b.settings.get(name, "-")) for name in names]
+    found += [f"the setting {name} ({x} and {y})" for name, x, y in settings if x != y]
+    found = found or ["the quantity"]
+    return f"{' and '.join(found)} {'differs' if len(found) == 1 else 'differ'}"
+
+
+def separate(results: Sequence[Result]) -> tuple[list[Result], tuple[str, ...]]:
+    """The results that compare, and one sentence for each that does not.
+
+    Of results of one quantity but different protocols those are kept whose protocol has the student, or, without one,
+    most subjects.
+    """
+    left: dict[int, str] = {}
+    for key, group in by_key(results).items():
+        protocols: dict[tuple[object, ...], list[Result]] = {}
+        for result in group:
+            protocols.setdefault(result.protocol, []).append(result)
+        kept = max(protocols.values(), key=lambda same: (any(r.subject == "student" for r in same), len(same)))[0]
+        for result in group:
+            if what := differences(result, kept):
+                left[id(result)] = (
+                    f"{words_of(key).title}: {result.subject} ({result.value:.3g}) is left out, because it does not "
+                    f"compare with {kept.subject}: {what}."
+                )
+    return [result for result in results if id(result) not in left], tuple(left.values())

@@ -1,0 +1,206 @@
+"""Several runs on one page: verdicts, a table for each quantity, images, and what differs between the recipes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import UserError
+from ..metrics import SUBJECTS, Result
+from .comparison import Column, Comparison, compare, marked, uncertainties
+from .contents import ComparisonData, RunData
+from .curves import Curve, overlay, stage_times
+from .images import Figure, grid_figure
+from .page import drawn, template, write_page
+from .protocol import Key, by_key, differences, separate, words_of
+from .trust import other_warnings, trust_sentence, urgent
+from .verdict import Verdict, corruption_in_words, judge
+
+GENERATOR = "restill comparison"
+_GRID_BYTES = 1_600_000  # of raw pixels, all grids of the page together
+_SHOWN = 36
+_CURVES = (("student", "proximal_frechet"), ("student", "score_gap"), ("teacher", "loss"))
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """One quantity of several runs.
+
+    Attributes:
+        title: in words, with an arrow to the better side.
+        labels: of the runs, which are the columns.
+        rows: subject, and for each run the value as text and whether it is the best of the row.
+        shown: what numbers in these features can show; may be empty.
+    """
+
+    title: str
+    labels: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[tuple[str, bool], ...]], ...]
+    shown: str = ""
+
+
+@dataclass(frozen=True)
+class RunView:
+    """What is said of one run by itself."""
+
+    run: RunData
+    verdict: Verdict
+    corruption: str
+    trust: str
+    warnings: tuple[str, ...]
+    others: str
+    times: str
+
+
+def write_comparison(path: Path, data: ComparisonData) -> None:
+    """Write the page that compares runs, atomically; an earlier such page is replaced.
+
+    Raises:
+        UserError: fewer than two runs, two of one label, no results, images that cannot be shown, or another file at
+            `path`.
+    """
+    check_replaceable(path)
+    write_page(path, render_comparison(data))
+
+
+def check_replaceable(path: Path) -> None:
+    """Raises UserError if there is anything at `path` but an earlier page that compares runs."""
+    if path.exists() and not _is_comparison(path):
+        raise UserError(f"{path}: exists and is no comparison that restill has written; choose another --out")
+
+
+def _is_comparison(path: Path) -> bool:
+    try:
+        with path.open(encoding="utf-8") as file:
+            return f'<meta name="generator" content="{GENERATOR}">' in file.read(2000)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def render_comparison(data: ComparisonData) -> str:
+    """The page as HTML text. Raises UserError as `write_comparison`."""
+    labels = [run.label for run in data.runs]
+    if len(labels) < 2 or len(set(labels)) < len(labels):
+        raise UserError(f"a comparison needs two or more runs with different names, not {', '.join(labels) or 'none'}")
+    kept = {run.label: separate(list(run.results)) for run in data.runs}
+    comparisons = _alike_marked({label: compare(results) for label, (results, _) in kept.items()})
+    tables, apart = _tables({label: results for label, (results, _) in kept.items()}, comparisons, data.shown)
+    left_out = [f"{label}: {sentence}" for label, (_, sentences) in kept.items() for sentence in sentences]
+    logs = {run.label: run.log for run in data.runs}
+    curves = [curve for stage, name in _CURVES if (curve := overlay(logs, stage, name)) is not None]
+    columns = [column for comparison in comparisons.values() for column in comparison.quality]
+    views = [_view(run) for run in data.runs]
+    return template("comparison.html").render(
+        generator=GENERATOR,
+        data=data,
+        labels=labels,
+        views=views,
+        tables=tables,
+        speed=_speed(comparisons),
+        times=[(view.run.label, view.times) for view in views if view.times],
+        apart=[*apart, *left_out],
+        legend=uncertainties(columns),
+        figures=_figures(data.runs),
+        curves=[_drawn(curve) for curve in curves],
+    )
+
+
+def _drawn(curve: Curve) -> object:
+    return drawn(curve.title, curve.svg, curve.description, curve.sentence)
+
+
+def _view(run: RunData) -> RunView:
+    return RunView(
+        run,
+        judge(run.results, run.n_measurements, run.corruption),
+        corruption_in_words(run.corruption),
+        trust_sentence(run.checks),
+        tuple(check.sentence for check in urgent(run.checks)),
+        other_warnings(run.checks),
+        "; ".join(f"{time.stage} {time.text}" for time in stage_times(run.log)),
+    )
+
+
+def _alike_marked(comparisons: Mapping[str, Comparison]) -> dict[str, Comparison]:
+    """With marks of uncertainties that mean the same in all runs."""
+    columns = iter(marked([column for comparison in comparisons.values() for column in comparison.quality]))
+    return {
+        label: dataclasses.replace(comparison, quality=tuple(next(columns) for _ in comparison.quality))
+        for label, comparison in comparisons.items()
+    }
+
+
+def _tables(
+    results: Mapping[str, Sequence[Result]], comparisons: Mapping[str, Comparison], shown: Mapping[str, str]
+) -> tuple[list[RunTable], list[str]]:
+    """A table for each quantity that several runs measured by one protocol, and a sentence for what has no place."""
+    tables: list[RunTable] = []
+    sentences: list[str] = []
+    alone: dict[str, list[str]] = {}
+    columns = {
+        label: {Key(c.reference, c.features, c.metric): c for c in comparison.quality}
+        for label, comparison in comparisons.items()
+    }
+    for key in by_key([result for group in results.values() for result in group]):
+        first = {label: found[key][0] for label, group in results.items() if key in (found := by_key(group))}
+        labels, reasons = _comparable(first)
+        title = words_of(key).title
+        if len(labels) > 1:
+            chosen = {label: columns[label][key] for label in labels}
+            tables.append(_table(title, chosen, shown.get(key.features, "")))
+        elif not reasons:
+            alone.setdefault(labels[0], []).append(title)
+        sentences += [f"{title}: {reason}" for reason in reasons]
+    return tables, [*sentences, *(f"Measured in {label} alone: {'; '.join(found)}." for label, found in alone.items())]
+
+
+def _comparable(first: Mapping[str, Result]) -> tuple[tuple[str, ...], list[str]]:
+    """The runs whose results share the commonest protocol, and for each other one why it is not among them."""
+    protocols: dict[tuple[object, ...], list[str]] = {}
+    for label, result in first.items():
+        protocols.setdefault(result.protocol, []).append(label)
+    labels = max(protocols.values(), key=len)
+    reasons = [
+        f"{label} does not compare with {labels[0]}: {differences(result, first[labels[0]])}."
+        for label, result in first.items()
+        if label not in labels
+    ]
+    return tuple(labels), reasons
+
+
+def _table(title: str, columns: Mapping[str, Column], shown: str) -> RunTable:
+    rows = []
+    for subject in SUBJECTS:
+        if any(subject in column.values for column in columns.values()):
+            best = _best(columns, subject)
+            rows.append((subject, tuple((column.cell(subject), label in best) for label, column in columns.items())))
+    arrow = next(iter(columns.values())).arrow
+    return RunTable(f"{title} {arrow}".rstrip(), tuple(columns), tuple(rows), shown)
+
+
+def _best(columns: Mapping[str, Column], subject: str) -> set[str]:
+    values = {label: column.values[subject] for label, column in columns.items() if subject in column.values}
+    lower = next(iter(columns.values())).lower
+    if len(values) < 2 or lower is None:
+        return set()
+    best = (min if lower else max)(values.values())
+    return {label for label, value in values.items() if value == best}
+
+
+def _speed(comparisons: Mapping[str, Comparison]) -> RunTable | None:
+    found = {label: next((c for c in done.speed if c.short == "Images/s"), None) for label, done in comparisons.items()}
+    columns = {label: column for label, column in found.items() if column is not None}
+    return _table("Images per second", columns, "") if len(columns) > 1 else None
+
+
+def _figures(runs: Sequence[RunData]) -> list[Figure]:
+    """The students' grids, equally many images of each."""
+    drawn_by = {run.label: run.images for run in runs if run.images is not None}
+    count = min((min(len(images), _SHOWN) for images in drawn_by.values()), default=0)
+    caption = "The student's first images."
+    return [
+        grid_figure(label, images, count, caption, (-1.0, 1.0), _GRID_BYTES // len(drawn_by))
+        for label, images in drawn_by.items()
+    ]

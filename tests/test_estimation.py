@@ -1,0 +1,320 @@
+"""Noise levels from measurements alone, against levels that are known because the tests added them."""
+
+from __future__ import annotations
+
+import functools
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.fft
+import scipy.stats
+import torch
+from torch import Tensor
+
+from restill.data import digits, open_images
+from restill.errors import UserError
+from restill.estimation import NoiseEstimate, estimate_poisson_gaussian, estimate_sigma, estimate_sigma_of
+from restill.estimation.coefficients import candidates_of, dct_matrix, killed_frequencies
+from restill.estimation.levels import distribution
+from restill.tensors import seeded
+
+
+@functools.cache
+def clean_digits() -> Tensor:
+    return torch.from_numpy(np.stack(list(digits()))).double() / 8 - 1
+
+
+@pytest.fixture(scope="module")
+def cifar(shared_data: Path) -> Tensor:
+    """1,000 clean colour images, one in ten of the test set."""
+    path = shared_data / "cifar10-test.tar.xz"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not in shared/data")
+    images = np.stack([image for i, image in enumerate(open_images(path)) if i % 10 == 0])
+    return torch.from_numpy(images).double() / 127.5 - 1
+
+
+def white(shape: torch.Size | tuple[int, ...], *seed: int | str) -> Tensor:
+    return torch.randn(tuple(shape), generator=seeded("test", *seed), dtype=torch.float64)
+
+
+def noisy(clean: Tensor, sigma: float | Tensor, seed: int = 0) -> Tensor:
+    level = torch.as_tensor(sigma, dtype=torch.float64).reshape(-1, 1, 1, 1)
+    return clean + level * white(clean.shape, seed)
+
+
+# the level of a set
+
+LEVELS = (0.05, 0.1, 0.2, 0.3, 0.5)
+
+
+@pytest.mark.parametrize("sigma", LEVELS)
+def test_level_of_digits(sigma: float) -> None:
+    found = estimate_sigma(noisy(clean_digits(), sigma))
+    assert found.sigma == pytest.approx(sigma, rel=0.05)  # standard error 1.2%
+    assert found.low <= found.sigma <= found.high and found.high / found.low < 1.12
+    assert not found.mixed
+
+
+@pytest.mark.parametrize("sigma", LEVELS)
+def test_level_of_cifar(sigma: float, cifar: Tensor) -> None:
+    found = estimate_sigma(noisy(cifar, sigma))
+    assert found.sigma == pytest.approx(sigma, rel=0.03)  # standard error 0.6%
+    assert found.low <= found.sigma <= found.high and found.high / found.low < 1.08
+    assert not found.mixed
+
+
+def test_intervals_cover_the_level() -> None:
+    """Of 60 intervals at 95% at least 51 cover; fewer than that have a probability of 0.2% if 95% is right."""
+    seeds = range(100, 120)
+    estimates = {s: [estimate_sigma(noisy(clean_digits(), s, seed)) for seed in seeds] for s in (0.05, 0.2, 0.5)}
+    covered = sum(e.low <= sigma <= e.high for sigma, found in estimates.items() for e in found)
+    assert covered >= 51
+    for sigma, found in estimates.items():  # a bias of 1% at most, with a standard error of 0.3%
+        assert np.mean([e.sigma for e in found]) == pytest.approx(sigma, rel=0.02)
+        assert sum(e.mixed for e in found) <= 1
+
+
+def test_nothing_but_noise_of_many_shapes() -> None:
+    for shape in ((400, 1, 4, 4), (300, 2, 7, 12), (60, 5, 16, 9), (20, 3, 40, 40)):
+        found = estimate_sigma(5 + 3 * white(shape, "shape"))
+        error = (found.high - found.sigma) / 1.96  # at most 7% of 3 in the smallest
+        assert abs(found.sigma - 3) < 4 * error < 1.2, shape
+
+
+def test_units_and_offsets_do_not_matter() -> None:
+    y = noisy(clean_digits()[:500], 0.2)
+    found, scaled = estimate_sigma(y), estimate_sigma(1000 + 40 * y)
+    assert scaled.sigma == pytest.approx(40 * found.sigma, rel=1e-6)
+    torch.testing.assert_close(scaled.per_sample, 40 * found.per_sample, rtol=1e-6, atol=0)
+
+
+def test_images_that_do_not_fit_in_memory_have_the_same_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    y = noisy(clean_digits(), 0.3)
+    whole = estimate_sigma(y)
+    told: list[int] = []
+    again = estimate_sigma_of(lambda: iter(y.split(100)), 1797, (1, 8, 8), "y", advance=lambda done: told.append(done))
+    assert whole[:3] == again[:3] and torch.equal(whole.per_sample, again.per_sample) and sum(told) == 2 * 1797
+    monkeypatch.setattr("restill.estimation.gaussian.MAX_IMAGES", 600)
+    some = estimate_sigma(y)
+    assert len(some.per_sample) == 1797 and some.sigma == pytest.approx(0.3, rel=0.08) and some.sigma != whole.sigma
+
+
+def test_padding_holds_no_noise_and_does_not_count() -> None:
+    y = noisy(clean_digits(), 0.2)
+    padded = torch.nn.functional.pad(y, (0, 2, 0, 2), value=-1.0)
+    assert estimate_sigma(padded).sigma == pytest.approx(0.2, rel=0.05)
+
+
+# blur
+
+
+def blurred(clean: Tensor) -> tuple[Tensor, Tensor]:
+    """Circularly, with a binomial kernel of 5x5; and its transfer function, which is zero along the middle."""
+    kernel = torch.tensor([1, 4, 6, 4, 1], dtype=torch.float64) / 16
+    spread = torch.zeros(clean.shape[2:], dtype=torch.float64)
+    spread[:5, :5] = torch.outer(kernel, kernel)
+    response = torch.fft.fft2(spread)
+    return torch.fft.ifft2(torch.fft.fft2(clean) * response).real, response
+
+
+@pytest.mark.parametrize("sigma", [0.05, 0.5])
+def test_blur_before_the_noise(sigma: float) -> None:
+    images, response = blurred(clean_digits())
+    y = noisy(images, sigma, seed=1)
+    assert estimate_sigma(y).sigma == pytest.approx(sigma, rel=0.05)
+    known = estimate_sigma(y, response)
+    assert known.sigma == pytest.approx(sigma, rel=0.03) and known.low <= sigma <= known.high
+    assert "blur" in known.method and not known.mixed
+    without_noise = estimate_sigma(images + 1e-9 * white(images.shape), response)
+    assert without_noise.sigma < 1e-3  # frequencies hold less than 1e-3 of the image
+
+
+@pytest.mark.parametrize("sigma", [0.05, 0.5])
+def test_blurred_cifar(sigma: float, cifar: Tensor) -> None:
+    images, response = blurred(cifar)
+    y = noisy(images, sigma, seed=1)
+    assert estimate_sigma(y).sigma == pytest.approx(sigma, rel=0.03)
+    assert estimate_sigma(y, response).sigma == pytest.approx(sigma, rel=0.01)
+
+
+def test_killed_frequencies_are_an_orthonormal_part() -> None:
+    _, response = blurred(torch.zeros(1, 1, 6, 8, dtype=torch.float64))
+    basis = killed_frequencies(response)(torch.eye(48, dtype=torch.float64).reshape(48, 1, 6, 8))
+    assert basis.shape == (48, 13)  # 6 + 8 - 1: a row and a column
+    torch.testing.assert_close(basis.T @ basis, torch.eye(13, dtype=torch.float64))
+
+
+def test_a_response_without_zeros_or_of_another_shape() -> None:
+    y = noisy(clean_digits()[:20], 0.2)
+    with pytest.raises(UserError, match="passes every frequency"):
+        estimate_sigma(y, torch.ones(8, 8))
+    with pytest.raises(UserError, match=r"response must have the images' shape \[8, 8\], not \[4, 4\]"):
+        estimate_sigma(y, torch.ones(4, 4))
+
+
+# levels of single images
+
+
+def two_levels(clean: Tensor, low: float, high: float, share: float) -> tuple[Tensor, NoiseEstimate]:
+    levels = torch.full((len(clean),), high, dtype=torch.float64)
+    levels[torch.rand(len(clean), generator=seeded("test", "levels")) < share] = low
+    return levels, estimate_sigma(noisy(clean, levels))
+
+
+def test_one_level_stays_one_level() -> None:
+    found = estimate_sigma(noisy(clean_digits(), 0.2))
+    assert found.per_sample.numpy() == pytest.approx(0.2, rel=0.5)
+    error = (found.per_sample / 0.2 - 1).square().mean().sqrt()
+    assert error < 0.1 < found.error < 0.35  # shrunk, from 25% for single images with six to ten such pixels
+
+
+def test_levels_of_single_colour_images(cifar: Tensor) -> None:
+    levels = torch.linspace(0.1, 0.5, len(cifar), dtype=torch.float64)
+    found = estimate_sigma(noisy(cifar, levels))
+    relative = found.per_sample / levels - 1
+    assert found.mixed and relative.square().mean().sqrt() < 0.05 and found.error < 0.05
+    assert found.spread[0] == pytest.approx(0.12, rel=0.1) and found.spread[1] == pytest.approx(0.48, rel=0.1)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_clean_images_among_noisy_ones(share: float) -> None:
+    levels, found = two_levels(clean_digits(), 0.0, 0.4, share)
+    assert found.mixed and found.spread[0] < 0.05 and found.spread[1] == pytest.approx(0.4, rel=0.15)
+    assert found.per_sample[levels == 0].median() < 0.03
+    assert found.per_sample[levels > 0].median() == pytest.approx(0.4, rel=0.05)
+
+
+def test_two_levels_of_colour_images(cifar: Tensor) -> None:
+    levels, found = two_levels(cifar, 0.2, 0.3, 0.5)
+    assert found.mixed
+    for level in (0.2, 0.3):
+        assert found.per_sample[levels == level].numpy() == pytest.approx(level, rel=0.1)
+
+
+def test_distribution_of_levels_from_chi_squared_values() -> None:
+    """A quarter at level 1, the rest at 3, each seen through 20 degrees of freedom (relative error 16%)."""
+    rng = np.random.default_rng(0)
+    levels = np.where(np.arange(4000) % 4 == 0, 1.0, 3.0)
+    squares = torch.from_numpy(levels**2 * rng.chisquare(20, 4000) / 20)
+    found = distribution(squares, torch.full((4000,), 20.0, dtype=torch.float64))
+    assert found.spread == (pytest.approx(1, rel=0.05), pytest.approx(3, rel=0.08))
+    raw = np.sqrt(np.mean((squares.sqrt().numpy() / levels - 1) ** 2))
+    shrunk = np.sqrt(np.mean((found.per_sample.numpy() / levels - 1) ** 2))
+    assert raw == pytest.approx(math.sqrt(1 / 40), rel=0.1) and shrunk < raw / 2
+
+
+# the parts
+
+
+def test_dct_is_scipys() -> None:
+    x = np.random.default_rng(0).normal(size=7)
+    np.testing.assert_allclose(dct_matrix(7).numpy() @ x, scipy.fft.dct(x, norm="ortho"), atol=1e-12)
+
+
+def test_candidates_have_unit_norm_and_count_what_they_average() -> None:
+    y = white((30, 3, 12, 17), "candidates") @ torch.diag(torch.linspace(0.5, 2, 17, dtype=torch.float64))
+    candidates = candidates_of(y)
+    torch.testing.assert_close(candidates.bands.flatten(1).norm(dim=1), torch.ones(3 * 63, dtype=torch.float64))
+    squares, counts = candidates.mean_squares(y)
+    assert len(squares) == 3 * 12 * 17 + 3 * 63 and counts[0] == 30 and counts[-1] == 30 * 2 * 3
+    mixed = torch.einsum("nchw,cd->ndhw", y - y.mean(0), candidates.mixing)
+    torch.testing.assert_close(squares[: 3 * 12 * 17], mixed.square().mean(0).flatten())
+    index = torch.tensor([4, 3 * 12 * 17 + 70, 0, len(squares) - 1])
+    found = candidates.chosen(index)(y)
+    assert found.shape == (30, 2 + 2 * 6)
+    torch.testing.assert_close(found[:, :2].square().mean(0), squares[[4, 0]])
+    torch.testing.assert_close(found[:, 2:8].square().mean(), squares[3 * 12 * 17 + 70])
+
+
+# photons
+
+
+@functools.cache
+def counted(gain: float, read: float, seed: int) -> Tensor:
+    """Photon counts of smooth pictures of 100 units on average, 300 images of 32x32."""
+    rng = np.random.default_rng(seed)
+    phase = rng.uniform(0, 2 * np.pi, (2, 300, 1, 1, 1))
+    rows, columns = np.arange(32)[:, None] / 32, np.arange(32) / 32
+    clean = 100 + 45 * (np.sin(2 * np.pi * rows + phase[0]) + np.sin(2 * np.pi * columns + phase[1]))
+    return torch.from_numpy(gain * rng.poisson(clean / gain) + read * rng.normal(size=clean.shape))
+
+
+@pytest.mark.parametrize(("gain", "read"), [(1.0, 5.0), (3.0, 10.0), (0.2, 20.0)])
+def test_gain_and_read_noise(gain: float, read: float) -> None:
+    found = estimate_poisson_gaussian(counted(gain, read, 0))
+    low, high = found.gain_interval
+    assert low <= gain <= high and found.read_interval[0] <= read <= found.read_interval[1]
+    if gain >= 1:
+        assert found.gain == pytest.approx(gain, rel=0.08) and found.read == pytest.approx(read, rel=0.1)
+    else:  # photon noise is a twentieth of all: only its being small is known
+        assert found.gain < 0.6 and found.read == pytest.approx(read, rel=0.1)
+
+
+def test_gaussian_noise_has_little_gain() -> None:
+    y = counted(1e-6, 10.0, 1)
+    found = estimate_poisson_gaussian(y)
+    assert found.gain * 100 < 0.1 * 10.0**2 and found.read == pytest.approx(10, rel=0.05)
+    assert found.gain_interval[0] == 0
+
+
+@pytest.mark.parametrize(("gain", "read"), [(1.0, 3.0), (2.0, 8.0), (4.0, 2.0)])
+def test_gain_of_cifar(gain: float, read: float, cifar: Tensor) -> None:
+    rng = np.random.default_rng(2)
+    clean = (cifar[::2].numpy() + 1) * 127.5
+    y = torch.from_numpy(gain * rng.poisson(clean / gain) + read * rng.normal(size=clean.shape))
+    found = estimate_poisson_gaussian(y)
+    assert found.gain == pytest.approx(gain, rel=0.06)
+    assert found.gain_interval[0] <= gain <= found.gain_interval[1]
+    assert found.read_interval[0] <= read <= found.read_interval[1]
+    if read**2 > gain * clean.mean() / 5:
+        assert found.read == pytest.approx(read, rel=0.15)
+
+
+def test_drawings_are_refused_rather_than_fitted() -> None:
+    """On 8x8 digits every band holds strokes: the fitted gain would be two to four times too large."""
+    y = torch.from_numpy(np.random.default_rng(0).poisson((clean_digits().numpy() + 1) * 8).astype(float))
+    with pytest.raises(UserError, match="details are as strong as the noise at every scale"):
+        estimate_poisson_gaussian(y)
+    with pytest.raises(UserError, match="too few patches"):
+        estimate_poisson_gaussian(white((6, 1, 8, 8), "few"))
+
+
+# input that allows no estimate
+
+
+@pytest.mark.parametrize("estimate", [estimate_sigma, estimate_poisson_gaussian])
+def test_images_that_are_refused(estimate: object) -> None:
+    assert callable(estimate)
+    y = noisy(clean_digits()[:6], 0.2)
+    broken = y.clone()
+    broken[4, 0, 1, 1] = torch.nan
+    for images, message in (
+        (y[:1], "holds one image"),
+        (y[:, :, :3], "3x8 are too small; 4x4 at least"),
+        (y[:, 0], r"images must be \[n, C, H, W\]"),
+        (broken, "image 4 holds NaN or infinity"),
+        (torch.ones_like(y), "every image is constant, which leaves sigma_n 0"),
+        (y[:, :, :1, :1].expand_as(y), "every image is constant"),
+    ):
+        with pytest.raises(UserError, match=message):
+            estimate(images)
+
+
+def test_clean_images_have_next_to_no_noise() -> None:
+    found = estimate_sigma(clean_digits())
+    assert found.sigma < 0.01 and found.low == 0
+
+
+def test_two_images_are_enough_where_they_are_large() -> None:
+    found = estimate_sigma(0.5 * white((2, 1, 64, 64), "two"))
+    assert found.sigma == pytest.approx(0.5, rel=0.15)  # the two halves choose bands from one image each
+
+
+def test_median_and_its_density() -> None:
+    from restill.estimation import gaussian
+
+    assert scipy.stats.halfnorm.median() == pytest.approx(gaussian._MEDIAN, abs=1e-12)
+    assert scipy.stats.halfnorm.pdf(gaussian._MEDIAN) == pytest.approx(gaussian._DENSITY, abs=1e-12)

@@ -1,0 +1,134 @@
+"""Evaluation of a whole run: streamed, shared between processes, with its protocol and its checks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from restill.cli import _run_app
+from restill.experiment import evaluate, run, working_on
+from restill.experiment.checks import Audit
+from restill.metrics import Result, load_results
+from tiny import tiny_recipe
+
+RECIPE = tiny_recipe(
+    corruption={"kind": "noise", "sigma_n": 0.4},
+    evaluation={"samples": 600, "seeds": [0, 1], "classifier": True},
+    network={"model_channels": 16, "channel_mult": [1], "num_blocks": 1, "attn_resolutions": []},
+    sampling={"num_steps": 4, "show": 16},
+    teacher={"images": 64, "batch_size": 32},
+    student={"images": 64, "batch_size": 32, "select_every": 32, "select_samples": 64},
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("evaluation") / "run"
+    run(RECIPE, path)
+    return path
+
+
+def values(results: list[Result]) -> dict[tuple[str, str, str, str], float]:
+    return {(r.subject, r.metric, r.features, r.reference): r.value for r in results}
+
+
+def test_every_result_carries_its_protocol(trained: Path) -> None:
+    results, checks = load_results(trained / "metrics.json")
+    found = values(results)
+    for space in ("pixels", "classifier"):
+        for metric in ("frechet", "kid", "precision", "recall", "density", "coverage"):
+            for subject in ("measurements", "teacher-full", "teacher-truncated", "student"):
+                assert (subject, metric, space, "clean") in found
+    assert ("student", "kid", "pixels", "measurements") in found
+    assert ("measurements", "frechet", "pixels", "measurements") not in found
+    assert ("student", "inception-score", "classifier", "clean") in found
+    assert found["teacher-truncated", "psnr", "pairs", "clean"] > 0
+    drawn = [r for r in results if r.seeds]
+    assert all(r.uncertainty == "seeds" and r.std is not None and r.n == 600 for r in drawn)
+    assert all(r.features_fingerprint and r.reference_fingerprint and r.resize == "none" for r in results)
+    assert {r.settings["k"] for r in results if r.metric in ("precision", "recall")} == {3}
+    assert {c.name for c in checks} >= {"hidden-share", "memorisation", "duplicates", "residuals"}
+    assert {c.subject for c in checks} == {None, "teacher-full", "teacher-truncated", "student"}
+
+
+def test_processes_that_share_the_work_find_the_same(trained: Path) -> None:
+    alone, checks = load_results(trained / "metrics.json")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "-m", "restill.cli", "evaluate", str(trained)], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    together, checks_together = load_results(trained / "metrics.json")
+    first, second = values(alone), values(together)
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        assert value == pytest.approx(second[key], rel=1e-4, abs=1e-6), key
+    assert [c.name for c in checks] == [c.name for c in checks_together]
+
+
+def test_statistics_of_a_reference_serve_instead_of_its_images(trained: Path, tmp_path: Path) -> None:
+    file = tmp_path / "pixels.npz"
+    before = (trained / "metrics.json").read_bytes()
+    assert _run_app(["evaluate", str(trained), "--features", "pixels", "--write-reference", str(file)]) == 0
+    assert (trained / "metrics.json").read_bytes() == before
+    with np.load(file, allow_pickle=False) as arrays:
+        assert arrays["mu"].shape == (64,) and arrays["sigma"].shape == (64, 64)
+    known = values(load_results(trained / "metrics.json").results)
+    assert _run_app(["evaluate", str(trained), "--features", "pixels", "--reference", str(file)]) == 0
+    found = values(load_results(trained / "metrics.json").results)
+    key = ("student", "frechet", "pixels", "clean")
+    assert found[key] == pytest.approx(known[key], rel=1e-6)
+    assert ("student", "precision", "pixels", "clean") not in found  # needs single images
+    (trained / "metrics.json").write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--reference", "{run}/store"], "holds measurements"),
+        (["--reference", "{tmp}/none"], "no such store"),
+        (["--reference", "{tmp}/none.npz"], "--features"),
+        (["--reference", "{tmp}/none.npz", "--features", "pixels"], "none.npz"),
+        (["--features", "pixel"], "pixels"),
+        (["--features", "inception:{tmp}/none.pth"], "none.pth"),
+        (["--set", "evaluation.metrics=[fid]"], "frechet"),
+        (["--write-reference", "{tmp}/x.npz"], "--features"),
+    ],
+)
+def test_bad_input(
+    trained: Path, tmp_path: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (trained / "metrics.json").read_bytes()
+    filled = [argument.format(run=trained, tmp=tmp_path) for argument in arguments]
+    assert _run_app(["evaluate", str(trained), *filled]) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1 and words in error[0]
+    assert (trained / "metrics.json").read_bytes() == before
+
+
+def test_nothing_clean_is_needed(trained: Path, tmp_path: Path) -> None:
+    recipe = RECIPE.model_copy(
+        update={"data": RECIPE.data.model_copy(update={"source": str(trained / "store"), "content": "store"})}
+    )
+    results, verdict = run(recipe, tmp_path / "run")
+    assert {r.reference for r in results} == {"measurements"}
+    assert {r.metric for r in results} >= {"frechet", "kid", "precision", "recall", "density", "coverage"}
+    assert "as far as measurements can tell" in verdict.answer or verdict.wins is False
+
+
+def test_checks_can_be_left_out(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Audit, "of_subject", lambda *_: pytest.fail("looked"))
+    before = (trained / "metrics.json").read_bytes()
+    recipe = RECIPE.model_copy(update={"evaluation": RECIPE.evaluation.model_copy(update={"checks": False})})
+    with working_on(trained, recipe) as current:
+        results, checks = evaluate(current)
+    assert results and not checks
+    assert json.loads((trained / "metrics.json").read_text())["checks"] == []
+    (trained / "metrics.json").write_bytes(before)
