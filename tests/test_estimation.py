@@ -100,6 +100,8 @@ def test_images_that_do_not_fit_in_memory_have_the_same_estimate(monkeypatch: py
     monkeypatch.setattr("restill.estimation.gaussian.MAX_IMAGES", 600)
     some = estimate_sigma(y)
     assert len(some.per_sample) == 1797 and some.sigma == pytest.approx(0.3, rel=0.08) and some.sigma != whole.sigma
+    monkeypatch.setattr("restill.estimation.gaussian.MAX_IMAGES", 2)
+    assert estimate_sigma(white((9, 1, 64, 64), "two of nine")).sigma == pytest.approx(1, rel=0.15)
 
 
 def test_padding_holds_no_noise_and_does_not_count() -> None:

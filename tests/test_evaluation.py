@@ -42,10 +42,11 @@ def test_every_result_carries_its_protocol(trained: Path) -> None:
     results, checks = load_results(trained / "metrics.json")
     found = values(results)
     for space in ("pixels", "classifier"):
-        for metric in ("frechet", "kid", "precision", "recall", "density", "coverage"):
+        assert ("student", "kid", space, "clean") in found or space == "pixels"
+        for metric in ("frechet", "precision", "recall", "density", "coverage"):
             for subject in ("measurements", "teacher-full", "teacher-truncated", "student"):
                 assert (subject, metric, space, "clean") in found
-    assert ("student", "kid", "pixels", "measurements") in found
+    assert ("student", "kid", "pixels", "measurements") not in found  # blind to noise there
     assert ("measurements", "frechet", "pixels", "measurements") not in found
     assert ("student", "inception-score", "classifier", "clean") in found
     assert found["teacher-truncated", "psnr", "pairs", "clean"] > 0
@@ -119,7 +120,7 @@ def test_nothing_clean_is_needed(trained: Path, tmp_path: Path) -> None:
     )
     results, verdict = run(recipe, tmp_path / "run")
     assert {r.reference for r in results} == {"measurements"}
-    assert {r.metric for r in results} >= {"frechet", "kid", "precision", "recall", "density", "coverage"}
+    assert {r.metric for r in results} >= {"frechet", "precision", "recall", "density", "coverage"}
     assert "as far as measurements can tell" in verdict.answer or verdict.wins is False
 
 

@@ -53,7 +53,9 @@ def full() -> ReportData:
         data(),
         results=ALL + results(PIXELS, reference="measurements", std=0.01),
         checks=CHECKS,
-        measurements=Measurements((1, 8, 8), (-2.5, 2.25), (0.0, 16.0), levels.tolist(), 8.0, True, "scans"),
+        measurements=Measurements(
+            (1, 8, 8), (-2.5, 2.25), (0.0, 16.0), levels.tolist(), 8.0, True, "scans", (0.19, 0.21), "by eye"
+        ),
         nearest=Nearest(images[:, 0], images[:, 1:], torch.rand(6, 2, generator=generator)),
         shown={"pixels": "Pixels see noise."},
         command="restill run recipe.yaml --out again",
@@ -181,7 +183,9 @@ def test_every_part_is_shown(tmp_path: Path) -> None:
     text = html.unescape(page(tmp_path / "report.html", full()))
     for words in (
         "What went in", "What came out", "How good", "Can I trust it", "How it went", "How to reproduce",
-        "1,797, each 1 × 8 × 8", "0.1 to 0.3", "estimated; in the units of the files 0.8", "−2.50 to 2.25", "scans",
+        "1,797, each 1 × 8 × 8", "0.1 to 0.3",
+        "estimated (95% interval of the set 0.19 to 0.21; by eye); in the units of the files 0.8",
+        "−2.50 to 2.25", "scans",
         "Noise level of each measurement", "Generated image 6, and to its right the 2 measurements nearest to it",
         "In pixels", "Pixels see noise.", "the proximal ranking agrees with the clean one (student, teacher-truncated",
         "teacher: loss", "restill run recipe.yaml --out again", "features: classifier", "1,000 images",

@@ -130,7 +130,8 @@ def import_(
     how = " (estimated)" if summary.estimated else ""
     _say(
         f"{out_path}: {len(store):,} measurements of shape {list(store.shape)}; "
-        f"sigma_n {summary.mean * scale:.4g}{how} in the units of the files is {summary.mean:.4g} in the store, where images span [-1, 1]"
+        f"sigma_n {summary.mean * scale:.4g}{how} in the units of the files is {summary.mean:.4g} in the store, "
+        "where images span [-1, 1]"
     )
     if resize is not None:
         error_out.print("note: resizing averages noise; --sigma-n must be that of the resized images", style="yellow")

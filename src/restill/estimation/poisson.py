@@ -26,7 +26,7 @@ BINS = 16
 LOUDER = 1.3  # a quarter of the bands may be louder than the quietest by this factor at most: white noise is not
 _TOLERANCE = 0.1
 _MAX_PAIRS = 1 << 21
-_MIN_BIN = 30  # values
+_MIN_PATCHES = 30 * BINS
 _GROUPS = 20  # of the jackknife over images
 _ITERATIONS = 30
 _MEDIAN = 0.6744897501960817
@@ -93,8 +93,6 @@ def estimate_poisson_gaussian_of(
     images = sample(batches, count, check(count, shape, name), name, advance)
     magnitudes, means, content = _pairs(images, name)
     bins = _bins(magnitudes, means)
-    if len(bins) < BINS:
-        raise UserError(f"{name}: too few patches for gain and read noise; more or larger images are needed")
     gain, read = _fit(bins)
     left_out = [_fit(bins, group) for group in range(min(_GROUPS, len(images)))]
     error_gain, error_read = (_Z * _jackknife_error([fit[k] for fit in left_out]) for k in (0, 1))
@@ -107,6 +105,8 @@ def estimate_poisson_gaussian_of(
 def _pairs(images: Tensor, name: str) -> tuple[Tensor, Tensor, float]:
     """Magnitudes of the quietest bands, the local mean under each, both `[n, m]`, and what content may account for."""
     candidates = candidates_of(images)
+    if len(images) * candidates.patches < _MIN_PATCHES:
+        raise UserError(f"{name}: too few patches for gain and read noise; more or larger images are needed")
     order, squares = quietest_bands(candidates, images)
     louder = float(squares[order[len(order) // 4]] / squares[order[0]])
     if not louder <= LOUDER:
@@ -126,8 +126,7 @@ def _bins(magnitudes: Tensor, means: Tensor) -> list[_Bin]:
     """About equally many values in each, in the order of the means."""
     group = (torch.arange(len(means)) % _GROUPS)[:, None].expand_as(means).flatten()
     magnitudes, means = magnitudes.flatten(), means.flatten()
-    parts = (part for part in means.argsort().tensor_split(BINS) if len(part) >= _MIN_BIN)
-    return [_Bin(magnitudes[part], means[part], group[part]) for part in parts]
+    return [_Bin(magnitudes[part], means[part], group[part]) for part in means.argsort().tensor_split(BINS)]
 
 
 def _fit(bins: list[_Bin], left_out: int | None = None) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +29,12 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class _Measurements:
-    """What to look at, in the units of the files; `scale` of those are one unit of a store."""
+    """What to look at, in the units of the files; `scale()` of those are one unit of a store."""
 
     name: str
     count: int
     shape: tuple[int, ...]
-    scale: float
+    scale: Callable[[], float]
     batches: Callable[[], Iterator[Tensor]]
     stated: str
 
@@ -87,10 +88,13 @@ def _open(path: Path, layout: str) -> _Measurements:
         def of_store() -> Iterator[Tensor]:
             return (store.to_physical(batch.y) for batch in store.iterate(_BATCH))
 
-        return _Measurements(str(path), len(store), store.shape, scale, of_store, level)
+        return _Measurements(str(path), len(store), store.shape, lambda: scale, of_store, level)
     source = open_images(path, layout=layout)  # type: ignore[arg-type]
-    scale = Normalisation.of_range(*nominal_range(source)).scale
-    return _Measurements(str(path), len(source), source.shape, scale, lambda: batches(source), "")
+
+    def of_source() -> float:
+        return Normalisation.of_range(*nominal_range(source)).scale
+
+    return _Measurements(str(path), len(source), source.shape, functools.cache(of_source), lambda: batches(source), "")
 
 
 def _gaussian(measured: _Measurements, found: NoiseEstimate) -> list[RenderableType]:
@@ -98,15 +102,15 @@ def _gaussian(measured: _Measurements, found: NoiseEstimate) -> list[RenderableT
     lines = [
         f"{measured.name}: {measured.count:,} images of shape {list(measured.shape)}",
         f"sigma_n {_interval(found.sigma, (found.low, found.high))} in the units of the files",
-        f"        {_interval(found.sigma, (found.low, found.high), measured.scale)} where images span [-1, 1]",
+        f"        {_interval(found.sigma, (found.low, found.high), measured.scale())} where images span [-1, 1]",
     ]
-    if found.sigma <= 0:
-        lines.append("The images hold no noise.")
-    elif found.mixed:
+    if found.mixed:
         lines.append(
             f"Levels differ: 5% of the images lie below {low:.4g}, 5% above {high:.4g}. One number does not describe "
             "them; import with --sigma-n auto-per-sample."
         )
+    elif found.low <= 0:
+        lines.append("The interval includes 0: noise this weak cannot be told from none.")
     else:
         lines.append(f"One level describes all images; each alone, known to {found.error:.1%}, shows no other.")
     lines += [measured.stated] if measured.stated else []
@@ -118,7 +122,7 @@ def _counted(measured: _Measurements, found: PoissonGaussianEstimate) -> list[Re
         f"{measured.name}: {measured.count:,} images of shape {list(measured.shape)}",
         f"gain       {_interval(found.gain, found.gain_interval)} units of the files per count",
         f"read noise {_interval(found.read, found.read_interval)} in the units of the files",
-        f"           {_interval(found.read, found.read_interval, measured.scale)} where images span [-1, 1]",
+        f"           {_interval(found.read, found.read_interval, measured.scale())} where images span [-1, 1]",
         "The variance is gain * signal + read noise^2, if 0 in the files is no light.",
     ]
     return [Text("\n".join(lines))]
@@ -130,11 +134,11 @@ def _interval(value: float, interval: tuple[float, float], scale: float = 1.0) -
 
 
 def _gaussian_numbers(measured: _Measurements, found: NoiseEstimate) -> dict[str, Any]:
-    interval = (found.low, found.high)
+    interval, scale = (found.low, found.high), measured.scale()
     return {
         "sigma_n": found.sigma,
         "interval": interval,
-        "normalised": {"sigma_n": found.sigma / measured.scale, "interval": [end / measured.scale for end in interval]},
+        "normalised": {"sigma_n": found.sigma / scale, "interval": [end / scale for end in interval]},
         "mixed": found.mixed,
         "spread": found.spread,
         "relative_error_of_one_image": found.error,

@@ -125,6 +125,7 @@ def look_through(store: Store, images: Tensor | None) -> tuple[Measurements, Nea
                 best.look(images, on_image_grid(batch))
             advance(done=len(batch))
     manifest = store.manifest
+    estimate = manifest.sigma_n.estimate
     facts = Measurements(
         store.shape,
         (low, high),
@@ -133,6 +134,8 @@ def look_through(store: Store, images: Tensor | None) -> tuple[Measurements, Nea
         manifest.normalisation.scale,
         manifest.sigma_n.estimated,
         manifest.provenance.source,
+        estimate.interval if estimate else None,
+        estimate.method if estimate else "",
     )
     if images is None:
         return facts, None

@@ -63,7 +63,6 @@ class Result(BaseModel):
     seconds: NonNegativeFloat | None = None
     images_per_second: NonNegativeFloat | None = None
 
-
     @property
     def protocol(self) -> tuple[object, ...]:
         """What must be equal for two values to compare; the names are those of the fields."""

@@ -23,6 +23,8 @@ class Measurements:
         scale: units of the files per normalised unit.
         estimated: whether the noise level was estimated rather than stated.
         source: base name of the files.
+        interval: 95% interval of an estimated level of the whole set, normalised.
+        method: of the estimate.
     """
 
     shape: tuple[int, ...]
@@ -32,6 +34,8 @@ class Measurements:
     scale: float
     estimated: bool = False
     source: str = ""
+    interval: tuple[float, float] | None = None
+    method: str = ""
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,9 @@ def _operator(data: ReportData) -> str:
 def _noise(known: Measurements) -> str:
     low, high, mean = min(known.sigma_n), max(known.sigma_n), sum(known.sigma_n) / len(known.sigma_n)
     how = "estimated" if known.estimated else "stated"
+    if known.interval is not None:
+        bounds = " to ".join(f"{level:.4g}" for level in known.interval)
+        how += f" (95% interval of the set {bounds}; {known.method})"
     if high - low < 1e-6 * high or high == 0:
         return f"{mean:.4g}, {how}; in the units of the files {mean * known.scale:.4g}"
     scaled = f"{low * known.scale:.4g} to {high * known.scale:.4g}"

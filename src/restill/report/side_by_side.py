@@ -90,7 +90,8 @@ def render_comparison(data: ComparisonData) -> str:
     left_out = [f"{label}: {sentence}" for label, (_, sentences) in kept.items() for sentence in sentences]
     logs = {run.label: run.log for run in data.runs}
     curves = [curve for stage, name in _CURVES if (curve := overlay(logs, stage, name)) is not None]
-    columns = [column for comparison in comparisons.values() for column in comparison.quality]
+    titles = {table.title.rstrip(" ↑↓") for table in tables}
+    columns = [c for comparison in comparisons.values() for c in comparison.quality if c.title in titles]
     views = [_view(run) for run in data.runs]
     return template("comparison.html").render(
         generator=GENERATOR,

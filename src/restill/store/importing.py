@@ -110,9 +110,7 @@ def batches(source: ImageSource) -> Iterator[Tensor]:
 
 
 def _estimated(found: NoiseEstimate, wanted: SigmaN, name: str) -> SigmaN:
-    """Levels to be used. Raises UserError if there is no noise, or if one level is wanted and they differ."""
-    if found.sigma <= 0:
-        raise UserError(f"{name}: the images hold no noise (sigma_n is estimated as 0); state sigma_n 0 if that is so")
+    """Levels to be used. Raises UserError if one level is wanted, and they differ or may as well be 0."""
     if wanted == "auto-per-sample":
         return found.per_sample.numpy()
     if found.mixed:
@@ -120,6 +118,11 @@ def _estimated(found: NoiseEstimate, wanted: SigmaN, name: str) -> SigmaN:
         raise UserError(
             f"{name}: noise levels differ, from {low:.4g} (5% of the images) to {high:.4g} (95%) in the units of the "
             "files; use sigma_n auto-per-sample, or state one"
+        )
+    if found.low <= 0:
+        raise UserError(
+            f"{name}: sigma_n is estimated as {found.sigma:.4g} in the units of the files, with an interval that "
+            "includes 0; state it, as 0 if the images are clean"
         )
     return found.sigma
 
