@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from restill.cli import _run_app
+from restill.data import digits
 from restill.experiment import evaluate, run, working_on
 from restill.experiment.checks import Audit
 from restill.metrics import Result, load_results
@@ -95,6 +96,7 @@ def test_statistics_of_a_reference_serve_instead_of_its_images(trained: Path, tm
     [
         (["--reference", "{run}/store"], "holds measurements"),
         (["--reference", "{tmp}/none"], "no such store"),
+        (["--held-out", "{run}/reference"], "holds clean images"),
         (["--reference", "{tmp}/none.npz"], "--features"),
         (["--reference", "{tmp}/none.npz", "--features", "pixels"], "none.npz"),
         (["--features", "pixel"], "pixels"),
@@ -126,10 +128,23 @@ def test_nothing_clean_is_needed(trained: Path, tmp_path: Path) -> None:
 
 def test_checks_can_be_left_out(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Audit, "of_subject", lambda *_: pytest.fail("looked"))
-    before = (trained / "metrics.json").read_bytes()
+    before = (trained / "recipe.yaml").read_bytes(), (trained / "metrics.json").read_bytes()
     recipe = RECIPE.model_copy(update={"evaluation": RECIPE.evaluation.model_copy(update={"checks": False})})
     with working_on(trained, recipe) as current:
         results, checks = evaluate(current)
     assert results and not checks
     assert json.loads((trained / "metrics.json").read_text())["checks"] == []
-    (trained / "metrics.json").write_bytes(before)
+    for name, content in zip(("recipe.yaml", "metrics.json"), before, strict=True):
+        (trained / name).write_bytes(content)
+
+
+def test_too_few_images_for_the_features_are_said(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (trained / "recipe.yaml").read_bytes(), (trained / "metrics.json").read_bytes()
+    few = ["--set", "evaluation.samples=60", "--set", "evaluation.classifier=false"]
+    assert _run_app(["evaluate", str(trained), *few, "--held-out", str(trained / "store")]) == 0
+    checks = {c.name: c for c in load_results(trained / "metrics.json").checks}
+    assert checks["sample-size"].settings == {"needs": 65} and "65" in checks["sample-size"].sentence
+    assert "Warning (sample-size)" in capsys.readouterr().out
+    assert checks["memorisation"].settings["held_out"] == len(digits())
+    for name, content in zip(("recipe.yaml", "metrics.json"), before, strict=True):
+        (trained / name).write_bytes(content)

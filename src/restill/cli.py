@@ -255,6 +255,9 @@ def evaluate(
     features: Annotated[
         list[str] | None, typer.Option(metavar="SPACE", help="also in inception:FILE or dino:FOLDER; may be repeated")
     ] = None,
+    held_out: Annotated[
+        Path | None, typer.Option(metavar="STORE", help="measurements that training never saw, for the checks")
+    ] = None,
     write_reference: Annotated[
         Path | None, typer.Option(metavar="NPZ", help="only write the statistics of the clean images, for others")
     ] = None,
@@ -269,9 +272,13 @@ def evaluate(
     from .experiment.evaluation import evaluation_of
 
     overrides = _overrides(settings, device, precision)
-    shown = evaluation_of(path, reference, overrides, features or [], write_reference)
+    shown = evaluation_of(path, reference, overrides, features or [], write_reference, held_out)
     if shown is not None:
-        _show(*shown, None)
+        results, verdict, checks = shown
+        _show(results, verdict, None)
+        for check in checks:
+            if check.status == "warning" and check.subject in (None, "student"):
+                _say(f"Warning ({check.name}): {check.sentence}")
 
 
 @app.command(epilog=_epilog("restill select demo --reference clean --keep"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from ..metrics import (
     hidden_share,
     memorisation,
     memorisation_check,
+    needs,
     recorrupted,
     residuals,
     residuals_check,
@@ -26,7 +27,7 @@ from ..metrics.likelihood import Undefined, likelihood_check, measurement_likeli
 from ..progress import progress_bar
 from ..store import Store
 from .subjects import Source
-from .yardsticks import on_grid, random_order
+from .yardsticks import Yardstick, on_grid, random_order
 
 AUDITED = 2_000  # generated images that are checked
 _MEASUREMENTS = 10_000
@@ -40,33 +41,60 @@ class Audit:
     Attributes:
         store: the measurements.
         seed: of corrupting anew.
+        held_out: measurements that nothing was trained on, for memorisation and likelihood, if there are any.
     """
 
     store: Store
     seed: int
+    held_out: Store | None = None
 
-    def of_data(self, source: Source) -> list[Check]:
-        """Statements on the measurements themselves."""
+    def of_data(self, source: Source, yardsticks: Sequence[Yardstick], n: int) -> list[Check]:
+        """Statements on the measurements, and on what `n` images per set can tell."""
         operator = self.store.batch(random_order(self.store)[:OPERATORS]).operator
         assert operator is not None
         shape, sigma_data = self.store.image_shape, source.config.sigma_data
-        return [hidden_check(hidden_share(operator, shape, sigma_data, self.seed))]
+        return [hidden_check(hidden_share(operator, shape, sigma_data, self.seed)), *sample_sizes(yardsticks, n)]
 
     def of_subject(self, source: Source, images: Tensor) -> list[Check]:
         """Statements on generated images `[m, C, H, W]`."""
         subject, law = source.subject, source.config.law()
-        measured = on_grid(self.store, random_order(self.store)[:_MEASUREMENTS])
+        measured, held_out = _some(self.store), None if self.held_out is None else _some(self.held_out)
         anew = torch.cat(list(recorrupted([images], law, self.seed)))
         questions: list[Callable[[], Check]] = [
-            lambda: memorisation_check(memorisation(measured, images, law, self.seed), subject),
+            lambda: memorisation_check(memorisation(measured, images, law, self.seed, held_out), subject),
             lambda: twin_check(twin_share(images, source.config.sigma_data), len(images), subject),
             lambda: residuals_check(residuals(anew, measured), subject),
         ]
         answers = _answers(subject, questions)
-        scored = self.store.batch(random_order(self.store)[:_SCORED])
+        unseen = self.held_out or self.store
+        scored = unseen.batch(random_order(unseen)[:_SCORED])
         assert scored.operator is not None
         likelihood = measurement_likelihood(scored.y, scored.operator, images, self.seed)
         return answers if isinstance(likelihood, Undefined) else [*answers, likelihood_check(likelihood, subject)]
+
+
+def sample_sizes(yardsticks: Sequence[Yardstick], n: int) -> list[Check]:
+    """A warning for every feature space with more features than `n` images can tell apart."""
+    dims = {y.features.name: y.features.dim for y in yardsticks}
+    return [
+        Check(
+            name="sample-size",
+            value=n,
+            status="warning",
+            sentence=(
+                f"Fréchet distances in {name} have {dim:,} features but only {n:,} images per set: these covariances "
+                f"lack rank, and the distances are too large by an amount that depends on n. Take at least "
+                f"{needs(dim):,} images (evaluation.samples)."
+            ),
+            settings={"needs": needs(dim)},
+        )
+        for name, dim in dims.items()
+        if n < needs(dim)
+    ]
+
+
+def _some(store: Store) -> Tensor:
+    return on_grid(store, random_order(store)[:_MEASUREMENTS])
 
 
 def _answers(subject: Subject, questions: list[Callable[[], Check]]) -> list[Check]:

@@ -34,11 +34,15 @@ from .folder import Run, amended, working_on
 from .restoration import restoration
 from .shards import Shards, joined
 from .subjects import GENERATED, Source, stage_of, trained
-from .yardsticks import Yardstick, clean_store, stored, write_reference, yardstick_of_file, yardsticks_of
+from .yardsticks import Yardstick, alike, clean_store, stored, write_reference, yardstick_of_file, yardsticks_of
 
 
 def evaluate(
-    run: Run, reference: Path | None = None, spaces: Sequence[Features] = (), shards: Shards = Shards()
+    run: Run,
+    reference: Path | None = None,
+    spaces: Sequence[Features] = (),
+    shards: Shards = Shards(),
+    held_out: Path | None = None,
 ) -> Measured:
     """Measure everything that the run has trained, and write `metrics.json`.
 
@@ -49,6 +53,7 @@ def evaluate(
             has one. Without it only proximal metrics.
         spaces: feature spaces beside pixels, the classifier and those that the recipe names.
         shards: this process among those that share the work; the first one has all results and writes them.
+        held_out: store of measurements that nothing was trained on, for the checks of memorisation and likelihood.
 
     Raises:
         UserError: nothing is trained yet, or a reference or feature space that does not fit the measurements.
@@ -59,14 +64,15 @@ def evaluate(
     store = open_store(run.store)
     shape, section = store.image_shape, run.recipe.evaluation
     spaces = [*(open_features(spec, shape) for spec in section.features), *spaces]
+    unseen = None if held_out is None else alike(store, open_store(held_out), "measurements")
+    audit = Audit(store, run.recipe.seed, unseen) if section.checks and shards.first else None
     clean = clean_store(run, store, reference)
     from_file = [yardstick_of_file(reference, spaces)] if reference is not None and clean is None else []
     yardsticks = [*from_file, *yardsticks_of(run, store, clean, spaces, shards)]
     results = _measure_measurements(run, store, yardsticks, shards)
     if clean is not None and shards.first:
         results += restoration(run, store, clean, sources[0])
-    audit = Audit(store, run.recipe.seed) if section.checks and shards.first else None
-    checks: list[Check] = [] if audit is None else audit.of_data(sources[0])
+    checks: list[Check] = [] if audit is None else audit.of_data(sources[0], yardsticks, section.samples)
     for source in sources:
         measured, shown = _measure(run, source, yardsticks, shards)
         results += measured
@@ -83,7 +89,8 @@ def evaluation_of(
     overrides: Sequence[str] = (),
     features: Sequence[str] = (),
     statistics: Path | None = None,
-) -> tuple[list[Result], Verdict] | None:
+    held_out: Path | None = None,
+) -> tuple[list[Result], Verdict, list[Check]] | None:
     """`evaluate` for the run at `path`, in this process or in all that `torchrun` has started.
 
     Args:
@@ -91,9 +98,10 @@ def evaluation_of(
         overrides: `key.path=value`, of the run's recipe.
         features: feature spaces beside those of the recipe, e.g. `inception:FILE`.
         statistics: an `.npz` to which the statistics of the clean images are written, instead of measuring anything.
+        held_out: as in `evaluate`.
 
     Returns:
-        Results and verdict; None where there is nothing to say, in all processes but the first.
+        Results, verdict and checks; None where there is nothing to say, in all processes but the first.
     """
     recipe = amended(path, overrides)
     with joined() as shards, working_on(path, recipe) if shards.first else nullcontext(Run(path, recipe)) as run:
@@ -104,8 +112,10 @@ def evaluation_of(
                 write_reference(statistics, clean_store(run, store, reference), named)
             return None
         spaces = [open_features(spec, store.image_shape) for spec in features]
-        results = evaluate(run, reference, spaces, shards).results
-        return (results, judge(results, len(store), store.corruption.describe())) if shards.first else None
+        results, checks = evaluate(run, reference, spaces, shards, held_out)
+        if not shards.first:
+            return None
+        return results, judge(results, len(store), store.corruption.describe()), checks
 
 
 def _measure_measurements(run: Run, store: Store, yardsticks: Sequence[Yardstick], shards: Shards) -> list[Result]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -44,15 +45,22 @@ def clean_store(run: Run, store: Store, reference: Path | None) -> Store | None:
 
 def check_reference(store: Store, clean: Store) -> None:
     """Raise UserError unless these clean images can be compared with these measurements."""
-    if clean.manifest.kind != "reference":
-        raise UserError(f"{clean.path}: holds measurements; a reference is a store of clean images")
-    ours, theirs = store.manifest, clean.manifest
+    alike(store, clean, "reference")
+
+
+def alike(store: Store, other: Store, kind: Literal["measurements", "reference"]) -> Store:
+    """The other store, if it is of this kind and can be compared with these measurements; else UserError."""
+    words = {"measurements": "measurements", "reference": "clean images"}
+    ours, theirs = store.manifest, other.manifest
+    if theirs.kind != kind:
+        raise UserError(f"{other.path}: holds {words[theirs.kind]}; a store of {words[kind]} is needed here")
     if ours.image_shape != theirs.image_shape:
         raise UserError(
-            f"{clean.path}: holds images {list(theirs.image_shape)}, the measurements are of {list(ours.image_shape)}"
+            f"{other.path}: holds images {list(theirs.image_shape)}, the measurements are of {list(ours.image_shape)}"
         )
     if ours.normalisation != theirs.normalisation:
-        raise UserError(f"{clean.path}: has another range of values than {store.path}; make both with one command")
+        raise UserError(f"{other.path}: has another range of values than {store.path}; make both with one command")
+    return other
 
 
 def yardsticks_of(
