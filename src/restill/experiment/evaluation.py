@@ -1,4 +1,4 @@
-"""Measuring what a run has trained: the only stage that opens clean images."""
+"""Measuring what a run has trained; the stage that opens clean images."""
 
 from __future__ import annotations
 
