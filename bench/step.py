@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from restill import AdditiveNoise, AmbientTweedie, Denoiser, Heun, OneStep, SiD, build_network
+from restill.memory import keep_freed_memory
 from restill.tensors import right_broadcast, seeded
 from restill.training import Distillation, DistillationSettings, OptimiserSettings, TeacherSettings, TeacherTraining
 
@@ -157,11 +158,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="images per iteration; the preset's by default")
     parser.add_argument("--sampling-batch", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--keep-memory", action=argparse.BooleanOptionalAction, default=True, help="as runs do")
     parser.add_argument("--no-heun", action="store_true", help="leave out the slow sampler")
     parser.add_argument("--profile", action="store_true", help="also show the operations of one distillation iteration")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    if arguments.keep_memory:
+        keep_freed_memory()
     result = measure(arguments)
     print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in result.items()}))
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 
 from restill import AdditiveNoise, Denoiser, Distillation, DistillationSettings, build_network
+from restill.memory import keep_freed_memory
 from step import PRESETS, SONG, naive_iteration
 
 
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=8)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()
     batch, plain = PRESETS[arguments.preset]["batch"], distillation(arguments.preset, share=False)
     variants: dict[str, Callable[[], object]] = {
         "naive": lambda: naive_iteration(plain),

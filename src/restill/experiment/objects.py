@@ -8,6 +8,7 @@ from ..checkpoint import NetworkConfig
 from ..config import Adam, Recipe
 from ..diffusion import Denoiser
 from ..errors import UserError
+from ..memory import keep_freed_memory
 from ..objectives import (
     DMD,
     SDS,
@@ -132,6 +133,8 @@ def fresh_denoiser(config: NetworkConfig, seed: int) -> Denoiser:
 def prepared(denoiser: Denoiser, recipe: Recipe, device: torch.device) -> Denoiser:
     """On the device, in the recipe's memory format and precision. Compilation is `compiled`'s."""
     denoiser.to(device)
+    if device.type == "cpu":
+        keep_freed_memory()
     if recipe.execution.channels_last:
         denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     denoiser.autocast = torch.bfloat16 if recipe.execution.precision == "bf16" else None
