@@ -38,7 +38,11 @@ def cells(results: list[Result], subject: str) -> list[str]:
     """Frechet distances of a subject: pixels, classifier, proximal."""
     texts = []
     for reference, features in (("clean", "pixels"), ("clean", "classifier"), ("measurements", "pixels")):
-        found = [r for r in results if (r.subject, r.reference, r.features) == (subject, reference, features)]
+        found = [
+            r
+            for r in results
+            if (r.subject, r.metric, r.reference, r.features) == (subject, "frechet", reference, features)
+        ]
         texts.append(f"{found[0].value:.3f}" + (f" ± {found[0].std:.3f}" if found[0].std else "") if found else "–")
     return texts
 
