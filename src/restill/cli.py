@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from .errors import NonFiniteError, UserError
+from .options import Device, Precision, RunPath, Set, epilog, level_of, numbers_of, overrides_of, range_of
 
 app = typer.Typer(
     add_completion=False,
@@ -22,27 +23,13 @@ app = typer.Typer(
 out = Console()
 error_out = Console(stderr=True)
 
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a key of the recipe")]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps")]
-Precision = Annotated[str | None, typer.Option(help="fp32 or bf16")]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="directory of a run")]
-
-
-def _overrides(settings: list[str] | None, device: str | None, precision: str | None) -> list[str]:
-    shorthand = {"execution.device": device, "execution.precision": precision}
-    return [*(settings or []), *(f"{key}={value}" for key, value in shorthand.items() if value is not None)]
-
 
 def _say(text: str) -> None:
     """One line, however long: paths in it can be copied."""
     out.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def _epilog(example: str) -> str:
-    return f"Example:  {example}"
-
-
-@app.command(epilog=_epilog("restill run digits-noise --out demo"))
+@app.command(epilog=epilog("restill run digits-noise --out demo"))
 def run(
     recipe: Annotated[str, typer.Argument(metavar="NAME|FILE.yaml", help="a shipped recipe or your own")],
     out_path: Annotated[Path, typer.Option("--out", metavar="RUN", help="directory of the run")],
@@ -53,11 +40,11 @@ def run(
     """Everything from data to report; the same command continues an interrupted run."""
     from .experiment import run as run_experiment
 
-    results, verdict = run_experiment(recipe, out_path, _overrides(settings, device, precision))
+    results, verdict = run_experiment(recipe, out_path, overrides_of(settings, device, precision))
     _show(results, verdict, out_path)
 
 
-@app.command(epilog=_epilog("restill corrupt images/ --sigma-n 0.2 --out store --reference clean"))
+@app.command(epilog=epilog("restill corrupt images/ --sigma-n 0.2 --out store --reference clean"))
 def corrupt(
     source: Annotated[str, typer.Argument(help="folder, archive or array file of clean images, or `digits`")],
     out_path: Annotated[Path, typer.Option("--out", metavar="STORE", help="store of measurements to write")],
@@ -93,7 +80,7 @@ def corrupt(
     _say(f"{out_path}: {len(store):,} measurements of shape {list(store.shape)}")
 
 
-@app.command("import", epilog=_epilog("restill import scans/ --sigma-n 12.5 --out store"))
+@app.command("import", epilog=epilog("restill import scans/ --sigma-n 12.5 --out store"))
 def import_(
     source: Annotated[Path, typer.Argument(help="folder, archive, .npy or .npz of real measurements")],
     out_path: Annotated[Path, typer.Option("--out", metavar="STORE", help="store to write")],
@@ -121,7 +108,7 @@ def import_(
         raise UserError(f"--layout must be auto, NHW, NHWC or NCHW, not {layout!r}")
     if sigma_unit not in ("data", "normalised"):
         raise UserError(f"--sigma-unit must be data or normalised, not {sigma_unit!r}")
-    level, limits = _level(sigma_n), _range(value_range)
+    level, limits = level_of(sigma_n), range_of(value_range)
     images = open_images(source, resize, layout)  # type: ignore[arg-type]
     passes = 3 if level in ("auto", "auto-per-sample") else 1
     with progress_bar("import", passes * len(images)) as advance:
@@ -137,34 +124,7 @@ def import_(
         error_out.print("note: resizing averages noise; --sigma-n must be that of the resized images", style="yellow")
 
 
-def _level(text: str | None) -> float | Path | str:
-    if text is None:
-        raise UserError(
-            "--sigma-n is missing: state the standard deviation of the noise, a number or a file of them, or auto"
-        )
-    if text in ("auto", "auto-per-sample"):
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        if Path(text).is_file():
-            return Path(text)
-        raise UserError(
-            f"--sigma-n {text!r} is neither a number nor a file with one number per image, nor auto or auto-per-sample"
-        ) from None
-
-
-def _range(text: str | None) -> tuple[float, float] | None:
-    if text is None:
-        return None
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        raise UserError(f"--range {text!r}: write it as LOW,HIGH, e.g. --range 0,4095") from None
-    return low, high
-
-
-@app.command("estimate-noise", epilog=_epilog("restill estimate-noise scans/"))
+@app.command("estimate-noise", epilog=epilog("restill estimate-noise scans/"))
 def estimate_noise(
     path: Annotated[Path, typer.Argument(help="a store, or a folder, archive, .npy or .npz of measurements")],
     model: Annotated[
@@ -181,7 +141,7 @@ def estimate_noise(
     out.print(estimate(path, model, out_path, layout))
 
 
-@app.command(epilog=_epilog("restill info demo"))
+@app.command(epilog=epilog("restill info demo"))
 def info(path: Annotated[Path, typer.Argument(help="a store, a run, or a network folder")]) -> None:
     """What a store, a run or a checkpoint holds."""
     from .experiment.describe import describe
@@ -189,7 +149,7 @@ def info(path: Annotated[Path, typer.Argument(help="a store, a run, or a network
     out.print(describe(path))
 
 
-@app.command(epilog=_epilog("restill pretrain store --recipe tiny-noise --out run"))
+@app.command(epilog=epilog("restill pretrain store --recipe tiny-noise --out run"))
 def pretrain(
     store: Annotated[Path | None, typer.Argument(metavar="STORE", help="measurements; omit to continue --out")] = None,
     out_path: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="directory of the run")] = None,
@@ -204,7 +164,7 @@ def pretrain(
 
     if out_path is None:
         raise UserError("--out is missing: the directory of the run")
-    overrides = _overrides(settings, device, precision)
+    overrides = overrides_of(settings, device, precision)
     if recipe is None and store is None:
         checked = amended(out_path, overrides)
     elif recipe is None or store is None:
@@ -217,18 +177,18 @@ def pretrain(
     _say(f"{current.stage('teacher')}: teacher; next `restill distill {out_path}`")
 
 
-@app.command(epilog=_epilog("restill distill run --set student.loss=dmd"))
+@app.command(epilog=epilog("restill distill run --set student.loss=dmd"))
 def distill(path: RunPath, settings: Set = None, device: Device = None, precision: Precision = None) -> None:
     """Phase II alone: distil the run's teacher into a one-step generator; the same command continues it."""
     from .experiment import amended, working_on
     from .experiment import distill as stage
 
-    with working_on(path, amended(path, _overrides(settings, device, precision))) as current:
+    with working_on(path, amended(path, overrides_of(settings, device, precision))) as current:
         stage(current)
     _say(f"{current.stage('student')}: student; next `restill evaluate {path}`")
 
 
-@app.command(epilog=_epilog("restill sample demo -n 64 --seed 0 --out samples"))
+@app.command(epilog=epilog("restill sample demo -n 64 --seed 0 --out samples"))
 def sample(
     path: RunPath,
     out_path: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder for the images")],
@@ -241,11 +201,11 @@ def sample(
     """Draw images: PNG, .npy too for data that is not 8-bit, and a grid."""
     from .experiment.samples import sample_run
 
-    sample_run(path, out_path, n, seed, sampler, _overrides(None, device, precision))
+    sample_run(path, out_path, n, seed, sampler, overrides_of(None, device, precision))
     _say(f"{out_path}: {n:,} images; {out_path / 'grid.png'} shows them together")
 
 
-@app.command(epilog=_epilog("restill evaluate demo --reference clean"))
+@app.command(epilog=epilog("restill evaluate demo --reference clean"))
 def evaluate(
     path: RunPath,
     reference: Annotated[
@@ -271,7 +231,7 @@ def evaluate(
     """
     from .experiment.evaluation import evaluation_of
 
-    overrides = _overrides(settings, device, precision)
+    overrides = overrides_of(settings, device, precision)
     shown = evaluation_of(path, reference, overrides, features or [], write_reference, held_out)
     if shown is not None:
         results, verdict, checks = shown
@@ -281,7 +241,7 @@ def evaluate(
                 _say(f"Warning ({check.name}): {check.sentence}")
 
 
-@app.command(epilog=_epilog("restill select demo --reference clean --keep"))
+@app.command(epilog=epilog("restill select demo --reference clean --keep"))
 def select(
     path: RunPath,
     reference: Annotated[
@@ -299,8 +259,8 @@ def select(
     from .experiment.select import select as stage
     from .report.selection import selection_table
 
-    lengths = _numbers(sigma_rel)
-    with working_on(path, amended(path, _overrides(None, device, precision))) as current:
+    lengths = numbers_of(sigma_rel)
+    with working_on(path, amended(path, overrides_of(None, device, precision))) as current:
         choice = stage(current, reference, lengths, keep)
     out.print(selection_table(choice))
     for sentence in choice.sentences:
@@ -311,14 +271,7 @@ def select(
         _say(f"{current.stage('student') / 'selection.png'}; --keep makes the chosen one the run's student")
 
 
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError(f"--sigma-rel {text!r}: write it as numbers with commas, e.g. --sigma-rel .05,.1") from None
-
-
-@app.command(epilog=_epilog("restill report demo"))
+@app.command(epilog=epilog("restill report demo"))
 def report(
     paths: Annotated[list[Path], typer.Argument(metavar="RUN...", help="directory of a run, or of several to compare")],
     out_path: Annotated[
