@@ -122,6 +122,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             iteration()
         print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=20), file=sys.stderr)
     result["distillation_s"] = seconds(iteration, device, arguments.repeats)
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    iteration()
+    result["page_faults"] = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
     result["distillation_images_per_s"] = batch / result["distillation_s"]
     result["teacher_s"] = seconds(teacher.advance, device, arguments.repeats)
     result["teacher_images_per_s"] = batch / result["teacher_s"]

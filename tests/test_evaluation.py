@@ -7,15 +7,21 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from restill.cli import _run_app
+from restill.corruption import AdditiveNoise
 from restill.data import digits
+from restill.diffusion import GaussianDenoiser
 from restill.experiment import evaluate, run, working_on
 from restill.experiment.checks import Audit
-from restill.metrics import Result, load_results
+from restill.experiment.restoration import restore
+from restill.metrics import Result, load_results, psnr
+from restill.store import Batch
 from tiny import tiny_recipe
 
 RECIPE = tiny_recipe(
@@ -55,7 +61,7 @@ def test_every_result_carries_its_protocol(trained: Path) -> None:
     assert all(r.uncertainty == "seeds" and r.std is not None and r.n == 600 for r in drawn)
     assert all(r.features_fingerprint and r.reference_fingerprint and r.resize == "none" for r in results)
     assert {r.settings["k"] for r in results if r.metric in ("precision", "recall")} == {3}
-    assert {c.name for c in checks} >= {"hidden-share", "memorisation", "duplicates", "residuals"}
+    assert {c.name for c in checks} >= {"hidden-share", "memorisation", "duplicates", "residuals", "likelihood"}
     assert {c.subject for c in checks} == {None, "teacher-full", "teacher-truncated", "student"}
 
 
@@ -148,3 +154,33 @@ def test_too_few_images_for_the_features_are_said(trained: Path, capsys: pytest.
     assert checks["memorisation"].settings["held_out"] == len(digits())
     for name, content in zip(("recipe.yaml", "metrics.json"), before, strict=True):
         (trained / name).write_bytes(content)
+
+
+def test_asking_for_other_metrics_evaluates_again(trained: Path) -> None:
+    before = (trained / "recipe.yaml").read_bytes(), (trained / "metrics.json").read_bytes()
+    section = RECIPE.evaluation.model_copy(update={"metrics": ["frechet"], "classifier": False, "checks": False})
+    results, _ = run(RECIPE.model_copy(update={"evaluation": section}), trained)
+    assert {r.metric for r in results} == {"frechet"}
+    for name, content in zip(("recipe.yaml", "metrics.json"), before, strict=True):
+        (trained / name).write_bytes(content)
+
+
+def test_restoration_is_the_posterior_mean() -> None:
+    """For Gaussian images the optimal denoiser at the level of each measurement; nearer to the image than that was."""
+    generator = torch.Generator().manual_seed(0)
+    root = torch.randn(64, 64, generator=generator, dtype=torch.float64) / 8
+    covariance = root @ root.T
+    x = (torch.randn(500, 64, generator=generator, dtype=torch.float64) @ root.T).view(500, 1, 8, 8)
+    law = AdditiveNoise(sigma_n=(0.3, 0.6))
+    operator = law.draw(500, (1, 8, 8), generator)
+    y = law.corrupt(x, operator, generator)
+    network = GaussianDenoiser(covariance)
+    network.register_parameter("unused", torch.nn.Parameter(torch.zeros(())))  # tells the device
+    teacher = SimpleNamespace(denoiser=network)
+    restored = restore(teacher, Batch(y, operator, None)).double()  # type: ignore[arg-type]
+    for level in (0.3, 0.6):
+        rows = operator.sigma_n == torch.tensor(level)
+        wiener = covariance @ torch.linalg.inv(covariance + level**2 * torch.eye(64, dtype=torch.float64))
+        assert int(rows.sum()) > 100
+        assert torch.allclose(restored[rows].flatten(1), y[rows].flatten(1) @ wiener.T, atol=1e-5)
+    assert psnr(restored, x).value > psnr(y, x).value + 1

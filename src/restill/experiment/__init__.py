@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..config import Recipe, load_recipe
-from ..metrics import Result, load_results
+from ..metrics import Result, load_results, was_asked
 from ..report import Verdict
 from .data import prepare_store, recipe_on_store, with_law_of_store
 from .evaluation import evaluate
@@ -47,9 +47,7 @@ def _evaluated(current: Run) -> bool:
     newest = (current.stage("student") / "model.safetensors").stat().st_mtime
     if current.metrics.stat().st_mtime < newest:
         return False
-    section = current.recipe.evaluation
-    generated = [result for result in load_results(current.metrics).results if result.seeds]
-    return all(r.n == section.samples and list(r.seeds) == section.seeds for r in generated)
+    return was_asked(current.metrics, current.recipe.evaluation.model_dump(mode="json"))
 
 
 __all__ = [

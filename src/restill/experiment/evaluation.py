@@ -78,7 +78,7 @@ def evaluate(
         results += measured
         checks += [] if audit is None else audit.of_subject(source, shown)
     if shards.first:
-        save_results(run.metrics, results, checks)
+        save_results(run.metrics, results, checks, section.model_dump(mode="json"))
     shards.wait()
     return Measured(results, checks)
 

@@ -23,7 +23,18 @@ from .pairs import lpips, psnr, ssim, ssim_settings
 from .proximal import proximal_moments, recorrupted
 from .reference_file import load_reference, save_reference
 from .residuals import residuals, residuals_check
-from .results import SUBJECTS, Check, Measured, Reference, Result, Subject, load_results, mean_std, save_results
+from .results import (
+    SUBJECTS,
+    Check,
+    Measured,
+    Reference,
+    Result,
+    Subject,
+    load_results,
+    mean_std,
+    save_results,
+    was_asked,
+)
 from .sets import (
     DensityCoverage,
     PrecisionRecall,
@@ -97,4 +108,5 @@ __all__ = [
     "train_classifier",
     "twin_check",
     "twin_share",
+    "was_asked",
 ]

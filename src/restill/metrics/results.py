@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeFloat, PositiveInt, ValidationError
 
@@ -97,7 +97,7 @@ class Check(BaseModel):
 
 
 class Measured(NamedTuple):
-    """All that `metrics.json` holds."""
+    """What `metrics.json` says."""
 
     results: list[Result]
     checks: list[Check]
@@ -108,10 +108,16 @@ def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def save_results(path: Path, results: Iterable[Result], checks: Iterable[Check] = ()) -> None:
-    """Write `metrics.json`, `{"results": [...], "checks": [...]}`, atomically."""
+def save_results(
+    path: Path, results: Iterable[Result], checks: Iterable[Check] = (), asked: Mapping[str, Any] | None = None
+) -> None:
+    """Write `metrics.json`, `{"results": [...], "checks": [...], "asked": {...}}`, atomically.
+
+    `asked` says, as plain data, which evaluation this is, so that it is not done again.
+    """
     lists = {"results": results, "checks": checks}
-    write_json(path, {key: [entry.model_dump(mode="json") for entry in entries] for key, entries in lists.items()})
+    entries = {key: [entry.model_dump(mode="json") for entry in entries] for key, entries in lists.items()}
+    write_json(path, {**entries, "asked": dict(asked or {})})
 
 
 def load_results(path: Path) -> Measured:
@@ -123,6 +129,12 @@ def load_results(path: Path) -> Measured:
     if not isinstance(checks, list):
         raise UserError(f"{path}: checks: must be a list, as `restill evaluate` writes it")
     return Measured(_entries(path, "results", Result, data["results"]), _entries(path, "checks", Check, checks))
+
+
+def was_asked(path: Path, asked: Mapping[str, Any]) -> bool:
+    """Whether `metrics.json` is of this evaluation; not where it was written before that was kept."""
+    data = read_json(path)
+    return isinstance(data, dict) and bool(data.get("asked") == dict(asked))
 
 
 Entry = TypeVar("Entry", bound=BaseModel)
