@@ -49,7 +49,7 @@ class RandomMask(Corruption, kind="custom-mask"):
         uniform = torch.rand(n, 1, *shape[1:], generator=generator, device=generator.device)
         return MaskOperator(self.draw_sigma_n(n, generator), (uniform >= self.p).float())
 
-    def rebuild(self, parameters: Mapping[str, Tensor]) -> MaskOperator:
+    def rebuild(self, parameters: Mapping[str, Tensor], shape: tuple[int, ...]) -> MaskOperator:
         return MaskOperator(parameters["sigma_n"], parameters["mask"])
 
     def further(self, operator: Operator, generator: torch.Generator) -> MaskOperator:
@@ -82,14 +82,14 @@ class BlurOperator(Operator):
 
 @dataclass(frozen=True, kw_only=True)
 class Blur(Corruption, kind="custom-blur"):
-    """One fixed blur; the network models blurred images, so `seen` and `to_image` are the identity."""
+    """One fixed blur; the network models blurred images, so `seen` and `to_domain` are the identity."""
 
     width: float = 1.0
 
     def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> BlurOperator:
         return BlurOperator(self.draw_sigma_n(n, generator), self.width)
 
-    def rebuild(self, parameters: Mapping[str, Tensor]) -> BlurOperator:
+    def rebuild(self, parameters: Mapping[str, Tensor], shape: tuple[int, ...]) -> BlurOperator:
         return BlurOperator(parameters["sigma_n"], self.width)
 
 
@@ -120,7 +120,7 @@ class FourierMaskOperator(Operator):
     def adjoint(self, y: Tensor) -> Tensor:
         return _inverse_fourier(self.mask.to(y) * y)
 
-    def to_image(self, y: Tensor) -> Tensor:
+    def to_domain(self, y: Tensor) -> Tensor:
         return self.adjoint(y)
 
     def seen(self, x: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ class RandomLines(Corruption, kind="custom-fourier-mask"):
         mask = self._keep(lines, self.kept, generator).repeat(1, 1, shape[-2], 1)
         return FourierMaskOperator(self.draw_sigma_n(n, generator), mask)
 
-    def rebuild(self, parameters: Mapping[str, Tensor]) -> FourierMaskOperator:
+    def rebuild(self, parameters: Mapping[str, Tensor], shape: tuple[int, ...]) -> FourierMaskOperator:
         return FourierMaskOperator(parameters["sigma_n"], parameters["mask"])
 
     def further(self, operator: Operator, generator: torch.Generator) -> FourierMaskOperator:

@@ -50,7 +50,7 @@ def test_same_seed_same_draw_and_further_sees_no_more(law: Corruption, shape: tu
     further = law.further(first, generator(7))
     # what a further operator sees is a function of what the operator itself has measured
     torch.testing.assert_close(further.restrict(first.apply(x)), further.apply(x), rtol=1e-12, atol=1e-12)
-    rebuilt = law.rebuild(first.parameters())
+    rebuilt = law.rebuild(first.parameters(), shape)
     torch.testing.assert_close(rebuilt.apply(x), first.apply(x), rtol=0, atol=0)
     assert corruption_from(json.loads(json.dumps(law.describe()))) == law
 

@@ -131,15 +131,6 @@ def test_mistakes_name_the_key_in_one_line(override: str, message: str) -> None:
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_augmentation_is_refused_where_it_would_be_wrong() -> None:
-    import custom_corruptions
-
-    mask = {"kind": custom_corruptions.RandomMask.kind, "p": 0.5}
-    assert recipe_from({"name": "x", "corruption": mask}).law().condition_channels((1, 8, 8)) == 1
-    with pytest.raises(UserError, match=r"teacher.augment is for corruption.kind noise; set teacher.augment to 0"):
-        recipe_from({"name": "x", "corruption": mask, "teacher": {"augment": 0.1}})
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [

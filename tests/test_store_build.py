@@ -43,7 +43,7 @@ class PixelMask(Corruption, kind="test-store-pixel-mask"):
         mask = torch.rand(n, 1, *shape[1:], generator=generator) < self.keep
         return MaskOperator(self.draw_sigma_n(n, generator), mask, self.gain)
 
-    def rebuild(self, parameters: Mapping[str, Tensor]) -> MaskOperator:
+    def rebuild(self, parameters: Mapping[str, Tensor], shape: tuple[int, ...]) -> MaskOperator:
         return MaskOperator(parameters["sigma_n"], parameters["mask"], self.gain)
 
 
@@ -61,7 +61,7 @@ class Projection(Corruption, kind="test-store-projection"):
     def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> RowMean:
         return RowMean(self.draw_sigma_n(n, generator))
 
-    def rebuild(self, parameters: Mapping[str, Tensor]) -> RowMean:
+    def rebuild(self, parameters: Mapping[str, Tensor], shape: tuple[int, ...]) -> RowMean:
         return RowMean(parameters["sigma_n"])
 
     def observation_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -40,7 +40,7 @@ from restill.training import (
     TeacherTraining,
 )
 from restill.training import run as training_loop
-from restill.training.augment import augment
+from restill.training.augment import Moves
 from restill.training.update import Update
 from tiny import different, images, tiny_denoiser, tiny_recipe, tiny_store
 
@@ -247,6 +247,11 @@ def test_a_wild_learning_rate_is_noticed(tmp_path: Path) -> None:
 
 
 # augmentation
+
+
+def augment(x: torch.Tensor, probability: float, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    moves = Moves.draw(len(x), x.shape[-2:], probability, generator)
+    return moves(x), moves.labels
 
 
 def test_augmentation_is_what_its_labels_say() -> None:

@@ -86,7 +86,7 @@ class NetworkConfig:
     Attributes:
         role: `"teacher"` or `"student"`.
         cls, kwargs: of `build_network`.
-        shape: `(C, H, W)` of an image.
+        shape: `(C, H, W)` of what the network draws: images, or a teacher's domain.
         sigma_data: standard deviation of the clean data.
         num_classes: 0 for unconditional networks.
         corruption: description of the law of the measurements.
@@ -94,6 +94,8 @@ class NetworkConfig:
         value_range: of the physical data; `(0, 255)` marks 8-bit images.
         init_sigma: of a student; None for a teacher.
         classes: names of the classes.
+        image_shape: `(C, H, W)` of an image, where a teacher's domain has another shape.
+        preconditioning: "edm", or "masked" for one that knows of missing pixels (`Denoiser`).
         images_seen: length of its training in images.
         ema_sigma_rel: relative length of the average of the weights, where `restill select` chose it.
     """
@@ -112,6 +114,13 @@ class NetworkConfig:
     classes: tuple[str, ...] | None = None
     images_seen: int = 0
     ema_sigma_rel: float | None = None
+    image_shape: tuple[int, ...] | None = None
+    preconditioning: str = "edm"
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """`(C, H, W)` of an image."""
+        return self.image_shape or self.shape
 
     def law(self) -> Corruption:
         """The corruption."""
@@ -120,7 +129,7 @@ class NetworkConfig:
     def build(self) -> Denoiser:
         """The denoiser with fresh weights."""
         net = build_network(self.cls, dict(self.kwargs))
-        return Denoiser(net, self.shape[0], self.sigma_data, self.num_classes)
+        return Denoiser(net, self.shape[0], self.sigma_data, self.num_classes, self.preconditioning == "masked")
 
 
 def save_network(folder: Path, denoiser: Denoiser, config: NetworkConfig) -> None:

@@ -53,6 +53,7 @@ class Network(Section):
     attn_resolutions: list[PositiveInt] = [16]
     dropout: float = Field(0.0, ge=0, lt=1)
     class_conditional: bool = False
+    preconditioning: Literal["masked", "edm"] = Field("masked", description="of masked problems; edm: as published")
     sigma_data: PositiveFloat | None = Field(None, description="of the clean data; estimated from the store if null")
 
 
@@ -229,8 +230,6 @@ def recipe_from(data: Mapping[str, Any], where: str = "recipe") -> Recipe:
         raise UserError(f"{where}: evaluation.metrics: {error}") from error
     if recipe.teacher.batch_size % recipe.teacher.accumulate:
         raise UserError(f"{where}: teacher.accumulate must divide teacher.batch_size {recipe.teacher.batch_size}")
-    if recipe.teacher.augment and law.kind != "noise":
-        raise UserError(f"{where}: teacher.augment is for corruption.kind noise; set teacher.augment to 0")
     return recipe
 
 

@@ -9,5 +9,9 @@ class UserError(Exception):
     """
 
 
+class UserCodeError(UserError):
+    """An exception in a user's own function; its cause is shown with a traceback, for it is the user's code."""
+
+
 class NonFiniteError(Exception):
     """A loss or gradient became NaN or infinite. The message names the step and the checkpoint to continue from."""

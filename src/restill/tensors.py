@@ -14,6 +14,13 @@ def right_broadcast(value_N: Tensor, like: Tensor) -> Tensor:
     return value_N.reshape(-1, *(1,) * (like.ndim - 1))
 
 
+def on_grid(mask: Tensor, x: Tensor) -> Tensor:
+    """A mask `[n, K, h, w]` on the pixels of `x` `[n, C, H, W]`: itself, or by nearest neighbour on a finer grid."""
+    if mask.shape[-2:] == x.shape[-2:]:
+        return mask
+    return torch.nn.functional.interpolate(mask.float(), size=x.shape[-2:], mode="nearest").to(mask.dtype)
+
+
 def wide_dtype(device: torch.device) -> torch.dtype:
     """float64, or float32 on devices that have no float64 (Apple's mps)."""
     return torch.float32 if device.type == "mps" else torch.float64

@@ -1,7 +1,36 @@
 """What happened to the images: operators, and the laws that draw them."""
 
+from .blur import Blur, BlurOperator
+from .compose import Chain, Compose
 from .corruption import Corruption, corruption_from, corruption_kinds
+from .downsampling import Downsampling, DownsamplingOperator
+from .embedded import Embedded
+from .function import Function, FunctionOperator, load_operator, register_operator
+from .masks import Mask, MaskOperator
 from .noise import AdditiveNoise
 from .operator import Identity, Operator
+from .poisson import Poisson, PoissonOperator
 
-__all__ = ["AdditiveNoise", "Corruption", "Identity", "Operator", "corruption_from", "corruption_kinds"]
+__all__ = [
+    "AdditiveNoise",
+    "Blur",
+    "BlurOperator",
+    "Chain",
+    "Compose",
+    "Corruption",
+    "Downsampling",
+    "DownsamplingOperator",
+    "Embedded",
+    "Function",
+    "FunctionOperator",
+    "Identity",
+    "Mask",
+    "MaskOperator",
+    "Operator",
+    "Poisson",
+    "PoissonOperator",
+    "corruption_from",
+    "corruption_kinds",
+    "load_operator",
+    "register_operator",
+]

@@ -8,15 +8,17 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
 from ..errors import UserError
 from ..tensors import right_broadcast
+from .embedded import Embedded
 from .operator import Operator
 
+OperatorT = TypeVar("OperatorT", bound=Operator)
 _KINDS: dict[str, type[Corruption]] = {}
 
 
@@ -33,11 +35,16 @@ class Corruption(ABC):
             several levels from which each sample draws one.
         weights: relative frequencies of the levels in `sigma_n`; equal by default. A share `f` of noise-free samples
             is `sigma_n=(0, s), weights=(f, 1 - f)`.
+        clean_fraction: share of samples that are not corrupted at all: no operator, no noise. Not of kinds
+            whose measurements cannot be images (`allows_clean`).
     """
 
     kind: ClassVar[str]
+    allows_clean: ClassVar[bool] = True
+    is_mask: ClassVar[bool] = False
     sigma_n: float | tuple[float, ...] = 0.0
     weights: tuple[float, ...] | None = None
+    clean_fraction: float = 0.0
 
     def __init_subclass__(cls, kind: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -56,6 +63,12 @@ class Corruption(ABC):
             raise UserError(f"corruption.sigma_n and weights must be finite and at least 0, not {list(values)}")
         if self.weights is not None and (len(self.weights) != len(self.levels) or sum(self.weights) <= 0):
             raise UserError(f"corruption.weights must hold one weight for each of the {len(self.levels)} sigma_n")
+        number("clean_fraction", self.clean_fraction, 0, 1)
+        if self.clean_fraction and not self.allows_clean:
+            raise UserError(
+                f"corruption.clean_fraction: no clean image can be among measurements of kind {self.kind!r}, which are "
+                "other quantities or lie on another grid; set it to 0"
+            )
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -72,22 +85,37 @@ class Corruption(ABC):
         """`n` operators for images of `shape` `(C, H, W)`, on the generator's device."""
 
     @abstractmethod
-    def rebuild(self, parameters: Mapping[str, Tensor]) -> Operator:
-        """The operators whose `parameters()` these are, as read from a store."""
+    def rebuild(self, parameters: Mapping[str, Tensor], shape: tuple[int, ...]) -> Operator:
+        """The operators of images of `shape` whose `parameters()` these are, as read from a store."""
 
     def further(self, operator: Operator, generator: torch.Generator) -> Operator:
         """More corrupted operators, drawn given `operator`, for objectives that need them; the same by default."""
         return operator
 
     def corrupt(self, x: Tensor, operator: Operator, generator: torch.Generator) -> Tensor:
-        r""":math:`y = A(x) + \sigma_n \epsilon` (RSD, eq. 1) for images `[n, C, H, W]`."""
+        r""":math:`y = A(x) + \sigma_n \epsilon` (RSD, eq. 1) for images `[n, C, H, W]`; 0 where nothing is measured."""
         clean = operator.apply(x)
         noise = torch.randn(clean.shape, generator=generator, device=clean.device, dtype=clean.dtype)
-        return clean + right_broadcast(operator.sigma_n.to(clean), clean) * noise
+        return operator.restrict(clean + right_broadcast(operator.sigma_n.to(clean), clean) * noise)
 
     def observation_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of one observation of an image of `shape`; the same by default."""
+        """Shape of one observation of an image of `shape`; the same by default.
+
+        Raises:
+            UserError: images of that shape cannot be measured so.
+        """
         return shape
+
+    def domain_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape `(C, h, w)` of the domain for images of `shape`, where the teacher denoises; the same by default."""
+        return shape
+
+    def partly_cleared(self, operator: OperatorT, generator: torch.Generator) -> OperatorT:
+        """The drawn operators, a share `clean_fraction` of them replaced by none."""
+        if not self.clean_fraction:
+            return operator
+        uniform = torch.rand(len(operator), generator=generator, device=generator.device)
+        return operator.cleared(uniform < self.clean_fraction)
 
     def condition_channels(self, shape: tuple[int, ...]) -> int:
         """Number of channels of `Operator.condition()` for images of `shape`; none by default."""
@@ -107,8 +135,23 @@ class Corruption(ABC):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value != field.default or field.name == "sigma_n":
-                data[field.name] = list(value) if isinstance(value, tuple) else value
+                data[field.name] = plain(value)
         return data
+
+
+def plain(value: Any) -> Any:
+    """A field of a corruption as plain data."""
+    if isinstance(value, Embedded):
+        return value.describe()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def number(name: str, value: Any, low: float, high: float = math.inf, *, below: bool = False) -> None:
+    """Raises UserError, naming `corruption.NAME`, unless `value` is a number from `low` to (or `below`) `high`."""
+    ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and low <= value
+    if not ok or not (value < high or (value == high and not below)):
+        limits = f"at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g}{')' if below else ']'}"
+        raise UserError(f"corruption.{name} must be a number {limits}, not {value!r}")
 
 
 def corruption_kinds() -> list[str]:
@@ -134,7 +177,8 @@ def corruption_from(description: Mapping[str, Any]) -> Corruption:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
             raise UserError(f"corruption.{key} is not a key of corruption {kind!r}: did you mean {near[0]!r}?")
+    arguments: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
     try:
-        return _KINDS[kind](**{key: tuple(v) if isinstance(v, list) else v for key, v in data.items()})
+        return _KINDS[kind](**arguments)
     except TypeError as error:
         raise UserError(f"corruption {kind!r}: {error}") from error

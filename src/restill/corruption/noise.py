@@ -17,7 +17,7 @@ class AdditiveNoise(Corruption, kind="noise"):
     """White Gaussian noise of one level, or of several levels of which each sample has one (Ambient Tweedie, DSD)."""
 
     def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> Identity:
-        return Identity(self.draw_sigma_n(n, generator))
+        return self.partly_cleared(Identity(self.draw_sigma_n(n, generator)), generator)
 
-    def rebuild(self, parameters: Mapping[str, Tensor]) -> Identity:
+    def rebuild(self, parameters: Mapping[str, Tensor], shape: tuple[int, ...]) -> Identity:
         return Identity(parameters["sigma_n"])

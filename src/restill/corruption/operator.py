@@ -2,32 +2,38 @@ r"""Operators: drawn, immutable, batched forward maps, and how an observation re
 
 A measurement is :math:`y = A(x) + \sigma_n \epsilon` with :math:`\epsilon \sim N(0, I)`. An `Operator` is a batch of
 `n` drawn maps :math:`A_1, \dots, A_n` together with the noise level of each. Everything that training needs to know
-about a corruption goes through the methods below, so that objectives and distillation contain no case distinction:
+about a corruption goes through the methods below, so that objectives and distillation contain no case distinction. The
+*domain* is where the teacher denoises: where the noise of the measurement is white, and where its law can be learned.
 
-=============  ===================  =================  =====================  ==================  ================
-method         meaning              noise              random mask `M`        blur `k *`          multi-coil MRI
-=============  ===================  =================  =====================  ==================  ================
-`apply(x)`     image -> observation `x`                `M x`                  `k * x`             `M F S x`
-`adjoint(y)`   its adjoint          `y`                `M y`                  `k~ * y`            `S^H F^-1 M y`
-`to_image(y)`  on the image grid    `y`                `y`                    `y`                 `S^H F^-1 M y`
-`seen(x)`      the part of an image `x`                `M x`                  `x`                 `A^H A x`
-               that was observed
-`restrict(y)`  a less corrupted     `y`                `M y`                  `y`                 `M y`
-               operator's `y`, as
-               this one sees it
-`condition()`  channels shown to    none               `M`                    none                `M`
-               the network
-=============  ===================  =================  =====================  ==================  ================
+================  ===================  =======  ================  ===========  ==============  ================
+method            meaning              noise    mask `M`          blur `k *`   downsampling    multi-coil MRI
+================  ===================  =======  ================  ===========  ==============  ================
+`apply(x)`        image -> observation `x`      `M x`             `k * x`      `D x`           `M F S x`
+`adjoint(y)`      its adjoint          `y`      `M y`             `k~ * y`     `D^T y`         `S^H F^-1 M y`
+`to_domain(y)`    observation ->       `y`      `M y`             `y`          `y`, without    `S^H F^-1 M y`
+                  domain                                                       noise `D^+ y`
+`from_domain(d)`  domain -> image      `d`      `d`               `d`          `D^+ d`, or `d` `d`
+`to_image(y)`     both of these: the observation on the image grid
+`seen(d)`         the part of `d`      `d`      `M d`             `d`          `d`             `A^H A d`
+                  that was observed
+`restrict(y)`     a less corrupted     `y`      `M y`             `y`          `y`             `M y`
+                  operator's `y`, as
+                  this one sees it
+`condition()`     channels shown to    none     `M`               none         none            `M`
+                  the network
+`missing()`       entries that are     none     `not M`           none         none            none
+                  not observed at all
+================  ===================  =======  ================  ===========  ==============  ================
 
 (`seen` is the identity for blur because there the network models blurred images, and all of a blurred image is
-observed.) `seen(x) == to_image(apply(x))` wherever the network models `x` itself.
+observed.)
 """
 
 from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,19 +57,30 @@ class Operator(ABC):
 
     @abstractmethod
     def apply(self, x: Tensor) -> Tensor:
-        """`A x`: images `[n, C, H, W]` to noise-free observations `[n, ...]`; differentiable and linear."""
+        """`A x`: images `[n, C, H, W]` to noise-free observations `[n, ...]`; differentiable."""
 
-    @abstractmethod
     def adjoint(self, y: Tensor) -> Tensor:
-        """`A^H y`: observations `[n, ...]` to images `[n, C, H, W]`, with `<A x, y> = <x, A^H y>`."""
+        """`A^H y`: observations `[n, ...]` to images `[n, C, H, W]`, with `<A x, y> = <x, A^H y>`.
+
+        Operators that are not linear have no adjoint; ask `linear_part()`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no adjoint")
+
+    def to_domain(self, y: Tensor) -> Tensor:
+        """The observation in the domain, `[n, C, h, w]`; the identity where it already lies there."""
+        return y
+
+    def from_domain(self, d: Tensor) -> Tensor:
+        """What lies in the domain, as images `[n, C, H, W]`; the identity where the domain is the image grid."""
+        return d
 
     def to_image(self, y: Tensor) -> Tensor:
         """The observation on the image grid, `[n, C, H, W]`; the identity where it already lies there."""
-        return y
+        return self.from_domain(self.to_domain(y))
 
-    def seen(self, x: Tensor) -> Tensor:
-        """The part of an image `[n, C, H, W]` that the observation determines; the identity by default."""
-        return x
+    def seen(self, d: Tensor) -> Tensor:
+        """The part of `d`, in the domain, that the observation determines; the identity by default."""
+        return d
 
     def restrict(self, y: Tensor) -> Tensor:
         """What this operator would have measured, from the observation of a less corrupted one; identity by default."""
@@ -73,13 +90,33 @@ class Operator(ABC):
         """Channels `[n, K, H, W]` that the network is shown beside the image, e.g. the mask; none by default."""
         return None
 
+    def missing(self) -> Tensor | None:
+        """Where in the domain nothing was observed, bool `[n, C, h, w]`; None where everything is, the default."""
+        return None
+
+    def linear_part(self) -> Operator:
+        """The linear map that says what is lost; the operator itself unless a pointwise nonlinearity ends it."""
+        return self
+
+    def cleared(self, where: Tensor) -> Self:
+        """The same operators, those of `where` (bool `[n]`) replaced by none at all: identity, no noise."""
+        return dataclasses.replace(self, sigma_n=self.sigma_n.masked_fill(where, 0.0))
+
+    def augmented(self, move: Callable[[Tensor], Tensor]) -> Self:
+        """The operators of measurements that were moved (flipped, turned) by `move`, a map of `[n, C, H, W]`.
+
+        Only what tells pixels apart has to move with them: the identity by default, since a domain that is wholly
+        observed is modelled as it is.
+        """
+        return self
+
     def parameters(self) -> dict[str, Tensor]:
         """The per-sample parameters, by name; each has leading dimension `n`."""
         fields = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
         return {name: value for name, value in fields if isinstance(value, Tensor)}
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
-        return dataclasses.replace(self, **{name: function(value) for name, value in self.parameters().items()})
+        return self.with_parameters({name: function(value) for name, value in self.parameters().items()})
 
     def select(self, index: Tensor | slice) -> Self:
         """The operators of some samples, in the given order."""
@@ -89,12 +126,15 @@ class Operator(ABC):
         """The same operators on another device."""
         return self._map(lambda value: value.to(device))
 
+    def with_parameters(self, parameters: Mapping[str, Tensor]) -> Self:
+        """The same kind of operators with other per-sample parameters, named as in `parameters()`."""
+        return dataclasses.replace(self, **parameters)
+
     @staticmethod
     def concatenate(operators: Sequence[Operator]) -> Operator:
         """One batch of operators from several batches of the same law."""
         parts = [operator.parameters() for operator in operators]
-        merged = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        return dataclasses.replace(operators[0], **merged)
+        return operators[0].with_parameters({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
 
     def __len__(self) -> int:
         return len(self.sigma_n)

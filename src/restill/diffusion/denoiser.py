@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..corruption import Operator
+from ..tensors import on_grid
 
 
 class Denoiser(nn.Module):
@@ -23,13 +24,21 @@ class Denoiser(nn.Module):
         sigma_data: standard deviation of the clean data, used by the loss weight (EDM, section 5).
         num_classes: number of classes of a class-conditional network, 0 otherwise.
 
+        masked: whether the preconditioning knows of missing pixels. A pixel that is not shown is one of infinite noise:
+            `c_skip = 0` and `c_out = sigma_data` there. With EDM's own, as published, its prediction is multiplied by
+            `c_out`, which vanishes with sigma, so that gaps are hardly filled at small levels. The mask itself
+            is shown as it is instead of times `c_in`.
+
     Attributes:
         autocast: dtype in which the network's convolutions and products run, e.g. `torch.bfloat16`; None for that
             of the weights. Preconditioning and output stay in float32.
     """
 
-    def __init__(self, net: nn.Module, channels: int, sigma_data: float = 0.5, num_classes: int = 0) -> None:
+    def __init__(
+        self, net: nn.Module, channels: int, sigma_data: float = 0.5, num_classes: int = 0, masked: bool = False
+    ) -> None:
         super().__init__()
+        self.masked = masked
         self.net = net
         self.channels = channels
         self.sigma_data = sigma_data
@@ -56,12 +65,32 @@ class Denoiser(nn.Module):
         Returns:
             `[n, C, H, W]`.
         """
-        condition = None if operator is None else operator.condition()
-        x_in = x_t if condition is None else torch.cat([x_t, condition.to(x_t)], dim=1)
         one_hot = None
         if self.num_classes and labels is not None:
             one_hot = nn.functional.one_hot(labels, self.num_classes).to(x_t)
+        condition = None if operator is None else operator.condition()
+        if condition is not None:
+            condition = on_grid(condition, x_t).to(x_t)
         sigma_N = torch.as_tensor(sigma, dtype=x_t.dtype, device=x_t.device).expand(len(x_t))
         with torch.autocast(x_t.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+            if self.masked and condition is not None and operator is not None:
+                return self._masked(x_t, sigma_N, condition, operator.missing(), one_hot, augment)
+            x_in = x_t if condition is None else torch.cat([x_t, condition], dim=1)
             out = self.net(x_in, sigma_N, one_hot, augment_labels=augment)
         return cast(Tensor, out[:, : self.channels])
+
+    def _masked(
+        self,
+        x_t: Tensor,
+        sigma: Tensor,
+        condition: Tensor,
+        missing: Tensor | None,
+        one_hot: Tensor | None,
+        augment: Tensor | None,
+    ) -> Tensor:
+        """The preconditioned network with coefficients of their own for missing pixels."""
+        c = self.net.coefficients(sigma.reshape(-1, 1, 1, 1))  # type: ignore[operator]
+        x_in = torch.cat([c.c_in * x_t, condition], dim=1)
+        out = self.net.model(x_in, c.c_noise.flatten(), one_hot, augment)[:, : self.channels].to(x_t)  # type: ignore[operator]
+        denoised = c.c_skip * x_t + c.c_out * out
+        return denoised if missing is None else torch.where(on_grid(missing, x_t), self.sigma_data * out, denoised)

@@ -53,7 +53,10 @@ class Audit:
         operator = self.store.batch(random_order(self.store)[:OPERATORS]).operator
         assert operator is not None
         shape, sigma_data = self.store.image_shape, source.config.sigma_data
-        return [hidden_check(hidden_share(operator, shape, sigma_data, self.seed)), *sample_sizes(yardsticks, n)]
+        return [
+            hidden_check(hidden_share(operator.linear_part(), shape, sigma_data, self.seed)),
+            *sample_sizes(yardsticks, n),
+        ]
 
     def of_subject(self, source: Source, images: Tensor) -> list[Check]:
         """Statements on generated images `[m, C, H, W]`."""

@@ -33,7 +33,7 @@ from .checks import AUDITED, Audit
 from .folder import Run, amended, working_on
 from .restoration import restoration
 from .shards import Shards, joined
-from .subjects import GENERATED, Source, stage_of, trained
+from .subjects import Source, subjects_of, trained
 from .yardsticks import Yardstick, alike, clean_store, stored, write_reference, yardstick_of_file, yardsticks_of
 
 
@@ -58,7 +58,7 @@ def evaluate(
     Raises:
         UserError: nothing is trained yet, or a reference or feature space that does not fit the measurements.
     """
-    sources = [trained(run, subject) for subject in GENERATED if run.trained(stage_of(subject))]
+    sources = [trained(run, subject) for subject in subjects_of(run)]
     if not sources:
         raise UserError(f"{run.path}: has no trained network to evaluate yet; run `restill pretrain` first")
     store = open_store(run.store)
@@ -166,7 +166,7 @@ class _Stream:
         self.source, self.seed, self.shards, self.advance, self.show = source, seed, shards, advance, show
         self.mine = shards.mine(samples, 256)
         self.seconds = 0.0
-        self.shown = torch.empty(0, *source.config.shape)
+        self.shown = torch.empty(0, *source.config.grid)
 
     def sets(self, yardsticks: Sequence[Yardstick]) -> list[FeatureSet]:
         """The images in every space: as they are where the reference is clean, corrupted anew where it is not."""

@@ -66,17 +66,20 @@ def device_of(name: str) -> torch.device:
 def estimate_sigma_data(store: Store) -> float:
     r"""Standard deviation of the clean data, :math:`\sigma_d^2 = var(y) - \sigma_n^2`, from measurements alone.
 
+    In the domain, where the teacher denoises, and over observed pixels.
+
     Raises:
         UserError: the stated noise is larger than all variation of the measurements.
     """
-    count, total, squares, noise = 0, 0.0, 0.0, 0.0
+    count, total, squares, noise = 0.0, 0.0, 0.0, 0.0
     for batch in store.iterate(1024):
         assert batch.operator is not None
-        y = batch.operator.to_image(batch.y).double()
-        count += y.numel()
+        y = batch.operator.to_domain(batch.y).double()
+        observed = batch.operator.seen(torch.ones_like(y))
+        count += float(observed.sum())
         total += float(y.sum())
         squares += float(y.square().sum())
-        noise += float(right_broadcast(batch.operator.sigma_n.double() ** 2, y).expand_as(y).sum())
+        noise += float((right_broadcast(batch.operator.sigma_n.double() ** 2, y) * observed).sum())
     variance = squares / count - (total / count) ** 2
     if variance <= noise / count:
         raise UserError(
@@ -89,7 +92,8 @@ def estimate_sigma_data(store: Store) -> float:
 def network_config(recipe: Recipe, store: Store) -> NetworkConfig:
     """The teacher's configuration for a store."""
     network, law = recipe.network, store.corruption
-    shape = tuple(store.manifest.image_shape)
+    image_shape = tuple(store.manifest.image_shape)
+    shape = law.domain_shape(image_shape)
     num_classes = store.num_classes if network.class_conditional else 0
     if network.class_conditional and not num_classes:
         raise UserError(f"{store.path}: has no labels; set network.class_conditional to false")
@@ -97,7 +101,7 @@ def network_config(recipe: Recipe, store: Store) -> NetworkConfig:
     kwargs: dict[str, object] = {
         **_ARCHITECTURES[network.architecture],
         "img_resolution": max(shape[1:]),
-        "img_channels": shape[0] + law.condition_channels(shape),
+        "img_channels": shape[0] + law.condition_channels(image_shape),
         "label_dim": num_classes,
         "model_channels": network.model_channels,
         "channel_mult": list(network.channel_mult),
@@ -120,6 +124,8 @@ def network_config(recipe: Recipe, store: Store) -> NetworkConfig:
         scale=manifest.normalisation.scale,
         value_range=manifest.value_range,
         classes=manifest.classes,
+        preconditioning=network.preconditioning if law.condition_channels(image_shape) else "edm",
+        image_shape=None if shape == image_shape else image_shape,
     )
 
 

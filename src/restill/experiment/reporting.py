@@ -42,7 +42,7 @@ from ..store import Batch, Store, open_store
 from ..version import VERSION
 from .folder import Run, open_run
 from .images import save_grid, save_overview
-from .subjects import GENERATED, stage_of, trained
+from .subjects import stage_of, subjects_of, trained
 
 _ENLARGED, _NEIGHBOURS = 6, 2  # images beside their nearest measurements, and how many of these
 _COMPARED = 36  # images of each run on a page that compares runs
@@ -195,12 +195,10 @@ def _images(run: Run, store: Store) -> tuple[dict[str, Tensor], dict[str, str]]:
     show = run.recipe.sampling.show
     images = {"measurements": on_image_grid(store.batch(torch.arange(min(show, len(store)))))}
     hashes = {"measurements": store.fingerprint}
-    for subject in GENERATED:
-        stage = stage_of(subject)
-        if run.trained(stage):
-            source = trained(run, subject)
-            images[subject] = torch.cat(list(source.draw(range(show), run.recipe.evaluation.seeds[0])))
-            hashes[stage] = sha256(run.stage(stage) / "model.safetensors")
+    for subject in subjects_of(run):
+        source, stage = trained(run, subject), stage_of(subject)
+        images[subject] = torch.cat(list(source.draw(range(show), run.recipe.evaluation.seeds[0])))
+        hashes[stage] = sha256(run.stage(stage) / "model.safetensors")
     return images, hashes
 
 

@@ -44,7 +44,8 @@ def restoration(run: Run, store: Store, clean: Store, teacher: Source) -> list[R
         for part in index.split(_BLOCK):
             restored.append(restore(teacher, store.batch(part)))
             advance(done=len(part))
-    subjects["teacher-truncated"] = torch.cat(restored)
+    noisy = store.corruption.sigma_max > 0
+    subjects["teacher-truncated" if noisy else "teacher-full"] = torch.cat(restored)
     return [
         _result(subject, name, _METRICS[name](images, reference), len(index), clean)
         for subject, images in subjects.items()
@@ -61,7 +62,8 @@ def restore(teacher: Source, batch: Batch) -> Tensor:
     assert operator is not None
     sigma = operator.sigma_n.clamp(min=_SIGMA_MIN)
     with torch.no_grad():
-        images = teacher.denoiser(operator.seen(operator.to_image(batch.y)), sigma, operator, batch.labels)
+        d = operator.seen(operator.to_domain(batch.y))
+        images = operator.from_domain(teacher.denoiser(d, sigma, operator, batch.labels))
     return images.float().cpu()
 
 

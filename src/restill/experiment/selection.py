@@ -55,10 +55,13 @@ class Selection:
 
     def __init__(self, run: Run, training: Distillation, store: Store, teacher: NetworkConfig) -> None:
         self.run, self.training, self.store = run, training, store
-        self.config = dataclasses.replace(teacher, role="student", init_sigma=run.recipe.student.init_sigma)
+        sigma = run.recipe.student.init_sigma
+        self.config = dataclasses.replace(
+            teacher, role="student", shape=teacher.grid, image_shape=None, init_sigma=sigma
+        )
         section = run.recipe.student
         self.every = max(1, section.select_every // section.batch_size)
-        self.features = PixelFeatures(teacher.shape)
+        self.features = PixelFeatures(teacher.grid)
         self.measured = measured_moments(store, self.features)
 
     def proximal(self) -> Estimate:

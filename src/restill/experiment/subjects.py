@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from ..checkpoint import NetworkConfig, load_network
+from ..checkpoint import NetworkConfig, load_network, load_network_config
 from ..diffusion import Denoiser
 from ..errors import UserError
 from ..metrics import Subject
 from ..sampling import Sampler, generate
+from ..tensors import seeded
 from .folder import Run
 from .objects import compiled, device_of, prepared, sampler_of
 
@@ -29,7 +31,7 @@ class Source:
     batch_size: int
 
     def draw(self, indices: Sequence[int], seed: int) -> Iterator[Tensor]:
-        """Batches of images `[n, C, H, W]` in normalised units, float32 on the CPU."""
+        """Batches of images `[n, C, H, W]` on the image grid in normalised units, float32 on the CPU."""
         batches = generate(
             self.denoiser,
             self.sampler,
@@ -39,9 +41,25 @@ class Source:
             corruption=self.config.law(),
             num_classes=self.config.num_classes,
             batch_size=self.batch_size,
+            image_shape=self.config.grid,
         )
         for batch in batches:
-            yield batch.float().cpu()
+            yield self._as_images(batch.float().cpu())
+
+    def _as_images(self, drawn: Tensor) -> Tensor:
+        """What a teacher draws lies in the domain of the measurements, what a student draws on the image grid."""
+        if self.config.role == "student":
+            return drawn
+        operator = self.config.law().draw(1, self.config.grid, seeded("domain"))  # the same for all samples
+        return operator.select(torch.zeros(len(drawn), dtype=torch.int64)).from_domain(drawn)
+
+
+def subjects_of(run: Run) -> list[Subject]:
+    """Everything that the run has trained. Without noise there is nothing to truncate a sampler for."""
+    found = [subject for subject in GENERATED if run.trained(stage_of(subject))]
+    if "teacher-truncated" in found and load_network_config(run.stage("teacher")).law().sigma_max == 0:
+        found.remove("teacher-truncated")
+    return found
 
 
 def stage_of(subject: Subject) -> str:

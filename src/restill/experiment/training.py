@@ -67,7 +67,7 @@ def distill(run: Run) -> None:
     teacher, config = load_network(run.stage("teacher"))
     teacher = prepared(teacher, recipe, device)
     law = store.corruption
-    training = Distillation(teacher, law, config.shape, student_settings(recipe), recipe.seed, device)
+    training = Distillation(teacher, law, config.grid, student_settings(recipe), recipe.seed, device)
     for network in (training.teacher, training.student, training.fake):
         compiled(network, recipe)
     snapshots, selection = Snapshots(run, training), Selection(run, training, store, config)

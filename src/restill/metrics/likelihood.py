@@ -107,7 +107,7 @@ def measurement_likelihood(y: Tensor, operator: Operator, images: Tensor, seed: 
     measuring = operator.select(slice(0, len(chosen)))
     own = measuring.apply(images[chosen])
     noise = torch.randn(own.shape, generator=generator, device=own.device, dtype=own.dtype)
-    own = own + right_broadcast(measuring.sigma_n.to(own), own) * noise
+    own = measuring.restrict(own + right_broadcast(measuring.sigma_n.to(own), own) * noise)
     theirs, effective = _log_density(y, operator, images, None)
     ours, _ = _log_density(own, measuring, images, chosen)
     (value, value_std), (own_value, own_std) = _mean(theirs), _mean(ours)

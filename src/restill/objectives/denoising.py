@@ -3,8 +3,8 @@ r"""Corruption-aware denoising objectives: what makes `D = E[x | x_t]` learnable
 All of them are one formula over the operator's methods, see `docs/architecture.md`. With `A` the operator of the
 measurement `y`, `A~` the further one, :math:`e = \sqrt{s^2 - \sigma_n^2}\, n`, :math:`c = 1 - \sigma_n^2/s^2`:
 
-    D = denoiser(to_image~(restrict~(y)) + seen~(e), s, A~)
-    r = seen(c D + (1 - c) e) - c to_image(y)
+    D = denoiser(to_domain~(restrict~(y)) + seen~(e), s, A~)
+    r = seen(c D + (1 - c) e) - c to_domain(y)
 
 which for pure noise is :math:`c D(x_t) + (1-c) x_t - y` with :math:`x_t = y + e` (Ambient Tweedie, eq. 7), for masks
 :math:`M (D - y)` (Ambient Diffusion, eq. 3.1), and without noise ordinary denoising of the observations.
@@ -30,7 +30,7 @@ class Draw(NamedTuple):
     sigma: Tensor
     """noise levels `[n]`"""
     noise: Tensor
-    """standard normal, `[n, C, H, W]` on the image grid"""
+    """standard normal, `[n, C, H, W]` in the domain"""
 
 
 class Noised(NamedTuple):
@@ -61,7 +61,7 @@ class Objective(ABC):
         """The noise level, `[n]`, that the objective knows to be in each measurement."""
 
     def draw(self, image: Tensor, operator: Operator, generator: torch.Generator) -> Draw:
-        """Draw noise levels and noise for measurements whose `to_image(y)` is `image` `[n, C, H, W]`."""
+        """Draw noise levels and noise for measurements whose `to_domain(y)` is `image` `[n, C, H, W]`."""
         sigma = self.levels.draw(self.noise_floor(operator).to(image), generator)
         noise = torch.randn(image.shape, generator=generator, device=image.device, dtype=image.dtype)
         return Draw(sigma, noise)
@@ -71,11 +71,15 @@ class Objective(ABC):
         floor = self.noise_floor(operator).to(draw.sigma)
         c = 1 - (floor / draw.sigma) ** 2
         added = right_broadcast((draw.sigma**2 - floor**2).clamp_min(0).sqrt(), draw.noise) * draw.noise
-        return Noised(further.to_image(further.restrict(y)) + further.seen(added), added, c)
+        return Noised(further.to_domain(further.restrict(y)) + further.seen(added), added, c)
 
     def weight(self, sigma: Tensor, c: Tensor, sigma_data: float) -> Tensor:
         """Loss weight `[n]`."""
         return edm_weight(sigma, sigma_data) / c.clamp_min(self.c_min)
+
+    def weight_of_missing(self, c: Tensor, sigma_data: float) -> Tensor:
+        """Loss weight `[n]` of what the network is not shown: of infinite noise, `lambda(inf) = 1/sigma_data^2`."""
+        return 1 / (sigma_data**2 * c.clamp_min(self.c_min))
 
     def __call__(
         self,
@@ -99,9 +103,15 @@ class Objective(ABC):
         noised = self.noised(y, operator, further, draw)
         denoised = denoiser(noised.x_t, draw.sigma, further, labels, augment)
         c = right_broadcast(noised.c, denoised)
-        residual = operator.seen(c * denoised + (1 - c) * noised.added) - c * operator.to_image(y)
-        weight = self.weight(draw.sigma, noised.c, float(denoiser.sigma_data))  # type: ignore[arg-type]
-        return weight * residual.square().flatten(1).mean(1)
+        residual = operator.seen(c * denoised + (1 - c) * noised.added) - c * operator.to_domain(y)
+        sigma_data = float(denoiser.sigma_data)  # type: ignore[arg-type]
+        weight = right_broadcast(self.weight(draw.sigma, noised.c, sigma_data), residual)
+        missing = further.missing()
+        if missing is not None:
+            weight = torch.where(
+                missing, right_broadcast(self.weight_of_missing(noised.c, sigma_data), residual), weight
+            )
+        return (weight * residual.square()).flatten(1).mean(1)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ def generate(
     corruption: Corruption | None = None,
     num_classes: int = 0,
     batch_size: int = 256,
+    image_shape: tuple[int, ...] | None = None,
 ) -> Iterator[Tensor]:
     """Yield batches of images `[b, C, H, W]` on the denoiser's device, in the order of `indices`.
 
@@ -29,6 +30,8 @@ def generate(
         indices: which images of the seed, e.g. `range(64)`; processes share the work by taking different ones.
         corruption: the law of the measurements; operators are drawn from it, one per image, where the network is
             conditioned on them (masks), and ignored otherwise.
+        image_shape: shape of an image `(C, H, W)` where `shape`, that of what is drawn, is another one (the domain of a
+            teacher).
         num_classes: of a class-conditional denoiser: image `k` has a class drawn from the seed and `k`.
     """
     parameter = next(denoiser.parameters(), None)
@@ -39,7 +42,7 @@ def generate(
         for start in range(0, len(indices), batch_size):
             chosen = indices[start : start + batch_size]
             latents = sample_normal(seed, chosen, shape).to(device)
-            operator = _operators(corruption, shape, seed, chosen)
+            operator = _operators(corruption, image_shape or shape, seed, chosen)
             labels = _labels(num_classes, seed, chosen)
             with torch.no_grad():  # left before `yield`, or it would hold in the caller's code too
                 images = sampler(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator
@@ -76,7 +77,7 @@ class Store:
         """`(C, H, W)` of the images that were measured."""
         return self.manifest.image_shape
 
-    @property
+    @functools.cached_property
     def corruption(self) -> Corruption:
         """The law that the measurements follow. Raises UserError if this is a reference or the kind is not known."""
         if self.manifest.corruption is None:
@@ -109,7 +110,7 @@ class Store:
         if self.manifest.corruption is None:
             return Batch(y, None, labels)
         parameters = {name.removeprefix("operator."): value for name, value in values.items()}
-        return Batch(y, self.corruption.rebuild(parameters), labels)
+        return Batch(y, self.corruption.rebuild(parameters, self.image_shape), labels)
 
     def iterate(self, batch_size: int) -> Iterator[Batch]:
         """All samples in order, in batches of `batch_size` and a last one of what is left."""

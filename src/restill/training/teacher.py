@@ -14,7 +14,7 @@ from ..objectives import AmbientTweedie, Consistency, Draw, Objective
 from ..objectives.consistency import Step
 from ..store import Batch
 from ..tensors import mix_seed, seeded
-from .augment import augment
+from .augment import Moves
 from .batches import Batches
 from .ema import EMA
 from .state import Training, module_state, prefixed, restore_module, under
@@ -119,9 +119,10 @@ class TeacherTraining(Training):
         settings, y, operator, augment_labels = self.settings, batch.y, batch.operator, None
         assert operator is not None  # a store of measurements always has operators
         if settings.augment:
-            y, augment_labels = augment(y, settings.augment, generator)
+            moves = Moves.draw(len(y), y.shape[-2:], settings.augment, generator)
+            y, operator, augment_labels = moves(y), operator.augmented(moves), moves.labels
         further = self.corruption.further(operator, generator)
-        image = operator.to_image(y)
+        image = operator.to_domain(y)
         draw = settings.objective.draw(image, operator, generator)
         step = settings.consistency.draw(image, draw.sigma, generator) if settings.consistency.weight else None
         labels = batch.labels if self.denoiser.num_classes else None

@@ -1,0 +1,143 @@
+"""Blur: `y = k * x + sigma_n eps` with a kernel that is stated, drawn, or measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..errors import UserError
+from .corruption import Corruption, number
+from .embedded import Embedded
+from .kernels import check_odd, gaussian, motion, read_kernel
+from .operator import Operator
+
+BOUNDARIES = {"reflect": "reflect", "circular": "circular", "zero": "constant"}
+
+
+@dataclass(frozen=True)
+class BlurOperator(Operator):
+    """Convolution of every channel with the sample's kernel; what lies beyond the border is filled in by `boundary`.
+
+    Attributes:
+        kernel: float32 `[n, kh, kw]`, odd sides.
+        boundary: "reflect" (without repeating the border pixel), "circular" or "zero".
+    """
+
+    kernel: Tensor
+    boundary: str = "reflect"
+
+    def apply(self, x: Tensor) -> Tensor:
+        n, channels, _, _ = x.shape
+        height, width = self.kernel.shape[1:]
+        padded = functional.pad(
+            x, (width // 2, width // 2, height // 2, height // 2), BOUNDARIES[self.boundary]
+        )  # fmt: skip
+        weight = self.kernel.to(x).flip(1, 2)[:, None].expand(-1, channels, -1, -1)  # conv2d correlates
+        out = functional.conv2d(
+            padded.reshape(1, n * channels, *padded.shape[2:]),
+            weight.reshape(-1, 1, height, width),
+            groups=n * channels,
+        )
+        return out.view(n, channels, *out.shape[2:])
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        x: Tensor = torch.func.vjp(self.apply, torch.zeros_like(y))[1](y)[0]
+        return x
+
+    def cleared(self, where: Tensor) -> BlurOperator:
+        height, width = self.kernel.shape[1:]
+        delta = torch.zeros_like(self.kernel[:1])
+        delta[:, height // 2, width // 2] = 1
+        return dataclasses.replace(super().cleared(where), kernel=torch.where(where[:, None, None], delta, self.kernel))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blur(Corruption, kind="blur"):
+    """Blurred images: the teacher learns blurred images; the student, through the same blur, sharp ones (RSD).
+
+    Attributes:
+        kernel: "gaussian", "motion", or a file (.npy or picture) with a measured point-spread function, odd sides.
+        size: side of a Gaussian or motion kernel in pixels, odd.
+        std: of the Gaussian, in pixels.
+        length: of the motion, in pixels, at most `size - 1`; by default that.
+        angle: of the motion in degrees, 0 along rows; by default one is drawn for each sample.
+        normalise: whether a kernel from a file is scaled to sum 1.
+        boundary: "reflect", "circular" or "zero".
+    """
+
+    fixed: ClassVar[tuple[str, ...]] = ("gaussian", "motion")
+    kernel: str | Mapping[str, Any] | Embedded = "gaussian"
+    size: int = 9
+    std: float = 2.0
+    length: float | None = None
+    angle: float | None = None
+    normalise: bool = True
+    boundary: str = "reflect"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.size, int) or isinstance(self.size, bool) or self.size < 1:
+            raise UserError(f"corruption.size must be an odd number of pixels, not {self.size!r}")
+        check_odd((self.size, self.size), "corruption.size")
+        number("std", self.std, 1e-3)
+        if self.length is not None:
+            number("length", self.length, 0, self.size - 1)
+        if self.angle is not None:
+            number("angle", self.angle, -360, 360)
+        if self.boundary not in BOUNDARIES:
+            raise UserError(f"corruption.boundary must be {', '.join(BOUNDARIES)}, not {self.boundary!r}")
+        if isinstance(self.kernel, Mapping):
+            object.__setattr__(self, "kernel", _checked(Embedded.read(self.kernel, "corruption.kernel")))
+        elif isinstance(self.kernel, (str, Path)) and self.kernel not in self.fixed:
+            object.__setattr__(self, "kernel", Embedded(read_kernel(self.kernel, self.normalise)))
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Height and width of the kernel."""
+        return self.kernel.array.shape if isinstance(self.kernel, Embedded) else (self.size, self.size)
+
+    def observation_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The image's own shape. Raises UserError for a kernel that is larger than the image."""
+        if any(side > length for side, length in zip(self.sides, shape[1:], strict=True)):
+            raise UserError(
+                f"corruption.kernel: {' x '.join(map(str, self.sides))} pixels are more than the images' "
+                f"{shape[1]} x {shape[2]}; use a smaller kernel"
+            )
+        return shape
+
+    def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> BlurOperator:
+        self.observation_shape(shape)
+        sigma_n = self.draw_sigma_n(n, generator)
+        operator = BlurOperator(sigma_n, self._kernels(n, generator), self.boundary)
+        return self.partly_cleared(operator, generator)
+
+    def rebuild(self, parameters: Mapping[str, Tensor], shape: tuple[int, ...]) -> BlurOperator:
+        return BlurOperator(parameters["sigma_n"], parameters["kernel"], self.boundary)
+
+    def _kernels(self, n: int, generator: torch.Generator) -> Tensor:
+        device = generator.device
+        if isinstance(self.kernel, Embedded):
+            return torch.from_numpy(np.array(self.kernel.array)).to(device).expand(n, -1, -1)
+        if self.kernel == "gaussian":
+            return gaussian(self.size, self.std).float().to(device).expand(n, -1, -1)
+        length = self.size - 1 if self.length is None else self.length
+        if self.angle is not None:
+            angle_N = torch.full((n,), float(self.angle), device=device)
+        else:
+            angle_N = 180 * torch.rand(n, generator=generator, device=device)
+        return motion(self.size, length, angle_N).float()
+
+
+def _checked(kernel: Embedded) -> Embedded:
+    if kernel.array.ndim != 2:
+        raise UserError(f"corruption.kernel: a kernel has two axes, not {kernel.array.ndim}")
+    check_odd(kernel.array.shape, "corruption.kernel")
+    return kernel

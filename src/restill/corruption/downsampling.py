@@ -1,0 +1,130 @@
+"""Downsampling: `y = D x + sigma_n eps`, measured at a resolution that is lower by a whole factor."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .corruption import Corruption
+from .operator import Operator
+
+
+def average_matrix(size: int, factor: int) -> Tensor:
+    """Means of blocks of `factor` pixels, float64 `[size / factor, size]`."""
+    return torch.eye(size // factor, dtype=torch.float64).repeat_interleave(factor, dim=1) / factor
+
+
+def bicubic_matrix(size: int, factor: int) -> Tensor:
+    """Antialiased bicubic reduction (Keys, a = -0.5, stretched by `factor`), rows sum to 1, as Pillow's resize."""
+    centre = (torch.arange(size // factor, dtype=torch.float64)[:, None] + 0.5) * factor - 0.5
+    t = ((torch.arange(size, dtype=torch.float64) - centre) / factor).abs()
+    near = 1.5 * t**3 - 2.5 * t**2 + 1
+    far = -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
+    weight = torch.where(t < 1, near, torch.where(t < 2, far, torch.zeros_like(t)))
+    return weight / weight.sum(1, keepdim=True)
+
+
+METHODS = {"average": average_matrix, "bicubic": bicubic_matrix}
+
+
+@functools.lru_cache(maxsize=64)
+def _matrix(method: str, size: int, factor: int, inverse: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The reduction of one axis, or its pseudo-inverse."""
+    matrix = METHODS[method](size, factor)
+    return (torch.linalg.pinv(matrix) if inverse else matrix).to(device, dtype)
+
+
+@dataclass(frozen=True)
+class DownsamplingOperator(Operator):
+    """`A x = R x R^T` for every channel.
+
+    Attributes:
+        factor: of both axes.
+        method: "average" or "bicubic".
+        lifted: whether the domain is the image grid, `D^+ y`, instead of the measurements' own.
+    """
+
+    factor: int
+    method: str
+    lifted: bool
+
+    def _along(self, x: Tensor, inverse: bool = False, transpose: bool = False) -> Tensor:
+        """`R x R^T`, with the pseudo-inverse or the transpose in place of `R`."""
+        enlarging = inverse or transpose
+        for axis in (-2, -1):
+            size = x.shape[axis] * (self.factor if enlarging else 1)
+            matrix = _matrix(self.method, size, self.factor, inverse, x.dtype, x.device)
+            x = torch.matmul(matrix.T if transpose else matrix, x) if axis == -2 else torch.matmul(
+                x, matrix if transpose else matrix.T
+            )  # fmt: skip
+        return x
+
+    def apply(self, x: Tensor) -> Tensor:
+        return self._along(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self._along(y, transpose=True)
+
+    def to_domain(self, y: Tensor) -> Tensor:
+        return self._along(y, inverse=True) if self.lifted else y
+
+    def from_domain(self, d: Tensor) -> Tensor:
+        return d if self.lifted else self._along(d, inverse=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Downsampling(Corruption, kind="downsampling"):
+    """Images at a lower resolution; the generator draws them at the full one.
+
+    The teacher denoises on the image grid (`D^+ y`: the image of least norm that would be measured so; for block
+    averages, the blocks) where there is no noise, and at the measurements' resolution where there is some, since it is
+    white there and on the image grid it is not.
+
+    Attributes:
+        factor: 2, 3, 4, ...; divides the images' sides.
+        method: "average" (of blocks) or "bicubic" (antialiased).
+        grid: where the teacher denoises: "image", "measurement", or "auto" as above.
+    """
+
+    allows_clean: ClassVar[bool] = False
+    factor: int = 2
+    method: str = "average"
+    grid: str = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.factor, int) or isinstance(self.factor, bool) or self.factor < 2:
+            raise UserError(f"corruption.factor must be a whole number, at least 2, not {self.factor!r}")
+        if self.method not in METHODS:
+            raise UserError(f"corruption.method must be {' or '.join(METHODS)}, not {self.method!r}")
+        if self.grid not in ("auto", "image", "measurement"):
+            raise UserError(f"corruption.grid must be auto, image or measurement, not {self.grid!r}")
+        if self.grid == "image" and self.sigma_max > 0:
+            raise UserError("corruption.grid image is for measurements without noise: on it noise is not white")
+
+    @property
+    def lifted(self) -> bool:
+        """Whether the teacher denoises on the image grid."""
+        return self.grid == "image" or (self.grid == "auto" and self.sigma_max == 0)
+
+    def observation_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The sides divided by the factor. Raises UserError where it does not divide them."""
+        if any(length % self.factor for length in shape[1:]):
+            raise UserError(f"corruption.factor {self.factor} does not divide images of {shape[1]} x {shape[2]}")
+        return (shape[0], *(length // self.factor for length in shape[1:]))
+
+    def domain_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(shape) if self.lifted else self.observation_shape(shape)
+
+    def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> DownsamplingOperator:
+        self.observation_shape(shape)
+        return self.rebuild({"sigma_n": self.draw_sigma_n(n, generator)}, shape)
+
+    def rebuild(self, parameters: Mapping[str, Tensor], shape: tuple[int, ...]) -> DownsamplingOperator:
+        return DownsamplingOperator(parameters["sigma_n"], self.factor, self.method, self.lifted)

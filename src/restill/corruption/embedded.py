@@ -1,0 +1,70 @@
+"""Arrays inside plain data, so that a description of a corruption needs no other file."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UserError
+
+_MOST = 1 << 28  # bytes that a description may unpack to
+_TYPES = {"bool": np.dtype(bool), "float32": np.dtype("<f4")}
+
+
+class Embedded:
+    """An immutable array of booleans or float32 numbers that JSON and YAML can hold (zlib, base64); equal by value.
+
+    Args:
+        array: any shape; booleans stay, other numbers become float32.
+    """
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        array = np.array(array, dtype=bool if array.dtype == bool else np.float32, order="C")
+        array.setflags(write=False)
+        self.array: NDArray[Any] = array
+
+    def describe(self) -> dict[str, Any]:
+        """Plain data that `read` turns back into an equal object."""
+        name = "bool" if self.array.dtype == bool else "float32"
+        raw = np.packbits(self.array).tobytes() if name == "bool" else self.array.astype("<f4").tobytes()
+        packed = base64.b64encode(zlib.compress(raw, 9)).decode("ascii")
+        return {"dtype": name, "shape": list(self.array.shape), "zlib": packed}
+
+    @classmethod
+    def read(cls, description: Mapping[str, Any], key: str) -> Embedded:
+        """Inverse of `describe`. Raises UserError, naming `key`, if it is not what `describe` writes."""
+        try:
+            shape = tuple(int(size) for size in description["shape"])
+            kind, count = _TYPES[description["dtype"]], math.prod(shape)
+            length = 4 * count if kind.itemsize == 4 else -(-count // 8)
+            if min(shape, default=1) < 0 or length > _MOST:
+                raise ValueError("too large")
+            unpacker = zlib.decompressobj()
+            raw = unpacker.decompress(base64.b64decode(description["zlib"], validate=True), length + 1)
+            if len(raw) != length:
+                raise ValueError("length")
+        except (KeyError, TypeError, ValueError, AttributeError, zlib.error, binascii.Error) as error:
+            raise UserError(f"{key}: is no array in plain data ({error}); take it from a store's manifest") from error
+        if kind.itemsize == 4:
+            return cls(np.frombuffer(raw, kind).reshape(shape))
+        return cls(np.unpackbits(np.frombuffer(raw, np.uint8), count=count).astype(bool).reshape(shape))
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Embedded)
+            and self.array.dtype == other.array.dtype
+            and np.array_equal(self.array, other.array)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.array.shape, self.array.tobytes()))
+
+    def __repr__(self) -> str:
+        return f"Embedded({self.array.dtype}{list(self.array.shape)})"

@@ -1,0 +1,182 @@
+"""Operators given as Python functions: any linear map of images, with its adjoint or without.
+
+A store, a recipe or a network folder only ever names such an operator. Its code runs because a person named the file on
+the command line (`--operator ct.py`) or called `register_operator`, never because something was loaded.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..errors import UserCodeError, UserError
+from .corruption import Corruption
+from .operator import Operator
+
+_ITERATIONS = 60  # of conjugate gradients, for pictures of measurements
+_Map = Callable[[Tensor], Tensor]
+
+
+class Functions(NamedTuple):
+    """A linear map of images `[n, C, H, W]` to measurements `[n, C, h, w]`, and its adjoint (by autograd if None)."""
+
+    apply: _Map
+    adjoint: _Map | None
+
+
+_FUNCTIONS: dict[str, Functions] = {}
+
+
+def register_operator(name: str, apply: _Map, adjoint: _Map | None = None) -> None:
+    """Make a linear operator known as `corruption: {kind: function, name: NAME}`.
+
+    Args:
+        apply: images `[n, C, H, W]` to measurements `[n, C, h, w]`, linear, of any float dtype; differentiable by
+            autograd unless `adjoint` is given and only the teacher is trained.
+        adjoint: measurements to images; by autograd where it is not given.
+    """
+    _FUNCTIONS[name] = Functions(apply, adjoint)
+
+
+def load_operator(path: str | Path) -> str:
+    """Run a Python file that defines `apply` and perhaps `adjoint`, and register them under the file's name.
+
+    Returns:
+        The name. A file without `apply` may define corruptions of its own instead (`class X(Corruption, kind=...)`).
+
+    Raises:
+        UserError: no such file.
+        UserCodeError: it raises; with its own traceback.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; --operator takes a Python file that defines apply(x)")
+    spec = importlib.util.spec_from_file_location(f"restill_operator_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserCodeError(f"{path}: raises {type(error).__name__}: {error}") from error
+    if hasattr(module, "apply"):
+        register_operator(path.stem, module.apply, getattr(module, "adjoint", None))
+    return path.stem
+
+
+@dataclass(frozen=True)
+class FunctionOperator(Operator):
+    """The linear map of a user's functions, the same for all samples.
+
+    Attributes:
+        name: as it was registered.
+        shape: of an image, `(C, H, W)`.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+
+    def apply(self, x: Tensor) -> Tensor:
+        functions = _functions(self.name)
+        try:
+            y = functions.apply(x)
+        except Exception as error:
+            raise UserCodeError(f"operator {self.name!r}: apply raises {type(error).__name__}: {error}") from error
+        if not isinstance(y, Tensor) or y.ndim != 4 or y.shape[:2] != x.shape[:2] or y.dtype != x.dtype:
+            found = f"{y.dtype} {list(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
+            raise UserError(
+                f"operator {self.name!r}: apply of {x.dtype} {list(x.shape)} returned {found}; it must keep "
+                f"the dtype and return [{len(x)}, {x.shape[1]}, height, width]"
+            )
+        return y
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        functions = _functions(self.name)
+        if functions.adjoint is None:
+            x: Tensor = torch.func.vjp(self.apply, y.new_zeros(len(y), *self.shape))[1](y)[0]
+            return x
+        try:
+            x = functions.adjoint(y)
+        except Exception as error:
+            raise UserCodeError(f"operator {self.name!r}: adjoint raises {type(error).__name__}: {error}") from error
+        if not isinstance(x, Tensor) or x.shape[1:] != self.shape or x.dtype != y.dtype:
+            found = f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+            raise UserError(
+                f"operator {self.name!r}: adjoint returned {found} instead of {y.dtype} {[len(y), *self.shape]}"
+            )
+        return x
+
+    def from_domain(self, d: Tensor) -> Tensor:
+        """The image of least norm that is measured as `d`, by conjugate gradients on `A^T A x = A^T d`."""
+        with torch.no_grad():
+            residual = self.adjoint(d)
+            x, direction = torch.zeros_like(residual), residual
+            energy = _dot(residual, residual)
+            start = energy
+            for _ in range(_ITERATIONS):
+                image = self.adjoint(self.apply(direction))
+                step = energy / _dot(direction, image).clamp_min(torch.finfo(d.dtype).tiny)
+                active = (energy > 1e-8 * start).to(d)  # the rest would be rounding
+                x = x + active * step * direction
+                residual = residual - active * step * image
+                before, energy = energy, _dot(residual, residual)
+                direction = residual + energy / before.clamp_min(torch.finfo(d.dtype).tiny) * direction
+            return x
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).flatten(1).sum(1)[:, None, None, None]
+
+
+def _functions(name: str) -> Functions:
+    if name not in _FUNCTIONS:
+        known = f" (known: {', '.join(sorted(_FUNCTIONS))})" if _FUNCTIONS else ""
+        raise UserError(
+            f"operator {name!r} is a Python function of yours that is not loaded{known}; give its file with "
+            f"--operator {name}.py"
+        )
+    return _FUNCTIONS[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Function(Corruption, kind="function"):
+    """Measurements by a linear operator of the user's own, e.g. a CT projector; the teacher denoises measurements.
+
+    Attributes:
+        name: of the functions (`load_operator`, `register_operator`); the name of their file without `.py`.
+    """
+
+    allows_clean: ClassVar[bool] = False
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.name, str) or not self.name:
+            raise UserError("corruption.name is missing: the name of your Python file, which --operator loads")
+
+    def observation_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of what `apply` returns. Raises UserError if it fails, or is not linear."""
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(2, *shape, generator=generator)
+        operator = FunctionOperator(torch.zeros(2), self.name, tuple(shape))
+        y, doubled = operator.apply(x), operator.apply(2 * x + x.flip(0))
+        if not torch.allclose(doubled, 2 * y + y.flip(0), rtol=1e-3, atol=1e-4 * float(y.abs().max())):
+            raise UserError(
+                f"operator {self.name!r}: apply is not linear: apply(a x + b z) differs from a apply(x) + ..."
+            )
+        return tuple(y.shape[1:])
+
+    def domain_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return self.observation_shape(shape)
+
+    def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> FunctionOperator:
+        _functions(self.name)
+        return FunctionOperator(self.draw_sigma_n(n, generator), self.name, tuple(shape))
+
+    def rebuild(self, parameters: Mapping[str, Tensor], shape: tuple[int, ...]) -> FunctionOperator:
+        return FunctionOperator(parameters["sigma_n"], self.name, tuple(shape))
