@@ -86,7 +86,7 @@ class NetworkConfig:
     Attributes:
         role: `"teacher"` or `"student"`.
         cls, kwargs: of `build_network`.
-        shape: `(C, H, W)` of what the network draws: images, or a teacher's domain.
+        shape: `(C, h, w)` of the domain, where the teacher denoises: that of the latents.
         sigma_data: standard deviation of the clean data.
         num_classes: 0 for unconditional networks.
         corruption: description of the law of the measurements.
@@ -94,7 +94,7 @@ class NetworkConfig:
         value_range: of the physical data; `(0, 255)` marks 8-bit images.
         init_sigma: of a student; None for a teacher.
         classes: names of the classes.
-        image_shape: `(C, H, W)` of an image, where a teacher's domain has another shape.
+        image_shape: `(C, H, W)` of an image, where the domain has another shape.
         preconditioning: "edm", or "masked" for one that knows of missing pixels (`Denoiser`).
         images_seen: length of its training in images.
         ema_sigma_rel: relative length of the average of the weights, where `restill select` chose it.

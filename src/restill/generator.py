@@ -42,6 +42,7 @@ class Generator:
             seed,
             corruption=self.config.law(),
             num_classes=self.config.num_classes,
+            image_shape=self.config.grid,
             batch_size=batch_size,
         )
         return torch.cat([batch.float().cpu() for batch in batches])

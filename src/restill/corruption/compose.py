@@ -64,6 +64,12 @@ class Chain(Operator):
             d = part.from_domain(d)
         return d
 
+    def lift(self, d: Tensor) -> Tensor:
+        return self._modelled[-1].lift(d) if self._modelled else d
+
+    def project(self, x: Tensor) -> Tensor:
+        return self._modelled[-1].project(x) if self._modelled else x
+
     def seen(self, d: Tensor) -> Tensor:
         for part in self._masks:
             d = part.seen(d)

@@ -30,14 +30,25 @@ def bicubic_matrix(size: int, factor: int) -> Tensor:
     return weight / weight.sum(1, keepdim=True)
 
 
+def smooth_inverse(matrix: Tensor) -> Tensor:
+    """The smoothest right inverse of a reduction `R`, float64 `[size, size / factor]`: `R U = 1`.
+
+    `U = C R^T (R C R^T)^-1` interpolates as the conditional mean of an image whose neighbours differ by white noise
+    (a spectrum of 1/f^2, as photographs have) would; `C` is exponential with the length of the side.
+    """
+    position = torch.arange(matrix.shape[1], dtype=torch.float64)
+    prior = torch.exp(-(position[:, None] - position).abs() / len(position))
+    return prior @ matrix.T @ torch.linalg.inv(matrix @ prior @ matrix.T)
+
+
 METHODS = {"average": average_matrix, "bicubic": bicubic_matrix}
 
 
 @functools.lru_cache(maxsize=64)
 def _matrix(method: str, size: int, factor: int, inverse: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The reduction of one axis, or its pseudo-inverse."""
+    """The reduction of one axis, or its inverse."""
     matrix = METHODS[method](size, factor)
-    return (torch.linalg.pinv(matrix) if inverse else matrix).to(device, dtype)
+    return (smooth_inverse(matrix) if inverse else matrix).to(device, dtype)
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,7 @@ class DownsamplingOperator(Operator):
     Attributes:
         factor: of both axes.
         method: "average" or "bicubic".
-        lifted: whether the domain is the image grid, `D^+ y`, instead of the measurements' own.
+        lifted: whether the domain is the image grid, `U y`, instead of the measurements' own.
     """
 
     factor: int
@@ -55,7 +66,7 @@ class DownsamplingOperator(Operator):
     lifted: bool
 
     def _along(self, x: Tensor, inverse: bool = False, transpose: bool = False) -> Tensor:
-        """`R x R^T`, with the pseudo-inverse or the transpose in place of `R`."""
+        """`R x R^T`, with the inverse or the transpose in place of `R`."""
         enlarging = inverse or transpose
         for axis in (-2, -1):
             size = x.shape[axis] * (self.factor if enlarging else 1)
@@ -75,16 +86,22 @@ class DownsamplingOperator(Operator):
         return self._along(y, inverse=True) if self.lifted else y
 
     def from_domain(self, d: Tensor) -> Tensor:
+        return self.lift(d)
+
+    def lift(self, d: Tensor) -> Tensor:
         return d if self.lifted else self._along(d, inverse=True)
+
+    def project(self, x: Tensor) -> Tensor:
+        return x if self.lifted else self.apply(x)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Downsampling(Corruption, kind="downsampling"):
     """Images at a lower resolution; the generator draws them at the full one.
 
-    The teacher denoises on the image grid (`D^+ y`: the image of least norm that would be measured so; for block
-    averages, the blocks) where there is no noise, and at the measurements' resolution where there is some, since it is
-    white there and on the image grid it is not.
+    The teacher denoises on the image grid (`U y`: the smoothest image that would be measured so) where there is no
+    noise, and at the measurements' resolution where there is some, since it is white there and on the image grid it
+    is not. Its network works on the image grid in both cases, so that the generator can start from it.
 
     Attributes:
         factor: 2, 3, 4, ...; divides the images' sides.

@@ -10,7 +10,7 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +19,8 @@ from ..errors import UserCodeError, UserError
 from .corruption import Corruption
 from .operator import Operator
 
-_ITERATIONS = 60  # of conjugate gradients, for pictures of measurements
+_ITERATIONS = 30  # of conjugate gradients
+_PRECISION = 1e-10  # of squares
 _Map = Callable[[Tensor], Tensor]
 
 
@@ -112,21 +113,44 @@ class FunctionOperator(Operator):
         return x
 
     def from_domain(self, d: Tensor) -> Tensor:
-        """The image of least norm that is measured as `d`, by conjugate gradients on `A^T A x = A^T d`."""
-        with torch.no_grad():
-            residual = self.adjoint(d)
-            x, direction = torch.zeros_like(residual), residual
-            energy = _dot(residual, residual)
-            start = energy
-            for _ in range(_ITERATIONS):
-                image = self.adjoint(self.apply(direction))
-                step = energy / _dot(direction, image).clamp_min(torch.finfo(d.dtype).tiny)
-                active = (energy > 1e-8 * start).to(d)  # the rest would be rounding
-                x = x + active * step * direction
-                residual = residual - active * step * image
-                before, energy = energy, _dot(residual, residual)
-                direction = residual + energy / before.clamp_min(torch.finfo(d.dtype).tiny) * direction
-            return x
+        return self.lift(d)
+
+    def lift(self, d: Tensor) -> Tensor:
+        """The image of least norm that is measured as `d` (least squares), `A^+ d`; differentiable."""
+        image: Tensor = _PseudoInverse.apply(d, self)
+        return image
+
+    def project(self, x: Tensor) -> Tensor:
+        return self.apply(x)
+
+    def solve(self, x: Tensor) -> Tensor:
+        """`(A^T A)^+ x` for images in the range of `A^T`, by conjugate gradients."""
+        residual, direction, solution = x, x, torch.zeros_like(x)
+        energy = start = _dot(x, x)
+        tiny = torch.finfo(x.dtype).tiny
+        for _ in range(_ITERATIONS):
+            image = self.adjoint(self.apply(direction))
+            active = (energy > _PRECISION * start).to(x)  # what is left is rounding
+            step = active * energy / _dot(direction, image).clamp_min(tiny)
+            solution, residual = solution + step * direction, residual - step * image
+            before, energy = energy, _dot(residual, residual)
+            direction = residual + energy / before.clamp_min(tiny) * direction
+        return solution
+
+
+class _PseudoInverse(torch.autograd.Function):
+    """`A^+ d = (A^T A)^+ A^T d`; its transpose is `A (A^T A)^+`."""
+
+    @staticmethod
+    def forward(ctx: Any, d: Tensor, operator: FunctionOperator) -> Tensor:
+        ctx.operator = operator
+        return operator.solve(operator.adjoint(d))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        operator: FunctionOperator = ctx.operator
+        seen = operator.solve(operator.adjoint(operator.apply(gradient)))  # without the null space
+        return operator.apply(operator.solve(seen)), None
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

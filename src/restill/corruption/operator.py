@@ -11,9 +11,11 @@ method            meaning              noise    mask `M`          blur `k *`   d
 `apply(x)`        image -> observation `x`      `M x`             `k * x`      `D x`           `M F S x`
 `adjoint(y)`      its adjoint          `y`      `M y`             `k~ * y`     `D^T y`         `S^H F^-1 M y`
 `to_domain(y)`    observation ->       `y`      `M y`             `y`          `y`, without    `S^H F^-1 M y`
-                  domain                                                       noise `D^+ y`
-`from_domain(d)`  domain -> image      `d`      `d`               `d`          `D^+ d`, or `d` `d`
+                  domain                                                       noise `U y`
+`from_domain(d)`  domain -> image      `d`      `d`               `d`          `U d`, or `d`   `d`
 `to_image(y)`     both of these: the observation on the image grid
+`lift(d)`         domain -> network    `d`      `d`               `d`          `U d`, or `d`   `d`
+`project(x)`      network -> domain    `x`      `x`               `x`          `D x`, or `x`   `x`
 `seen(d)`         the part of `d`      `d`      `M d`             `d`          `d`             `A^H A d`
                   that was observed
 `restrict(y)`     a less corrupted     `y`      `M y`             `y`          `y`             `M y`
@@ -73,6 +75,14 @@ class Operator(ABC):
     def from_domain(self, d: Tensor) -> Tensor:
         """What lies in the domain, as images `[n, C, H, W]`; the identity where the domain is the image grid."""
         return d
+
+    def lift(self, d: Tensor) -> Tensor:
+        """What the network, which works on the image grid, is given for `d`; the identity where the domain is one."""
+        return d
+
+    def project(self, x: Tensor) -> Tensor:
+        """What the network's output means in the domain, `project(lift(d)) = d`; the identity as for `lift`."""
+        return x
 
     def to_image(self, y: Tensor) -> Tensor:
         """The observation on the image grid, `[n, C, H, W]`; the identity where it already lies there."""

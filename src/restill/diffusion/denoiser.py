@@ -53,18 +53,32 @@ class Denoiser(nn.Module):
         labels: Tensor | None = None,
         augment: Tensor | None = None,
     ) -> Tensor:
-        """Denoise.
+        """Denoise in the domain of the measurements, which is the image grid unless the operator has another one.
 
         Args:
-            x_t: noisy images `[n, C, H, W]`, for masked problems as the operator sees them (`operator.seen`).
+            x_t: noisy `[n, C, h, w]`, for masked problems as the operator sees them (`operator.seen`).
             sigma: noise level, a number or `[n]`.
-            operator: the operators that the network is conditioned on; without condition channels it is not looked at.
+            operator: the operators that the network is conditioned on, and whose domain it is.
             labels: class indices, int64 `[n]`, for class-conditional networks.
             augment: augmentation labels `[n, 9]`.
 
         Returns:
-            `[n, C, H, W]`.
+            `[n, C, h, w]`.
         """
+        image = self.image(x_t, sigma, operator, labels, augment)
+        return image if operator is None else operator.project(image)
+
+    def image(
+        self,
+        x_t: Tensor,
+        sigma: Tensor | float,
+        operator: Operator | None = None,
+        labels: Tensor | None = None,
+        augment: Tensor | None = None,
+    ) -> Tensor:
+        """What the network makes of `x_t` on the image grid, `[n, C, H, W]`: what a generator draws; as `forward`."""
+        if operator is not None:
+            x_t = operator.lift(x_t)
         one_hot = None
         if self.num_classes and labels is not None:
             one_hot = nn.functional.one_hot(labels, self.num_classes).to(x_t)

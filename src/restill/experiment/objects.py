@@ -100,7 +100,7 @@ def network_config(recipe: Recipe, store: Store) -> NetworkConfig:
     sigma_data = network.sigma_data or estimate_sigma_data(store)
     kwargs: dict[str, object] = {
         **_ARCHITECTURES[network.architecture],
-        "img_resolution": max(shape[1:]),
+        "img_resolution": max(image_shape[1:]),
         "img_channels": shape[0] + law.condition_channels(image_shape),
         "label_dim": num_classes,
         "model_channels": network.model_channels,

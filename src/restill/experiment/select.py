@@ -107,7 +107,7 @@ class _Measurer:
         recipe, store = run.recipe, open_store(run.store)
         self.recipe, self.law = recipe, store.corruption
         self.source = trained(run, "student")
-        self.features = PixelFeatures(self.source.config.shape)
+        self.features = PixelFeatures(self.source.config.grid)
         self.measured = measured_moments(store, self.features)
         self.clean, self.reference = self._clean(store, reference)
         self.images = _REPEATS * recipe.student.select_samples

@@ -55,10 +55,7 @@ class Selection:
 
     def __init__(self, run: Run, training: Distillation, store: Store, teacher: NetworkConfig) -> None:
         self.run, self.training, self.store = run, training, store
-        sigma = run.recipe.student.init_sigma
-        self.config = dataclasses.replace(
-            teacher, role="student", shape=teacher.grid, image_shape=None, init_sigma=sigma
-        )
+        self.config = dataclasses.replace(teacher, role="student", init_sigma=run.recipe.student.init_sigma)
         section = run.recipe.student
         self.every = max(1, section.select_every // section.batch_size)
         self.features = PixelFeatures(teacher.grid)
@@ -75,6 +72,7 @@ class Selection:
             indices,
             self.config.shape,
             seed,
+            image_shape=self.config.grid,
             corruption=self.training.corruption,
             num_classes=self.config.num_classes,
             batch_size=recipe.sampling.batch_size,

@@ -30,8 +30,8 @@ def generate(
         indices: which images of the seed, e.g. `range(64)`; processes share the work by taking different ones.
         corruption: the law of the measurements; operators are drawn from it, one per image, where the network is
             conditioned on them (masks), and ignored otherwise.
-        image_shape: shape of an image `(C, H, W)` where `shape`, that of what is drawn, is another one (the domain of a
-            teacher).
+        image_shape: shape of an image `(C, H, W)` where `shape`, that of the latents, is another one (the domain of the
+            measurements).
         num_classes: of a class-conditional denoiser: image `k` has a class drawn from the seed and `k`.
     """
     parameter = next(denoiser.parameters(), None)
@@ -59,8 +59,13 @@ def generate(
 def _operators(
     corruption: Corruption | None, shape: tuple[int, ...], seed: int, indices: Sequence[int]
 ) -> Operator | None:
-    if corruption is None or not corruption.condition_channels(shape):
+    if corruption is None:
         return None
+    if not corruption.condition_channels(shape):
+        if corruption.domain_shape(shape) == tuple(shape):
+            return None
+        one = corruption.draw(1, shape, seeded("operator", seed))  # the domain is that of all samples
+        return one.select(torch.zeros(len(indices), dtype=torch.int64))
     drawn = []
     for k in indices:
         generator = seeded("operator", seed, k)

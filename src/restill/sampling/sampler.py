@@ -54,5 +54,6 @@ class OneStep(Sampler):
     ) -> Tensor:
         x = latents * self.init_sigma
         sigma = torch.full((len(x),), self.init_sigma, dtype=x.dtype, device=x.device)
-        out: Tensor = denoiser(x if operator is None else operator.seen(x), sigma, operator, labels)
+        draw = getattr(denoiser, "image", denoiser)  # a closed form has only the domain
+        out: Tensor = draw(x if operator is None else operator.seen(x), sigma, operator, labels)
         return out

@@ -117,13 +117,14 @@ class Distillation(Training):
     def generate(self, generator: torch.Generator) -> Generated:
         """`x_g = G(z)`, with the student's graph where gradients are enabled."""
         n, device = self.batch_size, self.device
-        z = torch.randn(n, *self.shape, generator=generator, device=device) * self.settings.init_sigma
+        shape = self.corruption.domain_shape(self.shape)
+        z = torch.randn(n, *shape, generator=generator, device=device) * self.settings.init_sigma
         labels = None
         if self.teacher.num_classes:
             labels = torch.randint(self.teacher.num_classes, (n,), generator=generator, device=device)
         shown = self.corruption.further(self.corruption.draw(n, self.shape, generator), generator)
         sigma = torch.full((n,), self.settings.init_sigma, device=device)
-        return Generated(self.student(shown.seen(z), sigma, shown, labels), labels)
+        return Generated(self.student.image(shown.seen(z), sigma, shown, labels), labels)
 
     def student_gradient(self, generated: Generated, generator: torch.Generator) -> dict[str, Tensor]:
         """Gradient of the generator: teacher against fake score on `u = A(x_g)`, to which no sigma_n noise is added."""
