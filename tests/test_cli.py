@@ -136,7 +136,7 @@ def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 def test_a_failure_of_ours_is_one_line_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def broken(path: Path) -> None:
+    def broken(path: Path, settings: list[str]) -> None:
         raise ValueError("two\nlines")
 
     monkeypatch.setattr("restill.experiment.describe.describe", broken)
@@ -158,7 +158,7 @@ def test_a_failure_of_ours_is_one_line_too(monkeypatch: pytest.MonkeyPatch, caps
         (["sample", "x", "-n", "many", "--out", "y"], "'-n'"),
         (["pretrain", "--recipe", "tiny-noise"], "--out is missing"),
         (["pretrain", "--recipe", "tiny-noise", "--out", "x"], "a new run needs both STORE and --recipe"),
-        (["corrupt", "digits", "--out", "x"], "either --sigma-n or --recipe"),
+        (["corrupt", "digits", "--out", "x"], "either --sigma-n or --corruption or --recipe"),
         (["corrupt", "digits", "--sigma-n", "-1", "--out", "x"], "corruption.sigma_n and weights must be finite"),
         (["corrupt", "digits", "--sigma-n", "nan", "--out", "x"], "corruption.sigma_n and weights must be finite"),
         (["corrupt", "digits", "--sigma-n", "1", "--clean-fraction", "2", "--out", "x"], "--clean-fraction must lie"),

@@ -23,7 +23,8 @@ def test_the_promised_recipes_are_shipped() -> None:
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_shipped_recipes_load_and_come_back(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name)
-    assert recipe.name == name and recipe.description and recipe.law().sigma_max > 0
+    assert recipe.name == name and recipe.description
+    assert recipe.law().sigma_max > 0 or recipe.law().kind != "noise"  # some corruption there is
     save_recipe(tmp_path / "recipe.yaml", recipe)
     assert load_recipe(tmp_path / "recipe.yaml") == recipe == load_recipe(tmp_path)
     saved = yaml.safe_load((tmp_path / "recipe.yaml").read_text())

@@ -13,7 +13,7 @@ from custom_corruptions import Blur, RandomMask
 from restill.corruption import AdditiveNoise, Corruption, Identity, Operator
 from restill.data import digits
 from restill.errors import UserError
-from restill.metrics import likelihood
+from restill.metrics import fit, likelihood
 from restill.metrics.likelihood import Likelihood, Undefined, likelihood_check, measurement_likelihood
 from restill.tensors import seeded
 
@@ -58,7 +58,7 @@ def test_log_densities_agree_with_loops(law: Corruption, leave_out: bool, monkey
     x = torch.randn(9, 2, 4, 3, generator=seeded("likelihood-loops"), dtype=torch.float64)
     y, operator = measured(x[:5], law)
     own = torch.arange(5) if leave_out else None
-    monkeypatch.setattr(likelihood, "_NUMBERS", 300)
+    monkeypatch.setattr(fit, "_NUMBERS", 300)
     densities, effective = likelihood._log_density(y, operator, x, own)
     for i in range(5):
         one, sigma = operator.select(slice(i, i + 1)), float(operator.sigma_n[i])

@@ -9,6 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+from restill.corruption import corruption_from
+from restill.corruption.corruption import _KINDS
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 
@@ -30,3 +34,9 @@ def test_python_example(tmp_path: Path) -> None:
 def test_links_lead_somewhere() -> None:
     for link in re.findall(r"\]\(([^)#]+)\)", README.read_text(encoding="utf-8")):
         assert (README.parent / link).exists(), link
+
+
+def test_every_kind_of_corruption_has_a_line_that_can_be_copied() -> None:
+    lines = re.findall(r"`({kind: .*?})` \|", README.read_text(encoding="utf-8"))
+    kinds = {corruption_from(yaml.safe_load(line)).kind for line in lines}
+    assert kinds == {kind for kind, law in _KINDS.items() if law.__module__.startswith("restill.")}

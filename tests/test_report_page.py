@@ -273,14 +273,25 @@ def _contrast(a: str, b: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_noise_alone_says_what_a_copy_would_differ_by(tmp_path: Path) -> None:
+def test_noise_says_what_a_copy_would_differ_by(tmp_path: Path) -> None:
     known = Measurements((1, 8, 8), (-2.0, 2.0), (0.0, 1.0), [0.4] * 9, 0.5)
     text = page(tmp_path / "report.html", dataclasses.replace(full(), measurements=known))
     assert "by about its noise, 0.4:" in text and "Noise level of each" not in text
     assert "0.4, stated; in the units of the files 0.2" in text
-    masks = dataclasses.replace(full(), corruption={"kind": "mask", "rate": 0.5, "sigma_n": 0.4}, measurements=known)
+    masks = dataclasses.replace(full(), corruption={"kind": "mask", "p": 0.5, "sigma_n": 0.4}, measurements=known)
     text = page(tmp_path / "mask.html", masks)
-    assert "by about its noise" not in text and "<dd>mask</dd>" in text and "<dt>rate</dt><dd>0.5</dd>" in text
+    assert "by about its noise, 0.4:" in text and "<dd>50% of the pixels missing</dd>" in text
+    assert "<dt>p</dt><dd>0.5</dd>" in text
+    nothing = dataclasses.replace(masks, measurements=dataclasses.replace(known, sigma_n=[0.0] * 9))
+    text = page(tmp_path / "none.html", nothing)
+    assert "by about its noise" not in text and "0: no noise, stated" in text
+    counts = dataclasses.replace(
+        masks, measurements=dataclasses.replace(known, stabilised=True, image_shape=(1, 16, 16))
+    )
+    text = page(tmp_path / "counts.html", counts)
+    for words in ("0.4 of the stabilised counts", "stabilised values go from", "each 1 × 8 × 8, of images 1 × 16 × 16"):
+        assert words in text, words
+    assert "Brought from 1 × 8 × 8 to the grid of the images." in text
 
 
 def test_hostile_texts_are_escaped(tmp_path: Path) -> None:

@@ -266,8 +266,8 @@ def test_hostile_names_stay_text() -> None:
         (NOISE, "noise 0.4"),
         ({"kind": "noise", "sigma_n": [0.1, 0.2, 0.3, 0.05, 0.4]}, "noise 0.05 to 0.4 (5 levels)"),
         ({"kind": "noise", "sigma_n": [0, 0.2], "weights": [1, 3]}, "noise 0 or 0.2 (in proportion 1 : 3)"),
-        ({"kind": "mask", "rate": 0.5, "sigma_n": 0.2}, "mask (rate 0.5) and noise 0.2"),
-        ({"kind": "blur", "sigma_n": 0.0}, "blur and no noise"),
+        ({"kind": "veil", "rate": 0.5, "sigma_n": 0.2}, "veil (rate 0.5) and noise 0.2"),
+        ({"kind": "haze", "sigma_n": 0.0}, "haze and no noise"),
     ],
 )
 def test_a_corruption_in_words(description: dict[str, object], words: str) -> None:

@@ -13,8 +13,22 @@ from .version import VERSION
 __version__ = VERSION
 
 if TYPE_CHECKING:
-    from .corruption import AdditiveNoise, Corruption, Identity, Operator
-    from .data import digits, open_images
+    from .corruption import (
+        AdditiveNoise,
+        Blur,
+        Compose,
+        Corruption,
+        Downsampling,
+        Function,
+        Identity,
+        Mask,
+        Operator,
+        Poisson,
+        corruption_from,
+        load_operator,
+        register_operator,
+    )
+    from .data import digits, open_images, open_masks
     from .diffusion import Denoiser
     from .diffusion.networks import build_network
     from .errors import UserError
@@ -26,8 +40,11 @@ if TYPE_CHECKING:
     from .training import Batches, Distillation, DistillationSettings, TeacherSettings, TeacherTraining
 
 _HOMES = {
-    "corruption": ("AdditiveNoise", "Corruption", "Identity", "Operator"),
-    "data": ("digits", "open_images"),
+    "corruption": (
+        "AdditiveNoise", "Blur", "Compose", "Corruption", "Downsampling", "Function", "Identity", "Mask", "Operator",
+        "Poisson", "corruption_from", "load_operator", "register_operator",
+    ),
+    "data": ("digits", "open_images", "open_masks"),
     "diffusion": ("Denoiser",),
     "diffusion.networks": ("build_network",),
     "errors": ("UserError",),
@@ -37,14 +54,15 @@ _HOMES = {
     "sampling": ("Heun", "OneStep", "Sampler", "generate"),
     "store": ("Store", "corrupt_images", "import_measurements", "open_store"),
     "training": ("Batches", "Distillation", "DistillationSettings", "TeacherSettings", "TeacherTraining"),
-}
+}  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022 - by layer
-    "AdditiveNoise", "Corruption", "Identity", "Operator", "digits", "open_images", "Denoiser", "build_network",
-    "UserError", "run", "Generator", "load_denoiser", "load_generator", "DMD", "SDS", "AmbientTweedie",
-    "DistillationLoss", "Objective", "SiD", "Standard", "Heun", "OneStep", "Sampler", "generate", "Store",
-    "corrupt_images", "import_measurements", "open_store", "Batches", "Distillation", "DistillationSettings",
+    "AdditiveNoise", "Blur", "Compose", "Corruption", "Downsampling", "Function", "Identity", "Mask", "Operator",
+    "Poisson", "corruption_from", "load_operator", "register_operator", "digits", "open_images", "open_masks",
+    "Denoiser", "build_network", "UserError", "run", "Generator", "load_denoiser", "load_generator", "DMD", "SDS",
+    "AmbientTweedie", "DistillationLoss", "Objective", "SiD", "Standard", "Heun", "OneStep", "Sampler", "generate",
+    "Store", "corrupt_images", "import_measurements", "open_store", "Batches", "Distillation", "DistillationSettings",
     "TeacherSettings", "TeacherTraining",
 ]  # fmt: skip
 

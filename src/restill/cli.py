@@ -9,10 +9,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from .errors import NonFiniteError, UserError
-from .options import Device, Precision, RunPath, Set, epilog, level_of, numbers_of, overrides_of, range_of
+from .data_commands import corrupt, estimate_noise, import_
+from .errors import NonFiniteError, UserCodeError, UserError
+from .options import (
+    Device,
+    OperatorFile,
+    Precision,
+    RunPath,
+    Set,
+    epilog,
+    numbers_of,
+    out,
+    overrides_of,
+    say,
+)
 
 app = typer.Typer(
     add_completion=False,
@@ -20,13 +31,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="One-step generators of clean images, learned from corrupted measurements only.",
 )
-out = Console()
-error_out = Console(stderr=True)
-
-
-def _say(text: str) -> None:
-    """One line, however long: paths in it can be copied."""
-    out.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command(epilog=epilog("restill run digits-noise --out demo"))
@@ -34,6 +38,7 @@ def run(
     recipe: Annotated[str, typer.Argument(metavar="NAME|FILE.yaml", help="a shipped recipe or your own")],
     out_path: Annotated[Path, typer.Option("--out", metavar="RUN", help="directory of the run")],
     settings: Set = None,
+    operator: OperatorFile = None,
     device: Device = None,
     precision: Precision = None,
 ) -> None:
@@ -44,109 +49,23 @@ def run(
     _show(results, verdict, out_path)
 
 
-@app.command(epilog=epilog("restill corrupt images/ --sigma-n 0.2 --out store --reference clean"))
-def corrupt(
-    source: Annotated[str, typer.Argument(help="folder, archive or array file of clean images, or `digits`")],
-    out_path: Annotated[Path, typer.Option("--out", metavar="STORE", help="store of measurements to write")],
-    reference: Annotated[Path | None, typer.Option(help="store of the clean images to write, for evaluate")] = None,
-    sigma_n: Annotated[float | None, typer.Option(help="noise level, where images span [-1, 1]")] = None,
-    clean_fraction: Annotated[float, typer.Option(help="share of images left without noise, 0 to 1")] = 0.0,
-    recipe: Annotated[str | None, typer.Option(help="take the corruption from a recipe instead")] = None,
-    resize: Annotated[int | None, typer.Option(help="crop to the centre square and resize to this side")] = None,
-    seed: Annotated[int, typer.Option(help="of operators and noise")] = 0,
-) -> None:
-    """Make a benchmark: corrupt clean images once, into a store, and keep the clean ones apart."""
-    from .config import load_recipe
-    from .corruption import AdditiveNoise
-    from .data import digits, open_images
-    from .progress import progress_bar
-    from .store import corrupt_images
-
-    if (recipe is None) == (sigma_n is None):
-        raise UserError("say how to corrupt: either --sigma-n or --recipe")
-    if not 0 <= clean_fraction <= 1:
-        raise UserError(f"--clean-fraction must lie between 0 and 1, not {clean_fraction:g}")
-    if sigma_n is None:
-        law = load_recipe(str(recipe)).law()
-        if clean_fraction:
-            raise UserError("--clean-fraction goes with --sigma-n; in a recipe write corruption.sigma_n and weights")
-    elif clean_fraction:
-        law = AdditiveNoise(sigma_n=(0.0, sigma_n), weights=(clean_fraction, 1 - clean_fraction))
-    else:
-        law = AdditiveNoise(sigma_n=sigma_n)
-    images = digits() if source == "digits" else open_images(source, resize)
-    with progress_bar("corrupt", len(images)) as advance:
-        store = corrupt_images(images, law, out_path, reference, seed, advance)
-    _say(f"{out_path}: {len(store):,} measurements of shape {list(store.shape)}")
-
-
-@app.command("import", epilog=epilog("restill import scans/ --sigma-n 12.5 --out store"))
-def import_(
-    source: Annotated[Path, typer.Argument(help="folder, archive, .npy or .npz of real measurements")],
-    out_path: Annotated[Path, typer.Option("--out", metavar="STORE", help="store to write")],
-    sigma_n: Annotated[
-        str | None,
-        typer.Option(
-            help="noise level in the units of the files: a number, a file with one per image, auto, or auto-per-sample"
-        ),
-    ] = None,
-    sigma_unit: Annotated[
-        str, typer.Option(help="data, or normalised where sigma_n is for values in [-1, 1]")
-    ] = "data",
-    value_range: Annotated[
-        str | None, typer.Option("--range", metavar="LOW,HIGH", help="values that become -1 and 1; found by itself")
-    ] = None,
-    resize: Annotated[int | None, typer.Option(help="crop to the centre square and resize to this side")] = None,
-    layout: Annotated[str, typer.Option(help="axes of arrays: auto, NHW, NHWC or NCHW")] = "auto",
-) -> None:
-    """Take real measurements into a store, with a noise level that is stated or estimated (auto)."""
-    from .data import open_images
-    from .progress import progress_bar
-    from .store import import_measurements
-
-    if layout not in ("auto", "NHW", "NHWC", "NCHW"):
-        raise UserError(f"--layout must be auto, NHW, NHWC or NCHW, not {layout!r}")
-    if sigma_unit not in ("data", "normalised"):
-        raise UserError(f"--sigma-unit must be data or normalised, not {sigma_unit!r}")
-    level, limits = level_of(sigma_n), range_of(value_range)
-    images = open_images(source, resize, layout)  # type: ignore[arg-type]
-    passes = 3 if level in ("auto", "auto-per-sample") else 1
-    with progress_bar("import", passes * len(images)) as advance:
-        store = import_measurements(images, out_path, level, sigma_unit, limits, advance)  # type: ignore[arg-type]
-    summary, scale = store.manifest.sigma_n, store.manifest.normalisation.scale
-    how = " (estimated)" if summary.estimated else ""
-    _say(
-        f"{out_path}: {len(store):,} measurements of shape {list(store.shape)}; "
-        f"sigma_n {summary.mean * scale:.4g}{how} in the units of the files is {summary.mean:.4g} in the store, "
-        "where images span [-1, 1]"
-    )
-    if resize is not None:
-        error_out.print("note: resizing averages noise; --sigma-n must be that of the resized images", style="yellow")
-
-
-@app.command("estimate-noise", epilog=epilog("restill estimate-noise scans/"))
-def estimate_noise(
-    path: Annotated[Path, typer.Argument(help="a store, or a folder, archive, .npy or .npz of measurements")],
-    model: Annotated[
-        str, typer.Option(help="gaussian (white), or poisson-gaussian where photons are counted and 0 is no light")
-    ] = "gaussian",
-    out_path: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="write .json, or .npy of each image's level")
-    ] = None,
-    layout: Annotated[str, typer.Option(help="axes of arrays: auto, NHW, NHWC or NCHW")] = "auto",
-) -> None:
-    """Estimate the noise of measurements, with an interval, from nothing but the measurements."""
-    from .experiment.noise import estimate
-
-    out.print(estimate(path, model, out_path, layout))
+app.command(epilog=epilog("restill corrupt images/ --sigma-n 0.2 --out store --reference clean"))(corrupt)
+app.command("import", epilog=epilog("restill import scans/ --sigma-n 12.5 --out store"))(import_)
+app.command("estimate-noise", epilog=epilog("restill estimate-noise scans/"))(estimate_noise)
 
 
 @app.command(epilog=epilog("restill info demo"))
-def info(path: Annotated[Path, typer.Argument(help="a store, a run, or a network folder")]) -> None:
-    """What a store, a run or a checkpoint holds."""
+def info(
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH|RECIPE", help="a store, a run, a network folder, or a recipe or its name")
+    ],
+    settings: Set = None,
+    operator: OperatorFile = None,
+) -> None:
+    """What a store, a run or a checkpoint holds, or what a recipe asks for and takes."""
     from .experiment.describe import describe
 
-    out.print(describe(path))
+    out.print(describe(path, settings or []))
 
 
 @app.command(epilog=epilog("restill pretrain store --recipe tiny-noise --out run"))
@@ -155,6 +74,7 @@ def pretrain(
     out_path: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="directory of the run")] = None,
     recipe: Annotated[str | None, typer.Option(help="recipe for network and training")] = None,
     settings: Set = None,
+    operator: OperatorFile = None,
     device: Device = None,
     precision: Precision = None,
 ) -> None:
@@ -174,18 +94,24 @@ def pretrain(
     with working_on(out_path, checked) as current:
         prepare_store(current)
         stage(current)
-    _say(f"{current.stage('teacher')}: teacher; next `restill distill {out_path}`")
+    say(f"{current.stage('teacher')}: teacher; next `restill distill {out_path}`")
 
 
 @app.command(epilog=epilog("restill distill run --set student.loss=dmd"))
-def distill(path: RunPath, settings: Set = None, device: Device = None, precision: Precision = None) -> None:
+def distill(
+    path: RunPath,
+    settings: Set = None,
+    operator: OperatorFile = None,
+    device: Device = None,
+    precision: Precision = None,
+) -> None:
     """Phase II alone: distil the run's teacher into a one-step generator; the same command continues it."""
     from .experiment import amended, working_on
     from .experiment import distill as stage
 
     with working_on(path, amended(path, overrides_of(settings, device, precision))) as current:
         stage(current)
-    _say(f"{current.stage('student')}: student; next `restill evaluate {path}`")
+    say(f"{current.stage('student')}: student; next `restill evaluate {path}`")
 
 
 @app.command(epilog=epilog("restill sample demo -n 64 --seed 0 --out samples"))
@@ -195,6 +121,7 @@ def sample(
     n: Annotated[int, typer.Option("-n", help="number of images")] = 64,
     seed: Annotated[int, typer.Option(help="image k of a seed is always the same")] = 0,
     sampler: Annotated[str, typer.Option(help="student, teacher-full or teacher-truncated")] = "student",
+    operator: OperatorFile = None,
     device: Device = None,
     precision: Precision = None,
 ) -> None:
@@ -202,7 +129,7 @@ def sample(
     from .experiment.samples import sample_run
 
     sample_run(path, out_path, n, seed, sampler, overrides_of(None, device, precision))
-    _say(f"{out_path}: {n:,} images; {out_path / 'grid.png'} shows them together")
+    say(f"{out_path}: {n:,} images; {out_path / 'grid.png'} shows them together")
 
 
 @app.command(epilog=epilog("restill evaluate demo --reference clean"))
@@ -222,6 +149,7 @@ def evaluate(
         Path | None, typer.Option(metavar="NPZ", help="only write the statistics of the clean images, for others")
     ] = None,
     settings: Set = None,
+    operator: OperatorFile = None,
     device: Device = None,
     precision: Precision = None,
 ) -> None:
@@ -238,7 +166,7 @@ def evaluate(
         _show(results, verdict, None)
         for check in checks:
             if check.status == "warning" and check.subject in (None, "student"):
-                _say(f"Warning ({check.name}): {check.sentence}")
+                say(f"Warning ({check.name}): {check.sentence}")
 
 
 @app.command(epilog=epilog("restill select demo --reference clean --keep"))
@@ -251,6 +179,7 @@ def select(
         str, typer.Option(metavar="A,B,...", help="lengths of the average of the weights, relative to the run's")
     ] = "0.03,0.05,0.1,0.15,0.2",
     keep: Annotated[bool, typer.Option("--keep", help="make the best the run's student")] = False,
+    operator: OperatorFile = None,
     device: Device = None,
     precision: Precision = None,
 ) -> None:
@@ -264,11 +193,11 @@ def select(
         choice = stage(current, reference, lengths, keep)
     out.print(selection_table(choice))
     for sentence in choice.sentences:
-        _say(sentence)
+        say(sentence)
     if keep:
-        _say(f"{current.stage('student')}: the chosen student; next `restill evaluate {path}`")
+        say(f"{current.stage('student')}: the chosen student; next `restill evaluate {path}`")
     else:
-        _say(f"{current.stage('student') / 'selection.png'}; --keep makes the chosen one the run's student")
+        say(f"{current.stage('student') / 'selection.png'}; --keep makes the chosen one the run's student")
 
 
 @app.command(epilog=epilog("restill report demo"))
@@ -277,6 +206,7 @@ def report(
     out_path: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="page for several runs; comparison.html by default")
     ] = None,
+    operator: OperatorFile = None,
 ) -> None:
     """Write report.html and the sample grids of an evaluated run; of several runs, one page side by side."""
     from .experiment import amended, working_on
@@ -292,7 +222,7 @@ def report(
         with working_on(paths[0], amended(paths[0])) as current:
             stage(current)
         page = current.report
-    _say(str(page))
+    say(str(page))
 
 
 def _show(results, verdict, run_path: Path | None) -> None:  # type: ignore[no-untyped-def]
@@ -301,7 +231,7 @@ def _show(results, verdict, run_path: Path | None) -> None:  # type: ignore[no-u
     out.print()
     out.print(summary(results, verdict))
     if run_path is not None:
-        _say(f"\n{run_path / 'report.html'}")
+        say(f"\n{run_path / 'report.html'}")
 
 
 def main() -> None:
@@ -319,6 +249,8 @@ def _run_app(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted; the same command continues from the last checkpoint", 130)
     except UserError as error:
+        if isinstance(error, UserCodeError) and error.__cause__ is not None:
+            sys.stderr.write("".join(_users_traceback(error.__cause__)))
         return _fail(str(error), 2, error)
     except NonFiniteError as error:
         return _fail(str(error), 1, error)
@@ -328,6 +260,14 @@ def _run_app(arguments: list[str]) -> int:
             where = getattr(getattr(error, "ctx", None), "command_path", "restill")
             return _fail(f"{message()} (see {where} --help)", 2, error)
         return _fail(f"{type(error).__name__}: {error} (RESTILL_DEBUG=1 shows where)", 1, error)
+
+
+def _users_traceback(error: BaseException) -> list[str]:
+    """Where a user's own code failed, from its first line on: what called it is of no interest."""
+    ours, frame = f"{Path(__file__).parent}{os.sep}", error.__traceback__
+    while frame is not None and frame.tb_frame.f_code.co_filename.startswith((ours, "<frozen importlib")):
+        frame = frame.tb_next
+    return traceback.format_exception(type(error), error, frame)
 
 
 def _fail(message: str, code: int, error: BaseException | None = None) -> int:

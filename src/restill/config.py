@@ -16,7 +16,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
 
-from .corruption import Corruption, corruption_from
+from .corruption import Corruption, corruption_from, in_units, with_contents
 from .errors import UserError
 from .files import write_text
 from .metrics import OPTIONAL, PAIR_METRICS, SET_METRICS, check_metrics
@@ -33,13 +33,15 @@ class Data(Section):
 
     `source` is `digits` (scikit-learn's handwritten digits), a folder, archive or array file, or a measurement store.
     `content: clean` images are corrupted by the recipe's corruption (a benchmark); `content: measurements` are taken
-    as they are, with the corruption's `sigma_n` in `sigma_unit`.
+    as they are, with the corruption's `sigma_n`, `gain` and the like in `sigma_unit`.
     """
 
     source: str | None = None
     content: Literal["clean", "measurements", "store"] = "clean"
     resize: PositiveInt | None = None
     sigma_unit: Literal["data", "normalised"] = "data"
+    masks: str | None = Field(None, description="of measurements: a folder or file with one each, or nan")
+    image_size: tuple[PositiveInt, PositiveInt] | None = Field(None, description="of what a user's operator measured")
     reference: str | None = Field(None, description="store of clean images, opened by evaluate alone")
 
 
@@ -119,6 +121,7 @@ class Student(Section):
     fake: Adam = Adam(lr=1e-5, beta1=0.0)
     loss_scale: PositiveFloat = 100.0
     share_samples: bool = True
+    fake_steps: PositiveInt = Field(1, description="updates of the fake score for one of the generator")
     ema: Average = Average()
     select_every: PositiveInt = Field(500_000, description="images between looks at the proximal Frechet distance")
     select_samples: PositiveInt = 10_000
@@ -174,8 +177,13 @@ class Recipe(Section):
     execution: Execution = Execution()
 
     def law(self) -> Corruption:
-        """The corruption. Raises UserError for an unknown kind, unknown keys or impossible values."""
-        return corruption_from(self.corruption)
+        """The corruption; that of measurements is checked, but photon noise in it has other units than the files'.
+
+        Raises:
+            UserError: an unknown kind, unknown keys or impossible values.
+        """
+        of_files = self.data.content == "measurements" and self.data.sigma_unit == "data"
+        return corruption_from(in_units(self.corruption) if of_files else self.corruption)
 
     def differences(self, other: Recipe) -> list[str]:
         """Keys in which two recipes describe different runs; how the work is executed does not count."""
@@ -200,7 +208,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     """
     where, text = _read(str(name_or_path))
     try:
-        data = _yaml(text)
+        data = parse_yaml(text)
     except yaml.YAMLError as error:
         raise UserError(f"{where}: is not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(data, dict):
@@ -220,6 +228,11 @@ def recipe_from(data: Mapping[str, Any], where: str = "recipe") -> Recipe:
         law = recipe.law()
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
+    contents = with_contents(recipe.corruption, law)
+    if contents != recipe.corruption:  # a run is complete without the files that its recipe names
+        recipe = recipe.model_copy(update={"corruption": contents})
+    if recipe.data.content != "measurements" and (recipe.data.masks or recipe.data.image_size):
+        raise UserError(f"{where}: data.masks and data.image_size go with data.content measurements")
     if recipe.objective.kind == "standard" and law.sigma_max > 0:
         raise UserError(
             f"{where}: objective.kind standard learns the noise too; with corruption.sigma_n > 0 use ambient-tweedie"
@@ -247,8 +260,8 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _yaml(text: str) -> Any:
-    """Plain data from YAML. Raises yaml.YAMLError."""
+def parse_yaml(text: str) -> Any:
+    """Plain data from YAML, in which `1e-4` is a number. Raises yaml.YAMLError."""
     loader = _Loader(text)
     try:
         return loader.get_single_data()
@@ -287,7 +300,7 @@ def _override(data: dict[str, Any], override: str) -> None:
         if not isinstance(node, dict):
             raise UserError(f"--set {key}: {part!r} holds a value, not keys")
     try:
-        node[path[-1]] = _yaml(value)
+        node[path[-1]] = parse_yaml(value)
     except yaml.YAMLError as error:
         raise UserError(f"--set {override!r}: the value is not YAML") from error
 

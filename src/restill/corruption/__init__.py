@@ -1,8 +1,10 @@
 """What happened to the images: operators, and the laws that draw them."""
 
 from .blur import Blur, BlurOperator
-from .compose import Chain, Compose
+from .chain import Chain
+from .compose import Compose
 from .corruption import Corruption, corruption_from, corruption_kinds
+from .descriptions import as_mapping, has_photon_noise, in_units, with_contents
 from .downsampling import Downsampling, DownsamplingOperator
 from .embedded import Embedded
 from .function import Function, FunctionOperator, load_operator, register_operator
@@ -29,8 +31,12 @@ __all__ = [
     "Operator",
     "Poisson",
     "PoissonOperator",
+    "as_mapping",
     "corruption_from",
     "corruption_kinds",
+    "has_photon_noise",
+    "in_units",
     "load_operator",
     "register_operator",
+    "with_contents",
 ]

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..errors import UserError
-from .corruption import Corruption, number
+from .corruption import Corruption, flag, number, one_of, whole
 from .embedded import Embedded
-from .kernels import check_odd, gaussian, motion, read_kernel
+from .kernels import check_kernel, check_odd, gaussian, motion, read_kernel
 from .operator import Operator
 
 BOUNDARIES = {"reflect": "reflect", "circular": "circular", "zero": "constant"}
@@ -73,6 +73,7 @@ class Blur(Corruption, kind="blur"):
         boundary: "reflect", "circular" or "zero".
     """
 
+    allows_clean: ClassVar[bool] = True
     fixed: ClassVar[tuple[str, ...]] = ("gaussian", "motion")
     kernel: str | Mapping[str, Any] | Embedded = "gaussian"
     size: int = 9
@@ -84,20 +85,35 @@ class Blur(Corruption, kind="blur"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.size, int) or isinstance(self.size, bool) or self.size < 1:
-            raise UserError(f"corruption.size must be an odd number of pixels, not {self.size!r}")
+        whole("size", self.size, 1, " of pixels")
         check_odd((self.size, self.size), "corruption.size")
         number("std", self.std, 1e-3)
-        if self.length is not None:
-            number("length", self.length, 0, self.size - 1)
-        if self.angle is not None:
-            number("angle", self.angle, -360, 360)
-        if self.boundary not in BOUNDARIES:
-            raise UserError(f"corruption.boundary must be {', '.join(BOUNDARIES)}, not {self.boundary!r}")
+        for name, low, high in (("length", 0, self.size - 1), ("angle", -360, 360)):
+            value = getattr(self, name)
+            if value is not None:
+                number(name, value, low, high)
+                if self.kernel != "motion":
+                    raise UserError(f"corruption.{name} goes with corruption.kernel motion; leave it out")
+        flag("normalise", self.normalise)
+        one_of("boundary", self.boundary, BOUNDARIES)
+        object.__setattr__(self, "kernel", self._kept_kernel())
+
+    def _kept_kernel(self) -> str | Embedded:
+        """One of the names `fixed`, or a kernel in plain data or from a file, checked."""
+        if isinstance(self.kernel, (str, Path)):
+            if self.kernel in self.fixed:
+                return str(self.kernel)
+            return Embedded(read_kernel(self.kernel, self.normalise))
         if isinstance(self.kernel, Mapping):
-            object.__setattr__(self, "kernel", _checked(Embedded.read(self.kernel, "corruption.kernel")))
-        elif isinstance(self.kernel, (str, Path)) and self.kernel not in self.fixed:
-            object.__setattr__(self, "kernel", Embedded(read_kernel(self.kernel, self.normalise)))
+            kernel = Embedded.read(self.kernel, "corruption.kernel")
+        elif isinstance(self.kernel, Embedded):
+            kernel = self.kernel
+        else:
+            raise UserError(
+                f"corruption.kernel must be gaussian, motion, or a file with the kernel, not {self.kernel!r}"
+            )
+        check_kernel(kernel.array, "corruption.kernel")
+        return kernel if kernel.array.dtype == np.float32 else Embedded(kernel.array.astype(np.float32))
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -109,7 +125,7 @@ class Blur(Corruption, kind="blur"):
         if any(side > length for side, length in zip(self.sides, shape[1:], strict=True)):
             raise UserError(
                 f"corruption.kernel: {' x '.join(map(str, self.sides))} pixels are more than the images' "
-                f"{shape[1]} x {shape[2]}; use a smaller kernel"
+                f"{shape[1]} x {shape[2]}; use a smaller {'one' if isinstance(self.kernel, Embedded) else 'size'}"
             )
         return shape
 
@@ -134,10 +150,3 @@ class Blur(Corruption, kind="blur"):
         else:
             angle_N = 180 * torch.rand(n, generator=generator, device=device)
         return motion(self.size, length, angle_N).float()
-
-
-def _checked(kernel: Embedded) -> Embedded:
-    if kernel.array.ndim != 2:
-        raise UserError(f"corruption.kernel: a kernel has two axes, not {kernel.array.ndim}")
-    check_odd(kernel.array.shape, "corruption.kernel")
-    return kernel

@@ -8,117 +8,24 @@ noise may take its place.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import UserCodeError, UserError
+from .chain import Chain, of_part
 from .corruption import Corruption, corruption_from
 from .downsampling import Downsampling
 from .noise import AdditiveNoise
 from .operator import Operator
 from .poisson import Poisson
-
-
-@dataclass(frozen=True)
-class Chain(Operator):
-    """Operators one after the other; each has parameters of its own, and `sigma_n` is that of the whole.
-
-    Attributes:
-        parts: in the order in which they act; masks are the last ones.
-        masks: how many of them are masks.
-    """
-
-    parts: tuple[Operator, ...]
-    masks: int
-
-    @property
-    def _modelled(self) -> tuple[Operator, ...]:
-        return self.parts[: len(self.parts) - self.masks]
-
-    @property
-    def _masks(self) -> tuple[Operator, ...]:
-        return self.parts[len(self.parts) - self.masks :]
-
-    def apply(self, x: Tensor) -> Tensor:
-        for part in self.parts:
-            x = part.apply(x)
-        return x
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        for part in reversed(self.parts):
-            y = part.adjoint(y)
-        return y
-
-    def to_domain(self, y: Tensor) -> Tensor:
-        y = self.restrict(y)
-        return self._modelled[-1].to_domain(y) if self._modelled else y
-
-    def from_domain(self, d: Tensor) -> Tensor:
-        for part in reversed(self._modelled):
-            d = part.from_domain(d)
-        return d
-
-    def lift(self, d: Tensor) -> Tensor:
-        return self._modelled[-1].lift(d) if self._modelled else d
-
-    def project(self, x: Tensor) -> Tensor:
-        return self._modelled[-1].project(x) if self._modelled else x
-
-    def seen(self, d: Tensor) -> Tensor:
-        for part in self._masks:
-            d = part.seen(d)
-        return d
-
-    def restrict(self, y: Tensor) -> Tensor:
-        for part in self._masks:
-            y = part.restrict(y)
-        return y
-
-    def condition(self) -> Tensor | None:
-        """What all masks leave."""
-        masks = [part.condition() for part in self._masks]
-        shown = masks[0] if masks else None
-        for mask in masks[1:]:
-            assert shown is not None and mask is not None
-            shown = shown & mask
-        return shown
-
-    def missing(self) -> Tensor | None:
-        shown = self.condition()
-        return None if shown is None else ~shown
-
-    def linear_part(self) -> Operator:
-        return dataclasses.replace(self, parts=tuple(part.linear_part() for part in self.parts))
-
-    def cleared(self, where: Tensor) -> Chain:
-        parts = tuple(part.cleared(where) for part in self.parts)
-        return dataclasses.replace(super().cleared(where), parts=parts)
-
-    def augmented(self, move: Callable[[Tensor], Tensor]) -> Chain:
-        return dataclasses.replace(self, parts=tuple(part.augmented(move) for part in self.parts))
-
-    def parameters(self) -> dict[str, Tensor]:
-        """The parameters of part `k` as `k.name`; its own noise level is that of the chain, or none."""
-        named = {"sigma_n": self.sigma_n}
-        for k, part in enumerate(self.parts):
-            named |= {f"{k}.{name}": value for name, value in part.parameters().items() if name != "sigma_n"}
-        return named
-
-    def with_parameters(self, parameters: Mapping[str, Tensor]) -> Chain:
-        sigma_n, parts = parameters["sigma_n"], []
-        for k, part in enumerate(self.parts):
-            parts.append(part.with_parameters({"sigma_n": sigma_n} | _of_part(parameters, k)))
-        return dataclasses.replace(self, sigma_n=sigma_n, parts=tuple(parts))
-
-
-def _of_part(parameters: Mapping[str, Tensor], k: int) -> dict[str, Tensor]:
-    return {name.removeprefix(f"{k}."): value for name, value in parameters.items() if name.startswith(f"{k}.")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,17 +39,21 @@ class Compose(Corruption, kind="compose"):
         sigma_n, weights, clean_fraction: of the whole.
     """
 
+    allows_clean: ClassVar[bool] = True
     operators: tuple[Mapping[str, Any] | str | Corruption, ...] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.operators, (tuple, list)):
+            raise UserError(
+                f"corruption.operators must be a list of the parts, e.g. [blur, mask], not {self.operators!r}"
+            )
         parts = [_part(k, description) for k, description in enumerate(self.operators)]
         _check_chain(parts)
         last = len(parts) - 1
-        noisy = bool(self.sigma_n) if isinstance(self.sigma_n, (int, float)) else any(self.sigma_n)
+        noisy = any(self.sigma_n) if isinstance(self.sigma_n, (tuple, list)) else bool(self.sigma_n)
         for k, part in enumerate(parts):
-            if isinstance(part, Downsampling) and part.grid == "auto":
-                grid = "image" if k == last and not noisy else "measurement"
-                parts[k] = dataclasses.replace(part, grid=grid)
+            if isinstance(part, Downsampling):
+                parts[k] = _on_grid(part, k, on_images=k == last and not noisy)
         object.__setattr__(self, "operators", tuple(parts))
         if self._photons and noisy:
             raise UserError(
@@ -171,8 +82,9 @@ class Compose(Corruption, kind="compose"):
         return super().levels if self._photons is None else self._photons.levels
 
     def observation_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        for part in self.parts:
-            shape = part.observation_shape(shape)
+        for k, part in enumerate(self.parts):
+            with _naming(k):
+                shape = part.observation_shape(shape)
         return shape
 
     def domain_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -185,15 +97,16 @@ class Compose(Corruption, kind="compose"):
 
     def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> Chain:
         sigma_n, parts = self.draw_sigma_n(n, generator), []
-        for part in self.parts:
-            parts.append(dataclasses.replace(part.draw(n, shape, generator), sigma_n=sigma_n))
-            shape = part.observation_shape(shape)
+        for k, part in enumerate(self.parts):
+            with _naming(k):
+                parts.append(dataclasses.replace(part.draw(n, shape, generator), sigma_n=sigma_n))
+                shape = part.observation_shape(shape)
         return self.partly_cleared(self._chain(sigma_n, parts), generator)
 
     def rebuild(self, parameters: Mapping[str, Tensor], shape: tuple[int, ...]) -> Chain:
         sigma_n, parts = parameters["sigma_n"], []
         for k, part in enumerate(self.parts):
-            parts.append(part.rebuild({"sigma_n": sigma_n} | _of_part(parameters, k), shape))
+            parts.append(part.rebuild({"sigma_n": sigma_n} | of_part(parameters, k), shape))
             shape = part.observation_shape(shape)
         return self._chain(sigma_n, parts)
 
@@ -228,20 +141,41 @@ def _part(k: int, description: Mapping[str, Any] | str | Corruption) -> Corrupti
     if isinstance(description, Corruption):
         part = description
     elif isinstance(description, (str, Mapping)):
-        data = {"kind": description} if isinstance(description, str) else description
-        try:
-            part = corruption_from(data)
-        except UserError as error:
-            raise UserError(str(error).replace("corruption", f"corruption.operators[{k}]", 1)) from error
+        with _naming(k):
+            part = corruption_from({"kind": description} if isinstance(description, str) else description)
     else:
         raise UserError(f"corruption.operators[{k}] must be a kind or a mapping with one, not {description!r}")
     stated = part.sigma_n if isinstance(part.sigma_n, tuple) else (part.sigma_n,)
-    if any(stated) or part.clean_fraction:
+    if any(stated) or part.weights or part.clean_fraction:
         raise UserError(
-            f"corruption.operators[{k}]: noise and clean_fraction belong to the chain as a whole; state them beside "
-            "operators"
+            f"corruption.operators[{k}]: sigma_n, weights and clean_fraction belong to the chain as a whole; state "
+            "them beside operators"
         )
     return part
+
+
+@contextlib.contextmanager
+def _naming(k: int) -> Iterator[None]:
+    """Messages about a part name it."""
+    try:
+        yield
+    except UserCodeError:  # the user's own code, with its own name and cause
+        raise
+    except UserError as error:
+        message, part = str(error), f"corruption.operators[{k}]"
+        own = re.match(r"corruption\b(?=[. ])", message)
+        raise UserError(part + message[own.end() :] if own else f"{part}: {message}") from error
+
+
+def _on_grid(part: Downsampling, k: int, on_images: bool) -> Downsampling:
+    """The part with its grid decided. Raises UserError for a stated one that cannot be."""
+    if part.grid == "image" and not on_images:
+        raise UserError(
+            f"corruption.operators[{k}].grid image: only the last of a chain without noise has its domain there; "
+            "leave grid out"
+        )
+    grid = {"auto": "image" if on_images else "measurement"}.get(part.grid, part.grid)
+    return dataclasses.replace(part, grid=grid)
 
 
 def _check_chain(parts: Sequence[Corruption]) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -35,12 +35,12 @@ class Corruption(ABC):
             several levels from which each sample draws one.
         weights: relative frequencies of the levels in `sigma_n`; equal by default. A share `f` of noise-free samples
             is `sigma_n=(0, s), weights=(f, 1 - f)`.
-        clean_fraction: share of samples that are not corrupted at all: no operator, no noise. Not of kinds
-            whose measurements cannot be images (`allows_clean`).
+        clean_fraction: share of samples that are not corrupted at all: no operator, no noise. Only of kinds that say
+            so (`allows_clean`): their `draw` ends in `partly_cleared`, and their operators' `cleared` is the identity.
     """
 
     kind: ClassVar[str]
-    allows_clean: ClassVar[bool] = True
+    allows_clean: ClassVar[bool] = False
     is_mask: ClassVar[bool] = False
     sigma_n: float | tuple[float, ...] = 0.0
     weights: tuple[float, ...] | None = None
@@ -56,18 +56,21 @@ class Corruption(ABC):
         for name in ("sigma_n", "weights"):
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        values = (*self.levels, *(self.weights or ()))
-        if not self.levels or any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in values):
-            raise UserError(f"corruption.sigma_n must be a number or a list of numbers, not {self.sigma_n!r}")
+        values = [*_numbers("sigma_n", self.levels), *_numbers("weights", self.weights or ())]
         if any(not math.isfinite(v) or v < 0 for v in values):
-            raise UserError(f"corruption.sigma_n and weights must be finite and at least 0, not {list(values)}")
+            raise UserError(f"corruption.sigma_n and weights must be finite and at least 0, not {values}")
+        if not self.levels:
+            raise UserError("corruption.sigma_n is an empty list; state one level, or several")
         if self.weights is not None and (len(self.weights) != len(self.levels) or sum(self.weights) <= 0):
-            raise UserError(f"corruption.weights must hold one weight for each of the {len(self.levels)} sigma_n")
+            raise UserError(
+                f"corruption.weights must hold one weight for each of the {len(self.levels)} sigma_n, not all 0; it is "
+                f"{list(self.weights)}"
+            )
         number("clean_fraction", self.clean_fraction, 0, 1)
         if self.clean_fraction and not self.allows_clean:
             raise UserError(
-                f"corruption.clean_fraction: no clean image can be among measurements of kind {self.kind!r}, which are "
-                "other quantities or lie on another grid; set it to 0"
+                f"corruption.clean_fraction: no clean image can be among measurements of kind {self.kind!r} (they are "
+                "other quantities, lie on another grid, or its class does not draw any); leave it out"
             )
 
     @property
@@ -139,6 +142,15 @@ class Corruption(ABC):
         return data
 
 
+def _numbers(name: str, values: Any) -> tuple[float, ...]:
+    """The values. Raises UserError, naming `corruption.NAME`, unless they are a tuple of numbers."""
+    for value in values if isinstance(values, tuple) else (None,):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            found = value if isinstance(values, tuple) else values
+            raise UserError(f"corruption.{name} must be a number or a list of numbers, not {found!r}")
+    return tuple(values)
+
+
 def plain(value: Any) -> Any:
     """A field of a corruption as plain data."""
     if isinstance(value, Embedded):
@@ -154,6 +166,24 @@ def number(name: str, value: Any, low: float, high: float = math.inf, *, below: 
         raise UserError(f"corruption.{name} must be a number {limits}, not {value!r}")
 
 
+def whole(name: str, value: Any, low: int, what: str) -> None:
+    """Raises UserError, naming `corruption.NAME`, unless `value` is a whole number (of `what`), at least `low`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise UserError(f"corruption.{name} must be a whole number{what}, at least {low}, not {value!r}")
+
+
+def one_of(name: str, value: Any, known: Iterable[str]) -> None:
+    """Raises UserError, naming `corruption.NAME`, unless `value` is one of the words `known`."""
+    if value not in (words := list(known)):
+        raise UserError(f"corruption.{name} {value!r} is not known: use one of {', '.join(words)}")
+
+
+def flag(name: str, value: Any) -> None:
+    """Raises UserError, naming `corruption.NAME`, unless `value` is true or false."""
+    if not isinstance(value, bool):
+        raise UserError(f"corruption.{name} must be true or false, not {value!r}")
+
+
 def corruption_kinds() -> list[str]:
     """The kinds known at this moment: those of restill and those of imported user code."""
     return sorted(_KINDS)
@@ -165,9 +195,11 @@ def corruption_from(description: Mapping[str, Any]) -> Corruption:
     Raises:
         UserError: unknown kind, unknown key (names the nearest known one), or impossible values.
     """
+    if not isinstance(description, Mapping):
+        raise UserError(f"corruption must be keys and values with a kind, e.g. {{kind: noise}}, not {description!r}")
     data = dict(description)
     kind = data.pop("kind", None)
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise UserError(
             f"corruption.kind {kind!r} is not known: use one of {', '.join(corruption_kinds())}, "
             "or import the module that defines it first"
@@ -175,7 +207,7 @@ def corruption_from(description: Mapping[str, Any]) -> Corruption:
     known = {field.name for field in dataclasses.fields(_KINDS[kind])}
     for key in data:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
             raise UserError(f"corruption.{key} is not a key of corruption {kind!r}: did you mean {near[0]!r}?")
     arguments: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
     try:

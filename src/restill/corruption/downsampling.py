@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .corruption import Corruption
+from .corruption import Corruption, one_of, whole
 from .operator import Operator
 
 
@@ -31,14 +30,17 @@ def bicubic_matrix(size: int, factor: int) -> Tensor:
 
 
 def smooth_inverse(matrix: Tensor) -> Tensor:
-    """The smoothest right inverse of a reduction `R`, float64 `[size, size / factor]`: `R U = 1`.
+    """The smoothest right inverse of a reduction `R`, float64 `[size, size / factor]`: `R U = 1`; flat stays flat.
 
-    `U = C R^T (R C R^T)^-1` interpolates as the conditional mean of an image whose neighbours differ by white noise
-    (a spectrum of 1/f^2, as photographs have) would; `C` is exponential with the length of the side.
+    `U` interpolates as the conditional mean of an image whose neighbours differ by white noise (a spectrum of 1/f^2, as
+    photographs have) and of unknown mean (ordinary kriging); `C` is exponential with the length of the side.
     """
     position = torch.arange(matrix.shape[1], dtype=torch.float64)
     prior = torch.exp(-(position[:, None] - position).abs() / len(position))
-    return prior @ matrix.T @ torch.linalg.inv(matrix @ prior @ matrix.T)
+    precision = torch.linalg.inv(matrix @ prior @ matrix.T)
+    known = prior @ matrix.T @ precision  # of an image of mean 0
+    mean = precision.sum(0) / precision.sum()  # the likeliest, of what was measured
+    return known + (1 - known.sum(1, keepdim=True)) * mean
 
 
 METHODS = {"average": average_matrix, "bicubic": bicubic_matrix}
@@ -109,19 +111,15 @@ class Downsampling(Corruption, kind="downsampling"):
         grid: where the teacher denoises: "image", "measurement", or "auto" as above.
     """
 
-    allows_clean: ClassVar[bool] = False
     factor: int = 2
     method: str = "average"
     grid: str = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.factor, int) or isinstance(self.factor, bool) or self.factor < 2:
-            raise UserError(f"corruption.factor must be a whole number, at least 2, not {self.factor!r}")
-        if self.method not in METHODS:
-            raise UserError(f"corruption.method must be {' or '.join(METHODS)}, not {self.method!r}")
-        if self.grid not in ("auto", "image", "measurement"):
-            raise UserError(f"corruption.grid must be auto, image or measurement, not {self.grid!r}")
+        whole("factor", self.factor, 2, "")
+        one_of("method", self.method, METHODS)
+        one_of("grid", self.grid, ("auto", "image", "measurement"))
         if self.grid == "image" and self.sigma_max > 0:
             raise UserError("corruption.grid image is for measurements without noise: on it noise is not white")
 
@@ -133,7 +131,9 @@ class Downsampling(Corruption, kind="downsampling"):
     def observation_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The sides divided by the factor. Raises UserError where it does not divide them."""
         if any(length % self.factor for length in shape[1:]):
-            raise UserError(f"corruption.factor {self.factor} does not divide images of {shape[1]} x {shape[2]}")
+            raise UserError(
+                f"corruption.factor {self.factor} does not divide images of {shape[1]} x {shape[2]}; resize them"
+            )
         return (shape[0], *(length // self.factor for length in shape[1:]))
 
     def domain_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import UserError
 
-_MOST = 1 << 28  # bytes that a description may unpack to
+MOST = {"bool": 1 << 30, "float32": 1 << 26}  # numbers that a description may unpack to
 _TYPES = {"bool": np.dtype(bool), "float32": np.dtype("<f4")}
 
 
@@ -44,17 +44,18 @@ class Embedded:
             shape = tuple(int(size) for size in description["shape"])
             kind, count = _TYPES[description["dtype"]], math.prod(shape)
             length = 4 * count if kind.itemsize == 4 else -(-count // 8)
-            if min(shape, default=1) < 0 or length > _MOST:
-                raise ValueError("too large")
+            if min(shape, default=1) < 0 or count > MOST[description["dtype"]]:
+                raise ValueError(f"shape {list(shape)} is impossible")
             unpacker = zlib.decompressobj()
             raw = unpacker.decompress(base64.b64decode(description["zlib"], validate=True), length + 1)
-            if len(raw) != length:
-                raise ValueError("length")
-        except (KeyError, TypeError, ValueError, AttributeError, zlib.error, binascii.Error) as error:
-            raise UserError(f"{key}: is no array in plain data ({error}); take it from a store's manifest") from error
+            if len(raw) != length or not unpacker.eof:  # which also says that the checksum was right
+                raise ValueError(f"its data are not those of shape {list(shape)}")
+        except (KeyError, TypeError, ValueError, OverflowError, zlib.error, binascii.Error) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+            raise UserError(f"{key}: is no array in plain data ({reason}); take it from a store's manifest") from error
         if kind.itemsize == 4:
             return cls(np.frombuffer(raw, kind).reshape(shape))
-        return cls(np.unpackbits(np.frombuffer(raw, np.uint8), count=count).astype(bool).reshape(shape))
+        return cls(np.unpackbits(np.frombuffer(raw, np.uint8), count=count).view(bool).reshape(shape))
 
     def __eq__(self, other: object) -> bool:
         return (

@@ -6,11 +6,14 @@ the command line (`--operator ct.py`) or called `register_operator`, never becau
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,8 +44,17 @@ def register_operator(name: str, apply: _Map, adjoint: _Map | None = None) -> No
         apply: images `[n, C, H, W]` to measurements `[n, C, h, w]`, linear, of any float dtype; differentiable by
             autograd unless `adjoint` is given and only the teacher is trained.
         adjoint: measurements to images; by autograd where it is not given.
+
+    Raises:
+        UserError: no name, or not functions.
     """
+    if not isinstance(name, str) or not name:
+        raise UserError(f"the name of an operator must be a word, not {name!r}")
+    for what, function in (("apply", apply), ("adjoint", adjoint or apply)):
+        if not callable(function):
+            raise UserError(f"operator {name!r}: {what} must be a function of tensors, not {function!r}")
     _FUNCTIONS[name] = Functions(apply, adjoint)
+    _measured_shape.cache_clear()
 
 
 def load_operator(path: str | Path) -> str:
@@ -52,21 +64,26 @@ def load_operator(path: str | Path) -> str:
         The name. A file without `apply` may define corruptions of its own instead (`class X(Corruption, kind=...)`).
 
     Raises:
-        UserError: no such file.
+        UserError: no such file, not a Python file, or it defines neither.
         UserCodeError: it raises; with its own traceback.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file; --operator takes a Python file that defines apply(x)")
     spec = importlib.util.spec_from_file_location(f"restill_operator_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path}: --operator takes a Python file, whose name ends in .py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses of it look it up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise UserCodeError(f"{path}: raises {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        del sys.modules[spec.name]
+        raise UserCodeError(f"{path}: raises {_in_words(error)}") from error
     if hasattr(module, "apply"):
         register_operator(path.stem, module.apply, getattr(module, "adjoint", None))
+    elif not any(isinstance(value, type) and issubclass(value, Corruption) for value in vars(module).values()):
+        raise UserError(f"{path}: defines neither a function apply(x) nor a class(Corruption, kind=...)")
     return path.stem
 
 
@@ -87,7 +104,7 @@ class FunctionOperator(Operator):
         try:
             y = functions.apply(x)
         except Exception as error:
-            raise UserCodeError(f"operator {self.name!r}: apply raises {type(error).__name__}: {error}") from error
+            raise UserCodeError(f"operator {self.name!r}: apply raises {_in_words(error)}") from error
         if not isinstance(y, Tensor) or y.ndim != 4 or y.shape[:2] != x.shape[:2] or y.dtype != x.dtype:
             found = f"{y.dtype} {list(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
             raise UserError(
@@ -104,8 +121,8 @@ class FunctionOperator(Operator):
         try:
             x = functions.adjoint(y)
         except Exception as error:
-            raise UserCodeError(f"operator {self.name!r}: adjoint raises {type(error).__name__}: {error}") from error
-        if not isinstance(x, Tensor) or x.shape[1:] != self.shape or x.dtype != y.dtype:
+            raise UserCodeError(f"operator {self.name!r}: adjoint raises {_in_words(error)}") from error
+        if not isinstance(x, Tensor) or tuple(x.shape) != (len(y), *self.shape) or x.dtype != y.dtype:
             found = f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
             raise UserError(
                 f"operator {self.name!r}: adjoint returned {found} instead of {y.dtype} {[len(y), *self.shape]}"
@@ -157,6 +174,11 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).flatten(1).sum(1)[:, None, None, None]
 
 
+def _in_words(error: BaseException) -> str:
+    """Type and message in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
 def _functions(name: str) -> Functions:
     if name not in _FUNCTIONS:
         known = f" (known: {', '.join(sorted(_FUNCTIONS))})" if _FUNCTIONS else ""
@@ -167,6 +189,39 @@ def _functions(name: str) -> Functions:
     return _FUNCTIONS[name]
 
 
+@functools.lru_cache(maxsize=64)
+def _measured_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of what the functions `name` make of an image of `shape`. Raises UserError, as `Function` says."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, *shape, generator=generator)
+    operator, kept = FunctionOperator(torch.zeros(2), name, shape), x.clone()
+    y = operator.apply(x)
+    scale = float(y.abs().max())
+
+    def differ(a: Tensor, b: Tensor) -> bool:
+        return not torch.allclose(a, b, rtol=1e-3, atol=1e-4 * scale)
+
+    if not torch.equal(x, kept):
+        raise UserError(f"operator {name!r}: apply changes its argument in place; work on a copy, x.clone()")
+    if not math.isfinite(scale) or scale == 0:
+        raise UserError(f"operator {name!r}: apply makes only {scale:g} of random images; it must measure something")
+    if differ(operator.apply(2 * x + x.flip(0)), 2 * y + y.flip(0)):
+        raise UserError(
+            f"operator {name!r}: apply is not linear: apply(a x + b z) must be a apply(x) + b apply(z); leave noise, "
+            "offsets and clipping out of it"
+        )
+    if differ(operator.apply(x[:1]), y[:1]):
+        raise UserError(f"operator {name!r}: apply mixes the images of a batch; each must be measured by itself")
+    v = torch.randn(y.shape, generator=generator)
+    ours, theirs = float((y * v).sum()), float((x * operator.adjoint(v)).sum())
+    if abs(ours - theirs) > 1e-3 * float(y.norm() * v.norm()):
+        raise UserError(
+            f"operator {name!r}: adjoint is not that of apply: the sum of apply(x) * v is {ours:.4g}, that of "
+            f"x * adjoint(v) is {theirs:.4g}; leave adjoint out and autograd finds it"
+        )
+    return tuple(y.shape[1:])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Function(Corruption, kind="function"):
     """Measurements by a linear operator of the user's own, e.g. a CT projector; the teacher denoises measurements.
@@ -175,25 +230,22 @@ class Function(Corruption, kind="function"):
         name: of the functions (`load_operator`, `register_operator`); the name of their file without `.py`.
     """
 
-    allows_clean: ClassVar[bool] = False
     name: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.name, str) or not self.name:
             raise UserError("corruption.name is missing: the name of your Python file, which --operator loads")
+        if self.name.endswith(".py"):
+            raise UserError(f"corruption.name {self.name!r}: leave .py out: name {Path(self.name).stem}")
 
     def observation_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of what `apply` returns. Raises UserError if it fails, or is not linear."""
-        generator = torch.Generator().manual_seed(0)
-        x = torch.randn(2, *shape, generator=generator)
-        operator = FunctionOperator(torch.zeros(2), self.name, tuple(shape))
-        y, doubled = operator.apply(x), operator.apply(2 * x + x.flip(0))
-        if not torch.allclose(doubled, 2 * y + y.flip(0), rtol=1e-3, atol=1e-4 * float(y.abs().max())):
-            raise UserError(
-                f"operator {self.name!r}: apply is not linear: apply(a x + b z) differs from a apply(x) + ..."
-            )
-        return tuple(y.shape[1:])
+        """Shape of what `apply` returns.
+
+        Raises:
+            UserError: it fails, is not linear, mixes the images of a batch, or `adjoint` is not its adjoint.
+        """
+        return _measured_shape(self.name, tuple(shape))
 
     def domain_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return self.observation_shape(shape)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..data.pictures import decode
 from ..errors import UserError
 
 
@@ -53,28 +54,37 @@ def read_kernel(path: str | Path, normalise: bool) -> NDArray[np.float32]:
     if not path.exists():
         raise UserError(f"{path}: no such file; corruption.kernel is gaussian, motion, or a file with the kernel")
     kernel = _array(path)
-    if kernel.ndim != 2:
-        raise UserError(f"{path}: a kernel is one grey image [height, width], not {list(kernel.shape)}")
-    if not np.isfinite(kernel).all() or kernel.sum() <= 0:
-        raise UserError(f"{path}: a kernel has finite values with a positive sum, not {kernel.sum():g}")
-    check_odd(kernel.shape, str(path))
+    check_kernel(kernel, str(path))
     return (kernel / kernel.sum() if normalise else kernel).astype(np.float32)
 
 
 def _array(path: Path) -> NDArray[Any]:
+    """Numbers of an .npy or grey values of a picture, float64; three equal channels are one grey."""
     if path.suffix.lower() == ".npy":
         try:
-            return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
-        except (ValueError, OSError, EOFError, TypeError) as error:
-            raise UserError(f"{path}: cannot be read as a kernel ({error})") from error
-    from PIL import Image, UnidentifiedImageError
-
+            array = np.load(path, allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{path}: cannot be read as a kernel ({reason}); save it with numpy.save") from error
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "buif":
+            found = getattr(array, "dtype", "several arrays")
+            raise UserError(f"{path}: a kernel has real numbers, not {found}; save it with numpy.save")
+        return array.astype(np.float64)
     try:
-        with Image.open(path) as picture:
-            pixels = np.asarray(picture, dtype=np.float64)
-    except (OSError, UnidentifiedImageError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a kernel ({error}); give an .npy or a picture") from error
-    return pixels
+        with path.open("rb") as stream:
+            pixels = decode(str(path), stream).astype(np.float64)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read as a kernel ({error.strerror})") from error
+    return pixels[0] if (pixels == pixels[:1]).all() else pixels
+
+
+def check_kernel(kernel: NDArray[Any], key: str) -> None:
+    """Raises UserError, naming `key`, unless `kernel` has two axes, odd sides, finite values and a positive sum."""
+    if kernel.ndim != 2 or not kernel.size:
+        raise UserError(f"{key}: a kernel is one grey image [height, width], not {list(kernel.shape)}")
+    if not np.isfinite(kernel).all() or kernel.sum() <= 0:
+        raise UserError(f"{key}: a kernel has finite values with a positive sum, not {kernel.sum():g}")
+    check_odd(kernel.shape, key)
 
 
 def check_odd(sides: tuple[int, ...], key: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import ImageSource, open_images
+from ..data import Binary, ImageSource, open_masks
 from ..errors import UserError
 from ..tensors import on_grid
-from .corruption import Corruption, number
-from .embedded import Embedded
+from .corruption import Corruption, flag, number, one_of, whole
+from .embedded import MOST, Embedded
 from .operator import Operator
-from .patterns import PATTERNS, largest_rate
+from .patterns import PATTERNS, bounds
 
 MOST_MASKS = 4096  # that a law keeps of those in files
 
@@ -57,6 +58,9 @@ class MaskOperator(Operator):
     def missing(self) -> Tensor:
         return ~self.mask
 
+    def whole(self) -> MaskOperator:
+        return dataclasses.replace(self, mask=torch.ones_like(self.mask))
+
     def cleared(self, where: Tensor) -> MaskOperator:
         return dataclasses.replace(super().cleared(where), mask=self.mask | where[:, None, None, None])
 
@@ -80,6 +84,7 @@ class Mask(Corruption, kind="mask"):
             which each sample draws one; up to 4,096 are kept.
     """
 
+    allows_clean: ClassVar[bool] = True
     is_mask: ClassVar[bool] = True
     p: float | tuple[float, ...] = 0.6
     pattern: str = "pixels"
@@ -92,17 +97,16 @@ class Mask(Corruption, kind="mask"):
         super().__post_init__()
         if isinstance(self.p, list):
             object.__setattr__(self, "p", tuple(self.p))
+        if not self.rates:
+            raise UserError("corruption.p is an empty list; state the share of missing pixels, or several")
         for rate in self.rates:
             number("p", rate, 0, 1, below=True)
         number("delta", self.delta, 0, 1, below=True)
         if self.delta == 0:
             raise UserError("corruption.delta must lie above 0: without further masking nothing is learned of gaps")
-        if not isinstance(self.size, int) or isinstance(self.size, bool) or self.size < 1:
-            raise UserError(f"corruption.size must be a whole number of pixels, at least 1, not {self.size!r}")
-        if self.pattern not in (*PATTERNS, "files"):
-            raise UserError(
-                f"corruption.pattern {self.pattern!r} is not known: use one of {', '.join((*PATTERNS, 'files'))}"
-            )
+        whole("size", self.size, 1, " of pixels")
+        one_of("pattern", self.pattern, (*PATTERNS, "files"))
+        flag("per_channel", self.per_channel)
         if (self.pattern == "files") != (self.masks is not None):
             raise UserError("corruption.masks (a folder, archive or array file) goes with corruption.pattern files")
         object.__setattr__(self, "masks", _kept(self.masks))
@@ -117,9 +121,20 @@ class Mask(Corruption, kind="mask"):
         if isinstance(self.masks, Embedded):
             found = self.masks.array.shape[1:]
             if found[1:] != tuple(shape[1:]) or found[0] not in (1, shape[0]):
-                raise UserError(f"corruption.masks: are of shape {list(found)}, the images of {list(shape)}")
-        elif max(self.rates) >= largest_rate(self.pattern, (shape[0], shape[1], shape[2])):
+                raise UserError(
+                    f"corruption.masks: are of shape {list(found)}, what they mask of {list(shape)}; make the masks of "
+                    f"{shape[1]} x {shape[2]} pixels with one channel{f' or {shape[0]}' * (shape[0] > 1)}"
+                )
+            return shape
+        low, high = bounds(self.pattern, (shape[0], shape[1], shape[2]))
+        if max(self.rates) >= high:
             raise UserError(f"corruption.p {max(self.rates):g} hides every pixel of images {list(shape)}; lower it")
+        if not low < self.delta < high:
+            what = "every pixel" if self.delta >= high else "less than a pixel"
+            raise UserError(
+                f"corruption.delta {self.delta:g} of pattern {self.pattern} takes {what} of images {list(shape)} away; "
+                f"choose one between {low:.2g} and {high:.2g}"
+            )
         return shape
 
     def condition_channels(self, shape: tuple[int, ...]) -> int:
@@ -161,16 +176,25 @@ class Mask(Corruption, kind="mask"):
 def _kept(masks: str | Mapping[str, Any] | Embedded | None) -> Embedded | None:
     """Masks in plain data or from files, `[k, C, H, W]`, checked."""
     if isinstance(masks, (str, Path)):
-        source = open_images(masks)
-        chosen = np.linspace(0, len(source) - 1, min(len(source), MOST_MASKS)).round().astype(int)
+        source = open_masks(masks)
+        chosen = chosen_masks(len(source), source.shape)
         masks = Embedded(read_masks(source, str(masks))[chosen])
     elif isinstance(masks, Mapping):
         masks = Embedded.read(masks, "corruption.masks")
-    if masks is not None and (masks.array.ndim != 4 or masks.array.dtype != bool):
-        raise UserError(f"corruption.masks: must be of shape [k, C, H, W] and binary, not {list(masks.array.shape)}")
-    if masks is not None:
-        check_masks(masks.array, "corruption.masks")
+    if masks is None:
+        return None
+    if not isinstance(masks, Embedded):
+        raise UserError(f"corruption.masks must be a folder, archive or array file, not {masks!r}")
+    if masks.array.ndim != 4 or masks.array.dtype != bool or 0 in masks.array.shape:
+        raise UserError(f"corruption.masks: must be booleans of shape [k, C, H, W], not {masks!r}")
+    check_masks(masks.array, "corruption.masks")
     return masks
+
+
+def chosen_masks(count: int, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Which of `count` masks of `shape` a law keeps: all, or as many as it can hold, evenly spread."""
+    most = min(MOST_MASKS, max(1, MOST["bool"] // math.prod(shape)))
+    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
 
 
 def read_masks(source: ImageSource, name: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -179,15 +203,8 @@ def read_masks(source: ImageSource, name: str) -> np.ndarray[Any, np.dtype[np.bo
     Raises:
         UserError: values other than 0 and one other number, or a mask that hides everything.
     """
-    found = np.stack(list(source))
-    values = np.unique(found)
-    if len(values) > 2 or (len(values) == 2 and values[0] != 0):
-        shown = ", ".join(f"{value:g}" for value in values[:4])
-        raise UserError(
-            f"{name}: masks must be binary, 0 where a pixel is missing and one other value, but hold {shown}"
-            f"{', ...' if len(values) > 4 else ''}; save them as PNG, not as JPEG"
-        )
-    masks = found != 0
+    binary = Binary(name)
+    masks = np.stack([binary(mask) for mask in source])
     if masks.shape[1] > 1 and (masks == masks[:, :1]).all():
         masks = masks[:, :1]
     check_masks(masks, name)

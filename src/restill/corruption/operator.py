@@ -104,12 +104,19 @@ class Operator(ABC):
         """Where in the domain nothing was observed, bool `[n, C, h, w]`; None where everything is, the default."""
         return None
 
+    def whole(self) -> Self:
+        """The same operators with nothing missing, `A x = M A_whole x`; the operator itself by default."""
+        return self
+
     def linear_part(self) -> Operator:
         """The linear map that says what is lost; the operator itself unless a pointwise nonlinearity ends it."""
         return self
 
     def cleared(self, where: Tensor) -> Self:
-        """The same operators, those of `where` (bool `[n]`) replaced by none at all: identity, no noise."""
+        """The same operators, those of `where` (bool `[n]`) replaced by none at all: identity, no noise.
+
+        By default only the noise is taken away; laws that allow a clean fraction have operators that do both.
+        """
         return dataclasses.replace(self, sigma_n=self.sigma_n.masked_fill(where, 0.0))
 
     def augmented(self, move: Callable[[Tensor], Tensor]) -> Self:

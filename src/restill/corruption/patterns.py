@@ -78,8 +78,8 @@ PATTERNS: dict[str, Pattern] = {
 }
 
 
-def largest_rate(pattern: str, shape: tuple[int, int, int]) -> float:
-    """The rate from which on a pattern hides every pixel of an image."""
-    if pattern in ("box", "centre-box"):
-        return min(((length - 0.5) / length) ** 2 for length in shape[1:])
-    return math.nextafter(1.0, 0.0)
+def bounds(pattern: str, shape: tuple[int, int, int]) -> tuple[float, float]:
+    """The rates of a pattern above which it hides a pixel of an image at all, and from which on it hides all."""
+    if pattern in ("box", "centre-box"):  # of sides that are rounded to whole pixels
+        return max((0.5 / n) ** 2 for n in shape[1:]), max(((n - 0.5) / n) ** 2 for n in shape[1:])
+    return 0.0, math.nextafter(1.0, 0.0)

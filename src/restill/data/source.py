@@ -25,6 +25,7 @@ class ImageSource:
         value_range: nominal range of the number type, (0, 255) for 8 bit; None where the data decide (16 bit, float).
         labels: class of each image, 0, 1, ...; None if the images have no classes.
         classes: names of the classes, where they have names.
+        gaps: whether NaN is a value that is missing, and not a mistake.
         passes: starts a new ordered pass over (where the image lies, for messages; the image `[C, H, W]`).
     """
 
@@ -35,6 +36,7 @@ class ImageSource:
     labels: tuple[int, ...] | None
     classes: tuple[str, ...] | None
     passes: Callable[[], Iterator[tuple[str, Image]]]
+    gaps: bool = False
 
     def __len__(self) -> int:
         return self.count
@@ -50,8 +52,8 @@ class ImageSource:
         for where, image in self.passes():
             if image.shape != self.shape or done == self.count:
                 raise UserError(f"{where}: has changed since {self.name} was opened; start again")
-            if image.dtype.kind == "f" and not np.isfinite(image).all():
-                raise UserError(f"{where}: holds NaN or infinity; images must be finite")
+            if image.dtype.kind == "f" and not (np.isfinite(image) | (self.gaps & np.isnan(image))).all():
+                raise UserError(f"{where}: holds {'' if self.gaps else 'NaN or '}infinity; images must be finite")
             yield image.astype(np.float32)
             done += 1
         if done != self.count:

@@ -103,7 +103,8 @@ class Denoiser(nn.Module):
         augment: Tensor | None,
     ) -> Tensor:
         """The preconditioned network with coefficients of their own for missing pixels."""
-        c = self.net.coefficients(sigma.reshape(-1, 1, 1, 1))  # type: ignore[operator]
+        x_t, condition = x_t.to(self.net.precision), condition.to(self.net.precision)  # type: ignore[arg-type]
+        c = self.net.coefficients(sigma.to(x_t).reshape(-1, 1, 1, 1))  # type: ignore[operator]
         x_in = torch.cat([c.c_in * x_t, condition], dim=1)
         out = self.net.model(x_in, c.c_noise.flatten(), one_hot, augment)[:, : self.channels].to(x_t)  # type: ignore[operator]
         denoised = c.c_skip * x_t + c.c_out * out

@@ -65,14 +65,14 @@ class Audit:
         anew = torch.cat(list(recorrupted([images], law, self.seed)))
         questions: list[Callable[[], Check]] = [
             lambda: memorisation_check(memorisation(measured, images, law, self.seed, held_out), subject),
-            lambda: twin_check(twin_share(images, source.config.sigma_data), len(images), subject),
+            lambda: twin_check(twin_share(images, _image_std(source, images)), len(images), subject),
             lambda: residuals_check(residuals(anew, measured), subject),
         ]
         answers = _answers(subject, questions)
         unseen = self.held_out or self.store
         scored = unseen.batch(random_order(unseen)[:_SCORED])
         assert scored.operator is not None
-        likelihood = measurement_likelihood(scored.y, scored.operator, images, self.seed)
+        likelihood = measurement_likelihood(scored.y, scored.operator, images, self.seed, law)
         return answers if isinstance(likelihood, Undefined) else [*answers, likelihood_check(likelihood, subject)]
 
 
@@ -94,6 +94,12 @@ def sample_sizes(yardsticks: Sequence[Yardstick], n: int) -> list[Check]:
         for name, dim in dims.items()
         if n < needs(dim)
     ]
+
+
+def _image_std(source: Source, images: Tensor) -> float:
+    """Standard deviation of images; where what the teacher denoises is no image, that of the generated ones."""
+    known = source.config.image_shape is None
+    return source.config.sigma_data if known else max(float(images.std()), 1e-6)
 
 
 def _some(store: Store) -> Tensor:

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..config import Recipe, load_recipe, recipe_from
+from ..corruption import has_photon_noise
 from ..data import ImageSource, digits, open_images
 from ..errors import UserError
-from ..progress import progress_bar
-from ..store import Store, corrupt_images, import_measurements, open_store
+from ..progress import Advance, progress_bar
+from ..report import corruption_in_words
+from ..store import Store, corrupt_images, import_measurements, masks_from, open_store
 from .folder import Run
 
 
@@ -45,9 +47,10 @@ def with_law_of_store(recipe: Recipe) -> Recipe:
     if "corruption" not in recipe.model_fields_set:
         return recipe_from({**recipe.model_dump(), "corruption": law.describe()}, recipe.name)
     if recipe.law() != law:
+        measured, asked = (corruption_in_words(each.describe()) for each in (law, recipe.law()))
         raise UserError(
-            f"{recipe.data.source}: was measured with {law.describe()}, but the recipe's corruption is "
-            f"{recipe.law().describe()}; leave corruption out of the recipe"
+            f"{recipe.data.source}: was measured with {measured}, but the recipe's corruption is "
+            f"{asked if asked != measured else 'another one of these'}; leave corruption out of the recipe"
         )
     return recipe
 
@@ -56,11 +59,11 @@ def prepare_store(run: Run) -> Store:
     """The run's store; made if it is not there yet, checked if it is."""
     recipe = run.recipe
     if run.store.exists():
-        return open_store(run.store)
+        return _usable(open_store(run.store))
     if recipe.data.content == "store":
         if recipe.data.source is None:
             raise UserError(f"{recipe.name}: which store? Give it with --set data.source=PATH")
-        store = open_store(recipe.data.source)
+        store = _usable(open_store(recipe.data.source))
         target = os.path.relpath(store.path.resolve(), run.path.resolve())
         run.store.symlink_to(target, target_is_directory=True)
         return store
@@ -70,13 +73,40 @@ def prepare_store(run: Run) -> Store:
             reference = run.path / "reference"
             _remove_half(reference)
             return corrupt_images(source, recipe.law(), run.store, reference, recipe.seed, advance)
-        law = recipe.law()
-        if law.kind != "noise" or not isinstance(law.sigma_n, (int, float)):
-            raise UserError(
-                f"{recipe.name}: data.content measurements takes corruption.kind noise with one sigma_n; for levels of "
-                "each image use `restill import` and data.content store"
-            )
-        return import_measurements(source, run.store, law.sigma_n, recipe.data.sigma_unit, advance=advance)
+        return _imported(run, source, advance)
+
+
+def _usable(store: Store) -> Store:
+    """The store, if its law still measures as it did. Raises UserError for a user's operator that is not loaded."""
+    law = store.corruption
+    found = tuple(law.observation_shape(store.image_shape))
+    if found != store.shape:
+        raise UserError(
+            f"{store.path}: holds measurements of shape {list(store.shape)}, but {corruption_in_words(law.describe())} "
+            f"makes {list(found)} of images {list(store.image_shape)}: the operator is not the one that measured them"
+        )
+    return store
+
+
+def _imported(run: Run, source: ImageSource, advance: Advance) -> Store:
+    """The store of measurements that the recipe names and describes."""
+    section, description = run.recipe.data, dict(run.recipe.corruption)
+    sigma_n = description.pop("sigma_n", None if has_photon_noise(description) else 0.0)
+    if isinstance(sigma_n, list):
+        raise UserError(
+            f"{run.recipe.name}: data.content measurements takes a corruption with one sigma_n; for levels of each "
+            "image use `restill import` and data.content store"
+        )
+    return import_measurements(
+        source,
+        run.store,
+        sigma_n,
+        section.sigma_unit,
+        advance=advance,
+        corruption=description,
+        masks=masks_from(section.masks, section.resize),
+        image_size=section.image_size,
+    )
 
 
 def _remove_half(reference: Path) -> None:

@@ -1,29 +1,42 @@
-"""`restill info`: what a store, a run or a network folder holds, for a person."""
+"""`restill info`: what a store, a run, a network folder or a recipe holds, for a person."""
 
 from __future__ import annotations
 
+import difflib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from ..checkpoint import load_network_config, load_state, load_state_data
+from ..config import load_recipe, shipped_recipes
 from ..errors import UserError
 from ..metrics import load_results
 from ..report import corruption_in_words, rich_table
 from ..store import Store, open_store
+from .describe_recipe import describe_recipe
+from .facts import facts_table
 from .folder import Run, open_run
 
 _BINS, _WIDTH = 10, 40
 
 
-def describe(path: Path) -> RenderableType:
-    """A summary of whatever lies at `path`. Raises UserError if that is nothing of restill's."""
+def describe(path: Path, overrides: Sequence[str] = ()) -> RenderableType:
+    """A summary of whatever lies at `path`, or of the shipped recipe of that name with `overrides`.
+
+    Raises:
+        UserError: `path` is nothing of restill's, or there are overrides for something that is no recipe.
+    """
+    if _is_recipe(path):
+        return describe_recipe(load_recipe(path, overrides))
+    if overrides:
+        raise UserError(f"{path}: --set changes a key of a recipe, and this is none")
     if not path.exists():
-        raise UserError(f"{path}: no such file or folder")
+        near = difflib.get_close_matches(str(path), shipped_recipes(), n=1)
+        raise UserError(f"{path}: no such file or folder{f'; did you mean the recipe {near[0]!r}?' if near else ''}")
     if (path / "manifest.json").exists():
         return _store(open_store(path))
     if (path / "recipe.yaml").exists():
@@ -32,14 +45,15 @@ def describe(path: Path) -> RenderableType:
         return _network(path)
     if path.suffix == ".safetensors":
         return _state(path)
-    raise UserError(f"{path}: is no store, run or network folder of restill")
+    raise UserError(f"{path}: is no store, run or network folder of restill, and no recipe")
 
 
-def _facts(title: str, facts: dict[str, str]) -> Table:
-    table = Table(title=title, title_justify="left", show_header=False, box=None)
-    for name, value in facts.items():
-        table.add_row(Text(name, style="bold"), Text(value))
-    return table
+def _is_recipe(path: Path) -> bool:
+    """A YAML file, or the name of a shipped recipe unless a folder of that name holds something of restill's."""
+    if path.is_file():
+        return path.suffix in (".yaml", ".yml")
+    taken = any((path / name).exists() for name in ("manifest.json", "recipe.yaml", "config.json"))
+    return str(path) in shipped_recipes() and not taken
 
 
 def _store(store: Store) -> RenderableType:
@@ -56,11 +70,11 @@ def _store(store: Store) -> RenderableType:
         "shards": f"{len(manifest.shards)}, sha256 verified",
     }
     if manifest.corruption is None:
-        return _facts(f"{store.path}: clean reference", facts)
+        return facts_table(f"{store.path}: clean reference", facts)
     facts["corruption"] = corruption_in_words(manifest.corruption)
     levels = f"{sigma.mean:.4g} ({sigma.min:.4g} to {sigma.max:.4g}{estimated})"
     facts["sigma_n"] = f"{levels}; in the files' units {sigma.mean * scale:.4g}"
-    return Group(_facts(f"{store.path}: measurements", facts), Text("\nnoise levels"), histogram(store.sigma_n))
+    return Group(facts_table(f"{store.path}: measurements", facts), Text("\nnoise levels"), histogram(store.sigma_n))
 
 
 def histogram(sigma_n: torch.Tensor) -> Text:
@@ -89,7 +103,7 @@ def _run(run: Run) -> RenderableType:
         facts["store"] = f"{len(store):,} measurements with {corruption_in_words(store.corruption.describe())}"
     for stage in ("teacher", "student"):
         facts[stage] = _progress(run, stage)
-    parts: list[RenderableType] = [_facts(f"{run.path}: run", facts)]
+    parts: list[RenderableType] = [facts_table(f"{run.path}: run", facts)]
     if run.metrics.exists():
         parts += [Text(), rich_table(load_results(run.metrics).results)]
     if run.report.exists():
@@ -120,10 +134,10 @@ def _network(path: Path) -> RenderableType:
     }
     if config.init_sigma is not None:
         facts["init_sigma"] = f"{config.init_sigma:g}"
-    return _facts(f"{path}: {config.role}", facts)
+    return facts_table(f"{path}: {config.role}", facts)
 
 
 def _state(path: Path) -> RenderableType:
     tensors, data = load_state(path)
     facts = {"tensors": f"{len(tensors):,}", "holds": json.dumps({k: v for k, v in data.items() if k != "kwargs"})}
-    return _facts(f"{path}: checkpoint", facts)
+    return facts_table(f"{path}: checkpoint", facts)

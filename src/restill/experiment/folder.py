@@ -167,11 +167,17 @@ def _check_continues(path: Path, recipe: Recipe) -> None:
             stage = _NEEDED_BY.get(key.split(".")[0])
             if stage is not None and run.begun(stage):
                 raise UserError(
-                    f"{path}: holds a run of another recipe ({key} is {run.recipe.value(key)!r} there and "
-                    f"{recipe.value(key)!r} here); a run is never overwritten, choose another folder"
+                    f"{path}: holds a run of another recipe ({key} is {_brief(run.recipe.value(key))} there and "
+                    f"{_brief(recipe.value(key))} here); a run is never overwritten, choose another folder"
                 )
     elif path.exists() and any(file.name != _LOCK for file in path.iterdir()):
         raise UserError(f"{path}: is a folder that is not empty and holds no run; choose another folder")
+
+
+def _brief(value: Any) -> str:
+    """A value of a recipe in one line: masks and kernels in it are long."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:40]}... ({len(text):,} characters)"
 
 
 def _remove_run(run: Run, with_folder: bool) -> None:

@@ -17,14 +17,14 @@ from ..files import replacing
 from ..report import grid, overview
 
 
-def save_grid(path: Path, images: Tensor) -> None:
-    """A grid of images `[n, C, H, W]` in normalised units as PNG."""
-    _write(path, _png(grid(images)))
+def save_grid(path: Path, images: Tensor, missing: Tensor | None = None) -> None:
+    """A grid of images `[n, C, H, W]` in normalised units as PNG; what is `missing` has a colour of its own."""
+    _write(path, _png(grid(images, missing=missing)))
 
 
-def save_overview(path: Path, images: Mapping[str, Tensor]) -> None:
-    """Grids of several subjects side by side as PNG."""
-    _write(path, _png(overview(images)))
+def save_overview(path: Path, images: Mapping[str, Tensor], missing: Mapping[str, Tensor]) -> None:
+    """Grids of several subjects side by side as PNG; what is `missing` of some has a colour of its own."""
+    _write(path, _png(overview(images, missing=missing)))
 
 
 def save_image(folder: Path, index: int, image: Tensor, config: NetworkConfig) -> None:

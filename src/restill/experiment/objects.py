@@ -6,6 +6,7 @@ import torch
 
 from ..checkpoint import NetworkConfig
 from ..config import Adam, Recipe
+from ..corruption import Corruption
 from ..diffusion import Denoiser
 from ..errors import UserError
 from ..memory import keep_freed_memory
@@ -89,16 +90,12 @@ def estimate_sigma_data(store: Store) -> float:
     return float((variance - noise / count) ** 0.5)
 
 
-def network_config(recipe: Recipe, store: Store) -> NetworkConfig:
-    """The teacher's configuration for a store."""
-    network, law = recipe.network, store.corruption
-    image_shape = tuple(store.manifest.image_shape)
-    shape = law.domain_shape(image_shape)
-    num_classes = store.num_classes if network.class_conditional else 0
-    if network.class_conditional and not num_classes:
-        raise UserError(f"{store.path}: has no labels; set network.class_conditional to false")
-    sigma_data = network.sigma_data or estimate_sigma_data(store)
-    kwargs: dict[str, object] = {
+def network_arguments(
+    recipe: Recipe, law: Corruption, image_shape: tuple[int, ...], num_classes: int = 0
+) -> dict[str, object]:
+    """Arguments of `EDMPrecond` but `sigma_data`, for the measurements by `law` of images `(C, H, W)`."""
+    network, shape = recipe.network, law.domain_shape(image_shape)
+    return {
         **_ARCHITECTURES[network.architecture],
         "img_resolution": max(image_shape[1:]),
         "img_channels": shape[0] + law.condition_channels(image_shape),
@@ -109,8 +106,19 @@ def network_config(recipe: Recipe, store: Store) -> NetworkConfig:
         "attn_resolutions": list(network.attn_resolutions),
         "dropout": network.dropout,
         "augment_dim": 9 if recipe.teacher.augment else 0,
-        "sigma_data": sigma_data,
     }
+
+
+def network_config(recipe: Recipe, store: Store) -> NetworkConfig:
+    """The teacher's configuration for a store."""
+    network, law = recipe.network, store.corruption
+    image_shape = tuple(store.manifest.image_shape)
+    shape = law.domain_shape(image_shape)
+    num_classes = store.num_classes if network.class_conditional else 0
+    if network.class_conditional and not num_classes:
+        raise UserError(f"{store.path}: has no labels; set network.class_conditional to false")
+    sigma_data = network.sigma_data or estimate_sigma_data(store)
+    kwargs = network_arguments(recipe, law, image_shape, num_classes) | {"sigma_data": sigma_data}
     manifest = store.manifest
     return NetworkConfig(
         role="teacher",
@@ -200,6 +208,7 @@ def student_settings(recipe: Recipe) -> DistillationSettings:
         fake=_optimiser(section.fake, section.images),
         loss_scale=section.loss_scale,
         share_samples=section.share_samples,
+        fake_steps=section.fake_steps,
         ema_halflife=section.ema.halflife_images,
         ema_rampup=section.ema.rampup,
         power_ema=TRACKED if section.snapshots else (),

@@ -14,6 +14,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from ..corruption import Compose, Corruption, Function, Poisson
 from ..errors import UserError
 from ..files import sha256
 from ..metrics import (
@@ -24,7 +25,7 @@ from ..metrics import (
     PixelFeatures,
     load_results,
 )
-from ..metrics.neighbours import nearest
+from ..metrics.fit import observed_numbers, squared_differences
 from ..progress import progress_bar
 from ..report import (
     ComparisonData,
@@ -35,6 +36,7 @@ from ..report import (
     Verdict,
     check_replaceable,
     judge,
+    shortened,
     write_comparison,
     write_report,
 )
@@ -60,10 +62,10 @@ def report(run: Run) -> Verdict:
         UserError: the run has not been evaluated.
     """
     measured, store, recipe = _measured(run), open_store(run.store), run.recipe
-    images, hashes = _images(run, store)
+    images, missing, hashes = _images(run, store)
     for name, drawn in images.items():
-        save_grid(run.path / "samples" / f"{name}.png", drawn)
-    save_overview(run.path / "samples" / "overview.png", images)
+        save_grid(run.path / "samples" / f"{name}.png", drawn, missing if name == "measurements" else None)
+    save_overview(run.path / "samples" / "overview.png", images, {} if missing is None else {"measurements": missing})
     facts, near = look_through(store, images["student"][:_ENLARGED] if "student" in images else None)
     data = ReportData(
         title=recipe.name,
@@ -72,7 +74,7 @@ def report(run: Run) -> Verdict:
         corruption=store.corruption.describe(),
         images=images,
         log=run.read_log(),
-        recipe=yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False),
+        recipe=yaml.safe_dump(shortened(recipe.model_dump(mode="json")), sort_keys=False),
         versions=versions(),
         seeds={"run": recipe.seed, **{f"sampling {i + 1}": seed for i, seed in enumerate(recipe.evaluation.seeds)}},
         hashes=hashes,
@@ -80,7 +82,8 @@ def report(run: Run) -> Verdict:
         measurements=facts,
         nearest=near,
         shown=_shown(store),
-        command=f"restill run {run.path / 'recipe.yaml'} --out {run.path}-again",
+        command=f"restill run {run.path / 'recipe.yaml'} --out {run.path}-again{_operator_file(store.corruption)}",
+        missing=missing,
     )
     write_report(run.report, data)
     return judge(measured.results, len(store), store.corruption.describe())
@@ -114,21 +117,28 @@ def look_through(store: Store, images: Tensor | None) -> tuple[Measurements, Nea
         images: `[m, C, H, W]` in normalised units; without them none are looked for.
 
     Returns:
-        Facts for the report, and for each image its two nearest measurements on the image grid by Euclidean distance
-        of the pixels, found among all.
+        Facts for the report, and for each image its two nearest measurements, found among all: by the root mean square
+        difference, over what was observed, to what the measurement's own operator measures of the image.
     """
-    low, high, best = float("inf"), float("-inf"), _Best()
+    low, high, best = float("inf"), float("-inf"), _Best(store.corruption)
     with progress_bar(f"{'report':17}", len(store), unit="measurements") as advance:
         for batch in store.iterate(max(1, min(1024, _NUMBERS // math.prod(store.shape)))):
             low, high = min(low, float(batch.y.min())), max(high, float(batch.y.max()))
             if images is not None:
-                best.look(images, on_image_grid(batch))
+                best.look(images, batch)
             advance(done=len(batch))
+    facts = _facts(store, (low, high))
+    if images is None:
+        return facts, None
+    return facts, Nearest(images, best.found["measurements"], best.found["distances"], best.found.get("missing"))
+
+
+def _facts(store: Store, found: tuple[float, float]) -> Measurements:
     manifest = store.manifest
     estimate = manifest.sigma_n.estimate
-    facts = Measurements(
+    return Measurements(
         store.shape,
-        (low, high),
+        found,
         manifest.value_range,
         store.sigma_n.tolist(),
         manifest.normalisation.scale,
@@ -136,36 +146,67 @@ def look_through(store: Store, images: Tensor | None) -> tuple[Measurements, Nea
         manifest.provenance.source,
         estimate.interval if estimate else None,
         estimate.method if estimate else "",
+        None if tuple(store.shape) == tuple(store.image_shape) else store.image_shape,
+        any(isinstance(part, Poisson) for part in _parts(store.corruption)),
     )
-    if images is None:
-        return facts, None
-    return facts, Nearest(images, best.measurements, best.distances / images[0].numel() ** 0.5)
 
 
 class _Best:
     """The nearest measurements so far, of batches that are not kept."""
 
-    distances: Tensor
-    measurements: Tensor
+    def __init__(self, law: Corruption) -> None:
+        self.law = law
+        self.found: dict[str, Tensor] = {}
 
-    def __init__(self) -> None:
-        self._empty = True
-
-    def look(self, images: Tensor, batch: Tensor) -> None:
-        found, rows = nearest(images.flatten(1), batch.flatten(1), min(_NEIGHBOURS, len(batch)))
-        candidates = batch[rows]
-        if not self._empty:
-            found = torch.cat([self.distances, found], dim=1)
-            candidates = torch.cat([self.measurements, candidates], dim=1)
-        order = found.argsort(dim=1, stable=True)[:, :_NEIGHBOURS]
-        self.distances = found.gather(1, order)
-        self.measurements = candidates[torch.arange(len(images))[:, None], order]
-        self._empty = False
+    def look(self, images: Tensor, batch: Batch) -> None:
+        """Compare with one more batch."""
+        assert batch.operator is not None
+        y, wide = batch.y.double(), images.double()
+        squares = squared_differences(y, batch.operator, wide) / observed_numbers(y, batch.operator)[:, None]
+        count = min(_NEIGHBOURS, len(batch))
+        rows = squares.nan_to_num(nan=math.inf).T.topk(count, largest=False).indices.flatten()
+        part, shapes = Batch(batch.y[rows], batch.operator.select(rows), None), (len(images), -1)
+        assert part.operator is not None
+        residual = part.operator.apply(wide.repeat_interleave(count, dim=0)) - y[rows]  # exact, where both are alike
+        squares = residual.square().flatten(1).sum(1) / observed_numbers(y[rows], part.operator)
+        new = {"distances": squares.nan_to_num(nan=math.inf).sqrt(), "measurements": on_image_grid(part)}
+        gaps = missing_pixels(part, self.law, images.shape[1:])
+        new |= {} if gaps is None else {"missing": gaps}
+        new = {name: value.unflatten(0, shapes) for name, value in new.items()}
+        if self.found:
+            new = {name: torch.cat([self.found[name], value], dim=1) for name, value in new.items()}
+        order = new["distances"].argsort(dim=1, stable=True)[:, :_NEIGHBOURS]
+        self.found = {name: value[torch.arange(len(images))[:, None], order] for name, value in new.items()}
 
 
 def on_image_grid(batch: Batch) -> Tensor:
     """The measurements of a batch as images `[n, C, H, W]`."""
     return batch.y if batch.operator is None else batch.operator.to_image(batch.y)
+
+
+def missing_pixels(batch: Batch, law: Corruption, shape: Sequence[int]) -> Tensor | None:
+    """Where on the image grid nothing was measured, bool `[n, C, H, W]`; None where everything was.
+
+    What is missing at a lower resolution is enlarged; of what a user's operator measures no pixel of the image can be
+    said to be missing.
+    """
+    missing = None if batch.operator is None else batch.operator.missing()
+    if missing is None or any(isinstance(part, Function) for part in _parts(law)):
+        return None
+    (height, rest_h), (width, rest_w) = (divmod(shape[axis], missing.shape[axis + 1]) for axis in (1, 2))
+    if height != width or rest_h or rest_w or not height:
+        return None
+    return missing.repeat_interleave(height, 2).repeat_interleave(width, 3).expand(-1, shape[0], -1, -1)
+
+
+def _parts(law: Corruption) -> Sequence[Corruption]:
+    return law.parts if isinstance(law, Compose) else (law,)
+
+
+def _operator_file(law: Corruption) -> str:
+    """The option that loads a user's operator, which nothing else does."""
+    names = [part.name for part in _parts(law) if isinstance(part, Function)]
+    return f" --operator {names[0]}.py" if names else ""
 
 
 def versions() -> dict[str, str]:
@@ -190,16 +231,17 @@ def _shown(store: Store) -> dict[str, str]:
     return {space.name: space.shows for space in spaces} | {"pairs": _PAIRS}
 
 
-def _images(run: Run, store: Store) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The first images of every subject, and hashes of what made them."""
+def _images(run: Run, store: Store) -> tuple[dict[str, Tensor], Tensor | None, dict[str, str]]:
+    """The first images of every subject, where the measurements have gaps, and hashes of what made them."""
     show = run.recipe.sampling.show
-    images = {"measurements": on_image_grid(store.batch(torch.arange(min(show, len(store)))))}
+    batch = store.batch(torch.arange(min(show, len(store))))
+    images = {"measurements": on_image_grid(batch)}
     hashes = {"measurements": store.fingerprint}
     for subject in subjects_of(run):
         source, stage = trained(run, subject), stage_of(subject)
         images[subject] = torch.cat(list(source.draw(range(show), run.recipe.evaluation.seeds[0])))
         hashes[stage] = sha256(run.stage(stage) / "model.safetensors")
-    return images, hashes
+    return images, missing_pixels(batch, store.corruption, store.image_shape), hashes
 
 
 def _run_data(run: Run, label: str, seed: int) -> RunData:
@@ -228,4 +270,4 @@ def _differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     """Keys in which any two recipes differ, with the value of each."""
     recipes = [run.recipe for run in runs]
     keys = dict.fromkeys(key for a, b in combinations(recipes, 2) for key in a.differences(b))
-    return [(key, [json.dumps(recipe.value(key), ensure_ascii=False) for recipe in recipes]) for key in keys]
+    return [(key, [json.dumps(shortened(recipe.value(key)), ensure_ascii=False) for recipe in recipes]) for key in keys]

@@ -15,6 +15,7 @@ from .subjects import Source
 
 _BLOCK = 256
 _SIGMA_MIN = 0.002  # the smallest level that a sampler asks the network for
+_ALIKE = 1e-3  # of the largest value: photon noise has a tabulated inverse
 _METRICS: dict[str, Callable[[Tensor, Tensor], Estimate]] = {"psnr": psnr, "ssim": ssim, "lpips": lpips}
 
 
@@ -29,14 +30,15 @@ def restoration(run: Run, store: Store, clean: Store, teacher: Source) -> list[R
     """PSNR, SSIM and, if asked for, LPIPS of the measurements and of the teacher's restoration of each.
 
     The restoration is the posterior mean `D(y; sigma_n)`: one evaluation of the teacher at the noise level of the
-    measurement, which is where the truncated sampler ends.
+    measurement, which is where the truncated sampler ends. There is none where what a teacher denoises is no image but
+    a blurred one, one of lower resolution or another measurement: its posterior mean restores that.
     """
     section = run.recipe.evaluation
     wanted = [name for name in PAIR_METRICS if name in section.metrics]
     if not wanted or not paired(store, clean) or teacher.config.role != "teacher":
         return []
     index, reference, observed = _changed(store, clean, section.samples)
-    if not len(index):
+    if not len(index) or not shows_image(store.batch(index[:_BLOCK]), reference[:_BLOCK]):
         return []
     subjects: dict[Subject, Tensor] = {"measurements": observed}
     with progress_bar(f"{'restored':17}", len(index)) as advance:
@@ -51,6 +53,18 @@ def restoration(run: Run, store: Store, clean: Store, teacher: Source) -> list[R
         for subject, images in subjects.items()
         for name in wanted
     ]
+
+
+def shows_image(batch: Batch, clean: Tensor) -> bool:
+    """Whether measurements without their noise would show the clean images wherever they show anything."""
+    assert batch.operator is not None
+    missing = batch.operator.missing()
+    difference = (batch.operator.to_image(batch.operator.apply(clean)) - clean).abs()
+    if missing is not None:
+        if missing.shape[2:] != difference.shape[2:]:
+            return False
+        difference = difference * ~missing
+    return float(difference.max()) <= _ALIKE * float(clean.abs().max())
 
 
 def restore(teacher: Source, batch: Batch) -> Tensor:
@@ -95,5 +109,5 @@ def _result(subject: Subject, metric: str, estimate: Estimate, n: int, clean: St
         reference="clean",
         features_fingerprint=pixels.fingerprint,
         reference_fingerprint=clean.fingerprint,
-        sampler=None if subject == "measurements" else "each measurement denoised once at its own noise level",
+        sampler=None if subject == "measurements" else "each measurement restored in one evaluation",
     )

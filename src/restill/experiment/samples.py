@@ -19,7 +19,8 @@ def sample_run(path: Path, folder: Path, n: int, seed: int, subject: str, overri
     """Draw `n` images of a run into `folder`, with a grid of the first ones.
 
     Raises:
-        UserError: `n` below 1, an unknown sampler, a stage that is not trained, or a folder with other files.
+        UserError: `n` below 1, an unknown sampler, a truncated one for measurements without noise, a stage that is not
+            trained, or a folder with other files.
     """
     if n < 1:
         raise UserError(f"-n must be at least 1, not {n}")
@@ -28,6 +29,11 @@ def sample_run(path: Path, folder: Path, n: int, seed: int, subject: str, overri
     check_output(folder)
     run = Run(path, amended(path, overrides))
     source = trained(run, next(name for name in GENERATED if name == subject))
+    if subject == "teacher-truncated" and source.config.law().sigma_max == 0:
+        raise UserError(
+            f"--sampler teacher-truncated stops at the noise level of the measurements, and those of {path} have no "
+            "noise; use teacher-full"
+        )
     shown: list[Tensor] = []
     index = 0
     with progress_bar(subject, n) as advance:

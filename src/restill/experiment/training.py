@@ -65,9 +65,11 @@ def distill(run: Run) -> None:
         raise UserError(f"{run.path}: has no trained teacher yet; run `restill pretrain` first")
     device = device_of(recipe.execution.device)
     teacher, config = load_network(run.stage("teacher"))
-    teacher = prepared(teacher, recipe, device)
-    law = store.corruption
-    training = Distillation(teacher, law, config.grid, student_settings(recipe), recipe.seed, device)
+    settings = student_settings(recipe)
+    training = Distillation(
+        prepared(teacher, recipe, device), store.corruption, config.grid, settings, recipe.seed, device
+    )
+    del teacher  # the training has a copy
     for network in (training.teacher, training.student, training.fake):
         compiled(network, recipe)
     snapshots, selection = Snapshots(run, training), Selection(run, training, store, config)

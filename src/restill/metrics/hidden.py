@@ -26,6 +26,7 @@ from torch import Tensor
 from ..corruption import Operator
 from ..errors import UserError
 from ..tensors import seeded, wide_dtype
+from .fit import alike
 from .results import Check
 
 FLOOR = 1e-4  # of lambda, relative to t_1: what is passed with less than 1% of the amplitude counts as lost
@@ -116,12 +117,15 @@ def _gram(operator: Operator) -> _Map:
 
 def _distinct(operator: Operator) -> Operator:
     """One operator in place of many that differ in their noise alone."""
-    fixed = [value for name, value in operator.parameters().items() if name != "sigma_n"]
-    return operator.select(slice(0, 1)) if all(bool((value == value[:1]).all()) for value in fixed) else operator
+    return operator.select(slice(0, 1)) if alike(operator) else operator
 
 
 def _mean_gram(operator: Operator) -> _Map:
     """The mean of `A^H A` over the operators, for probes `[p, C, H, W]`."""
+
+    missing, whole = operator.missing(), operator.whole()
+    if missing is not None and alike(whole):  # the mean of the masks between one operator and its adjoint
+        return _weighted_gram(whole, (~missing).to(wide_dtype(missing.device)).mean(dim=0))
 
     def apply(x: Tensor) -> Tensor:
         total = torch.zeros_like(x)
@@ -130,6 +134,16 @@ def _mean_gram(operator: Operator) -> _Map:
             seen = _gram(part)(x.repeat(len(rows), *(1,) * (x.ndim - 1)))
             total += seen.unflatten(0, (len(rows), len(x))).sum(0)
         return total / len(operator)
+
+    return apply
+
+
+def _weighted_gram(operator: Operator, weight: Tensor) -> _Map:
+    """`A^H diag(weight) A` of the first of some operators."""
+
+    def apply(x: Tensor) -> Tensor:
+        first = operator.select(torch.zeros(len(x), dtype=torch.int64, device=operator.sigma_n.device))
+        return first.adjoint(weight.to(x) * first.apply(x))
 
     return apply
 

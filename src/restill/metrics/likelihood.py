@@ -12,6 +12,9 @@ copies its training data explains them better than its own images.
 **What it cannot see.** With the laws :math:`p` and :math:`p_G` of measurements the difference is
 :math:`H(p_G) - H(p) - KL(p\,|\,p_G)`: a generator that leaves out the least varied of the data loses in the last term
 what it wins in the first. So a difference of zero is necessary for a right generator, not sufficient.
+
+The noise of stabilised photon counts is only nearly Gaussian. Both sides are scored by the same Gaussian density and
+both have the noise of the law (`corruption`), so that what the density gets wrong is in both.
 """
 
 from __future__ import annotations
@@ -22,19 +25,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..corruption import Operator
+from ..corruption import Corruption, Operator
 from ..errors import UserError
 from ..tensors import right_broadcast, seeded, wide_dtype
+from .fit import alike, observed_numbers, squared_differences
 from .results import Check, Subject
 
 Z_LIMIT = 4.0  # the images are shared by all terms: z has a standard deviation of up to 1.2 where nothing differs
 NATS_LIMIT = 1.0  # per measurement: a factor of e, below which a difference is not worth a warning
-_NUMBERS = 1 << 22  # in the largest intermediate tensor
+_APPLIED = 1 << 28  # numbers of all applications of operators that differ: of these fewer measurements are scored
+_FEWEST = 40
 
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Log-likelihoods in nats per number of a measurement, mean over measurements.
+    """Log-likelihoods in nats per observed number of a measurement, mean over measurements.
 
     Attributes:
         measurements: of the measurements.
@@ -44,7 +49,7 @@ class Likelihood:
         effective: effective number of images that explain a measurement, `1/sum(w^2)`, mean over measurements.
         n: number of measurements.
         images: number of generated images.
-        dim: numbers per measurement.
+        dim: numbers per measurement that were observed, mean over measurements.
     """
 
     measurements: float
@@ -78,42 +83,54 @@ class Undefined:
     reason: str
 
 
-def measurement_likelihood(y: Tensor, operator: Operator, images: Tensor, seed: int) -> Likelihood | Undefined:
+def measurement_likelihood(
+    y: Tensor, operator: Operator, images: Tensor, seed: int, corruption: Corruption | None = None
+) -> Likelihood | Undefined:
     """Log-likelihood of measurements under a generator, beside that of its own images.
 
-    Where the operators differ in nothing but their noise (noise, one blur), each image is measured once and the work
-    is one matrix product of `[n, d]` and `[m, d]`; else every operator is applied to all images, `n m` applications.
-    Samples without noise have no density and are left away.
+    Where the operators differ in nothing but their noise or their missing pixels, each image is measured once; else
+    every operator is applied to all images, `n m` applications, and only the first measurements are scored where that
+    is too much work. Samples without noise have no density and are left away, and so are those that observe nothing.
 
     Args:
         y: normalised measurements `[n, ...]`, as they were measured (not `to_image(y)`).
         operator: what measured them, with their noise levels.
         images: generated `[m, C, H, W]` in normalised units, m at least 3, on the same device.
         seed: of which images are measured and of their noise.
+        corruption: the law, which draws that noise; by default it is Gaussian.
 
     Raises:
         UserError: shapes that do not match, too few images, or values that are not finite.
     """
     _check(y, operator, images)
-    noisy = operator.sigma_n > 0
+    noisy = (operator.sigma_n > 0) & (observed_numbers(y, operator) > 0).to(operator.sigma_n.device)
     if int(noisy.sum()) < 2:
         return Undefined("measurements without noise have no likelihood under a generator of single images")
     y, operator = y[noisy.to(y.device)], operator.select(noisy)
     wide = wide_dtype(images.device)
     y, images = y.to(wide), images.to(wide)
+    if not alike(operator.whole()):
+        most = max(_FEWEST, _APPLIED // (len(images) * y[0].numel()))
+        y, operator = y[:most], operator.select(slice(0, most))
     generator = seeded("likelihood", seed, device=images.device)
     order = torch.randperm(len(images), generator=generator, device=images.device)
     chosen = order[: min(len(y), len(images))]
     measuring = operator.select(slice(0, len(chosen)))
-    own = measuring.apply(images[chosen])
-    noise = torch.randn(own.shape, generator=generator, device=own.device, dtype=own.dtype)
-    own = measuring.restrict(own + right_broadcast(measuring.sigma_n.to(own), own) * noise)
+    own = _measured(images[chosen], measuring, generator, corruption)
     theirs, effective = _log_density(y, operator, images, None)
     ours, _ = _log_density(own, measuring, images, chosen)
     (value, value_std), (own_value, own_std) = _mean(theirs), _mean(ours)
-    return Likelihood(
-        value, value_std, own_value, own_std, float(effective.mean()), len(y), len(images), y[0].numel()
-    )  # fmt: skip
+    dim = round(float(observed_numbers(y, operator).mean()))
+    return Likelihood(value, value_std, own_value, own_std, float(effective.mean()), len(y), len(images), dim)
+
+
+def _measured(x: Tensor, operator: Operator, generator: torch.Generator, corruption: Corruption | None) -> Tensor:
+    """Images as they are measured, with noise."""
+    if corruption is not None:
+        return corruption.corrupt(x, operator, generator)
+    y = operator.apply(x)
+    noise = torch.randn(y.shape, generator=generator, device=y.device, dtype=y.dtype)
+    return operator.restrict(y + right_broadcast(operator.sigma_n.to(y), y) * noise)
 
 
 def _check(y: Tensor, operator: Operator, images: Tensor) -> None:
@@ -134,48 +151,20 @@ def _mean(values: Tensor) -> tuple[float, float]:
 
 
 def _log_density(y: Tensor, operator: Operator, images: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Log-density of each measurement in nats per number `[n]`, and its effective number of images `[n]`.
+    """Log-density of each measurement in nats per observed number `[n]`, and its effective number of images `[n]`.
 
     Args:
         own: row of the image behind each measurement, int64 `[n]`, which then is left out of the mean.
     """
-    shared = _measured_once(operator, images)
-    rows = max(1, _NUMBERS // (len(images) * (1 if shared is not None else y[0].numel())))
+    squares, observed = squared_differences(y, operator, images), observed_numbers(y, operator)
     variance = operator.sigma_n.to(y).square()
-    densities, effective = [], []
-    for index in torch.arange(len(y), device=y.device).split(rows):
-        squares = _squares(y[index], shared) if shared is not None else _each(y[index], operator.select(index), images)
-        logs = -squares / (2 * variance[index, None])
-        if own is not None:
-            logs[torch.arange(len(index), device=y.device), own[index]] = -torch.inf
-        total = logs.logsumexp(dim=1)
-        effective.append((2 * total - (2 * logs).logsumexp(dim=1)).exp())
-        scale = math.log(len(images) - (own is not None)) + y[0].numel() / 2 * (2 * math.pi * variance[index]).log()
-        densities.append((total - scale) / y[0].numel())
-    return torch.cat(densities), torch.cat(effective)
-
-
-def _measured_once(operator: Operator, images: Tensor) -> Tensor | None:
-    """Noise-free measurements of all images `[m, d]` where all operators are one; None where they differ."""
-    fixed = [value for name, value in operator.parameters().items() if name != "sigma_n"]
-    if not all(bool((value == value[:1]).all()) for value in fixed):
-        return None
-    one = torch.zeros(len(images), dtype=torch.int64, device=operator.sigma_n.device)
-    return operator.select(one).apply(images).flatten(1)
-
-
-def _squares(y: Tensor, measured: Tensor) -> Tensor:
-    """Squared distances `[n, m]` of measurements `[n, ...]` to those of all images `[m, d]`."""
-    mean = measured.mean(dim=0)
-    a, b = y.flatten(1) - mean, measured - mean
-    return torch.addmm(b.square().sum(1), a, b.T, alpha=-2).add_(a.square().sum(1)[:, None]).clamp_(min=0)
-
-
-def _each(y: Tensor, operator: Operator, images: Tensor) -> Tensor:
-    """The same, where every measurement has an operator of its own."""
-    rows = torch.arange(len(y), device=operator.sigma_n.device).repeat_interleave(len(images))
-    measured = operator.select(rows).apply(images.repeat(len(y), *(1,) * (images.ndim - 1)))
-    return (measured.unflatten(0, (len(y), len(images))) - y[:, None]).flatten(2).square().sum(dim=2)
+    logs = -squares / (2 * variance[:, None])
+    if own is not None:
+        logs[torch.arange(len(y), device=y.device), own] = -torch.inf
+    total = logs.logsumexp(dim=1)
+    effective = (2 * total - (2 * logs).logsumexp(dim=1)).exp()
+    scale = math.log(len(images) - (own is not None)) + observed / 2 * (2 * math.pi * variance).log()
+    return (total - scale) / observed, effective
 
 
 def likelihood_check(found: Likelihood, subject: Subject) -> Check:

@@ -4,7 +4,7 @@ All of them are one formula over the operator's methods, see `docs/architecture.
 measurement `y`, `A~` the further one, :math:`e = \sqrt{s^2 - \sigma_n^2}\, n`, :math:`c = 1 - \sigma_n^2/s^2`:
 
     D = denoiser(to_domain~(restrict~(y)) + seen~(e), s, A~)
-    r = seen(c D + (1 - c) e) - c to_domain(y)
+    r = c seen(D) + (1 - c) seen~(e) - c to_domain(y)
 
 which for pure noise is :math:`c D(x_t) + (1-c) x_t - y` with :math:`x_t = y + e` (Ambient Tweedie, eq. 7), for masks
 :math:`M (D - y)` (Ambient Diffusion, eq. 3.1), and without noise ordinary denoising of the observations.
@@ -39,7 +39,7 @@ class Noised(NamedTuple):
     x_t: Tensor
     """network input `[n, C, H, W]`"""
     added: Tensor
-    """`e`, the noise that was added, `[n, C, H, W]`"""
+    """`seen~(e)`, the noise that was added, `[n, C, H, W]`: none where the network is shown nothing"""
     c: Tensor
     """`1 - sigma_n^2 / s^2`, `[n]`"""
 
@@ -70,8 +70,9 @@ class Objective(ABC):
         """The network's input for measurements `y` at the drawn levels."""
         floor = self.noise_floor(operator).to(draw.sigma)
         c = 1 - (floor / draw.sigma) ** 2
-        added = right_broadcast((draw.sigma**2 - floor**2).clamp_min(0).sqrt(), draw.noise) * draw.noise
-        return Noised(further.to_domain(further.restrict(y)) + further.seen(added), added, c)
+        scale = right_broadcast((draw.sigma**2 - floor**2).clamp_min(0).sqrt(), draw.noise)
+        added = further.seen(scale * draw.noise)
+        return Noised(further.to_domain(further.restrict(y)) + added, added, c)
 
     def weight(self, sigma: Tensor, c: Tensor, sigma_data: float) -> Tensor:
         """Loss weight `[n]`."""
@@ -103,7 +104,7 @@ class Objective(ABC):
         noised = self.noised(y, operator, further, draw)
         denoised = denoiser(noised.x_t, draw.sigma, further, labels, augment)
         c = right_broadcast(noised.c, denoised)
-        residual = operator.seen(c * denoised + (1 - c) * noised.added) - c * operator.to_domain(y)
+        residual = operator.seen(c * denoised) + (1 - c) * noised.added - c * operator.to_domain(y)
         sigma_data = float(denoiser.sigma_data)  # type: ignore[arg-type]
         weight = right_broadcast(self.weight(draw.sigma, noised.c, sigma_data), residual)
         missing = further.missing()

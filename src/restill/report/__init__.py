@@ -8,7 +8,8 @@ from .pictures import grid, overview, png_bytes
 from .protocol import separate
 from .side_by_side import check_replaceable, write_comparison
 from .table import markdown_summary, markdown_table, rich_table, summary
-from .verdict import Verdict, corruption_in_words, judge
+from .verdict import Verdict, judge
+from .words import corruption_in_words, shortened
 
 __all__ = [
     "Column",
@@ -31,6 +32,7 @@ __all__ = [
     "png_bytes",
     "rich_table",
     "separate",
+    "shortened",
     "summary",
     "write_comparison",
     "write_report",

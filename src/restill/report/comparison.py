@@ -109,7 +109,9 @@ class Comparison:
         quality: columns that come from metrics; those against clean images first, those in pixels first of all.
         speed: columns that come from the clock.
         rates: images per second, by subject.
-        speed_up: rate in units of teacher-truncated's, by subject; empty where that was not timed.
+        speed_up: rate in units of the base's, by subject; empty where no teacher was timed.
+        base: the teacher that others are timed against: teacher-truncated, or teacher-full where nothing is truncated,
+            as without noise.
     """
 
     subjects: tuple[str, ...]
@@ -117,6 +119,7 @@ class Comparison:
     speed: tuple[Column, ...]
     rates: Mapping[str, float]
     speed_up: Mapping[str, float]
+    base: str = "teacher-truncated"
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -176,14 +179,15 @@ def compare(results: Iterable[Result]) -> Comparison:
     rates: dict[str, float] = {
         subject: r.images_per_second for subject, r in timed.items() if r.images_per_second is not None
     }
-    base = rates.get("teacher-truncated")
-    speed_up = {subject: rate / base for subject, rate in rates.items()} if base else {}
+    base = next((teacher for teacher in ("teacher-truncated", "teacher-full") if teacher in rates), "")
+    speed_up = {subject: rate / rates[base] for subject, rate in rates.items()} if base else {}
     return Comparison(
         tuple(subject for subject in SUBJECTS if subject in present),
         marked([_quality_column(group) for group in by_key(results).values()]),
-        _speed_columns(timed, rates, speed_up),
+        _speed_columns(timed, rates, speed_up, base),
         rates,
         speed_up,
+        base,
     )
 
 
@@ -232,7 +236,7 @@ def _quality_column(results: Sequence[Result]) -> Column:
 
 
 def _speed_columns(
-    timed: Mapping[str, Result], rates: Mapping[str, float], speed_up: Mapping[str, float]
+    timed: Mapping[str, Result], rates: Mapping[str, float], speed_up: Mapping[str, float], base: str
 ) -> tuple[Column, ...]:
     counts = {subject: result.n for subject, result in timed.items()}
     seconds = {subject: result.seconds for subject, result in timed.items() if result.seconds is not None}
@@ -241,6 +245,6 @@ def _speed_columns(
     columns = [
         Column(title, "Seconds", "", "", "", seconds, {}, True, counts),
         Column("Images per second", "Images/s", "", "", "", rates, {}, False, counts),
-        Column("Speed-up over teacher-truncated", "Speed-up", "", "", "", speed_up, {}, False, counts, suffix="×"),
+        Column(f"Speed-up over {base}", "Speed-up", "", "", "", speed_up, {}, False, counts, suffix="×"),
     ]
     return tuple(column for column in columns if len(column.values) > (1 if column.suffix else 0))

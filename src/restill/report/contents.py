@@ -25,6 +25,8 @@ class Measurements:
         source: base name of the files.
         interval: 95% interval of an estimated level of the whole set, normalised.
         method: of the estimate.
+        image_shape: of an image, where one observation has another shape.
+        stabilised: whether values are stabilised photon counts, which have no unit of the files.
     """
 
     shape: tuple[int, ...]
@@ -36,21 +38,25 @@ class Measurements:
     source: str = ""
     interval: tuple[float, float] | None = None
     method: str = ""
+    image_shape: tuple[int, ...] | None = None
+    stabilised: bool = False
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """Generated images and the measurements nearest to each, by root mean square difference of pixels.
+    """Generated images and the measurements nearest to each: to what their operators measure of the image.
 
     Attributes:
         images: `[m, C, H, W]` in normalised units.
         measurements: on the image grid, `[m, k, C, H, W]`, nearest first.
-        distances: `[m, k]`, normalised.
+        distances: `[m, k]`, root mean square differences over what was observed, normalised.
+        missing: where nothing was measured, bool `[m, k, C, H, W]`; None where everything was.
     """
 
     images: Tensor
     measurements: Tensor
     distances: Tensor
+    missing: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,7 @@ class ReportData:
         nearest: some of the student's images, each with the measurements nearest to it.
         shown: what numbers in a feature space can show and what not, a sentence by name of the features.
         command: that makes a run of the recipe.
+        missing: where nothing was measured, for the images of the measurements; None where everything was.
     """
 
     title: str
@@ -94,6 +101,7 @@ class ReportData:
     nearest: Nearest | None = None
     shown: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
+    missing: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from .pictures import data_uri, grid, png_bytes
 GRID_BYTES = 420_000  # of raw pixels per grid: four grids of noise, which PNG cannot compress, leave room for the rest
 _PAIR_BYTES = 1_050_000  # of raw pixels, all generated images with their neighbours
 _ENLARGED, _MOST = 160, 8  # pixels of the longer side, and the largest factor
+_GAPS = "Missing pixels are blue."
 _CAPTIONS = {
     "measurements": "The first measurements: all that training saw.",
     "teacher-full": "The teacher, sampled down to noise level 0.",
@@ -38,8 +39,17 @@ class Figure:
     height: int
 
 
-def subject_figures(images: Mapping[str, Tensor], display_range: tuple[float, float]) -> dict[str, Figure]:
+def subject_figures(
+    images: Mapping[str, Tensor],
+    display_range: tuple[float, float],
+    missing: Tensor | None = None,
+    more: Mapping[str, str] | None = None,
+) -> dict[str, Figure]:
     """One grid for each subject, in the order of the method; all show equally many images.
+
+    Args:
+        missing: where nothing was measured, for the images of the measurements.
+        more: sentences to be added to the captions, by subject.
 
     Raises:
         UserError: an unknown subject, or images that cannot be shown.
@@ -48,21 +58,31 @@ def subject_figures(images: Mapping[str, Tensor], display_range: tuple[float, fl
     if unknown:
         raise UserError(f"images of {', '.join(sorted(unknown))} have no place in a report: use {', '.join(SUBJECTS)}")
     count = min((len(batch) for batch in images.values()), default=0)
-    return {
-        subject: grid_figure(subject, images[subject], count, _CAPTIONS[subject], display_range)
-        for subject in SUBJECTS
-        if subject in images
-    }
+    figures: dict[str, Figure] = {}
+    for subject in SUBJECTS:
+        if subject in images:
+            caption = " ".join(filter(None, (_CAPTIONS[subject], (more or {}).get(subject, ""))))
+            gaps = missing if subject == "measurements" else None
+            figures[subject] = grid_figure(subject, images[subject], count, caption, display_range, missing=gaps)
+    return figures
 
 
 def grid_figure(
-    name: str, images: Tensor, count: int, caption: str, display_range: tuple[float, float], budget: int = GRID_BYTES
+    name: str,
+    images: Tensor,
+    count: int,
+    caption: str,
+    display_range: tuple[float, float],
+    budget: int = GRID_BYTES,
+    missing: Tensor | None = None,
 ) -> Figure:
     """At most `count` images `[n, C, H, W]` as a full rectangle of at most 8 by 8, within `budget` raw bytes."""
-    images, factor = _reduced(images[: max(count, 1)], budget // 2)
+    images, gaps, factor = _reduced(images[: max(count, 1)], budget // 2, missing)
     columns, rows = _layout(count, images[0].numel(), budget)
-    picture = grid(images[: columns * rows], columns, display_range)
-    alt = f"{columns * rows} images in {rows} rows of {columns}: {name}. {caption}"
+    shown = columns * rows
+    picture = grid(images[:shown], columns, display_range, missing=None if gaps is None else gaps[:shown])
+    caption += "" if gaps is None else f" {_GAPS}"
+    alt = f"{shown} images in {rows} rows of {columns}: {name}. {caption}"
     return Figure(name, data_uri(png_bytes(picture)), alt, caption + _size(factor), *picture.size)
 
 
@@ -74,16 +94,19 @@ def nearest_figures(nearest: Nearest, display_range: tuple[float, float]) -> lis
     Raises:
         UserError: images that cannot be shown.
     """
-    rows = torch.cat([nearest.images[:, None].to(nearest.measurements), nearest.measurements], dim=1)
+    rows, gaps = torch.cat([nearest.images[:, None].to(nearest.measurements), nearest.measurements], dim=1), None
+    if nearest.missing is not None:
+        gaps = torch.cat([torch.zeros_like(nearest.missing[:, :1]), nearest.missing], dim=1).flatten(0, 1)
     across = rows.shape[1]
-    images, factor = _reduced(rows.flatten(0, 1), _PAIR_BYTES // (2 * across))
+    images, gaps, factor = _reduced(rows.flatten(0, 1), _PAIR_BYTES // (2 * across), gaps)
     fit = max(1, _PAIR_BYTES // (across * images[0].numel()))
     rows = images.unflatten(0, (-1, across))[:fit]
     min_size = min(_ENLARGED, _MOST * max(rows.shape[3:]))
     which = "measurement" if across == 2 else f"{across - 1} measurements"
     figures = []
     for place, (row, distances) in enumerate(zip(rows, nearest.distances.tolist(), strict=False), start=1):
-        picture = grid(row, across, display_range, min_size)
+        missing = None if gaps is None else gaps[(place - 1) * across : place * across]
+        picture = grid(row, across, display_range, min_size, missing=missing)
         at = " and ".join(number(distance) for distance in distances)
         alt = f"Generated image {place}, and to its right the {which} nearest to it, root mean square difference {at}"
         caption = f"differs by {at}{'.' if factor > 1 else ''}{_size(factor)}"
@@ -95,12 +118,18 @@ def _size(factor: int) -> str:
     return "" if factor == 1 else f" Shown at 1/{factor} of their size."
 
 
-def _reduced(images: Tensor, most: int) -> tuple[Tensor, int]:
-    """Average-pooled by a power of two until an image has at most `most` numbers."""
+def _reduced(images: Tensor, most: int, missing: Tensor | None) -> tuple[Tensor, Tensor | None, int]:
+    """Average-pooled by a power of two until an image has at most `most` numbers; over what was measured."""
     factor = 1
     while images[0].numel() > most:
-        images, factor = F.avg_pool2d(images, 2, ceil_mode=True), factor * 2
-    return images, factor
+        if missing is None:
+            images = F.avg_pool2d(images, 2, ceil_mode=True)
+        else:
+            shown = (~missing).expand(images.shape).to(images)
+            share = F.avg_pool2d(shown, 2, ceil_mode=True)
+            images, missing = F.avg_pool2d(images * shown, 2, ceil_mode=True) / share.clamp(min=0.25), share == 0
+        factor *= 2
+    return images, missing, factor
 
 
 def _layout(count: int, numel: int, budget: int) -> tuple[int, int]:

@@ -22,7 +22,8 @@ from .images import nearest_figures, subject_figures
 from .protocol import by_key, separate, space_words, words_of
 from .table import BEST, heading, legend
 from .trust import agreement_sentence, agreements, check_groups, other_warnings, trust_sentence, urgent
-from .verdict import corruption_in_words, judge
+from .verdict import judge
+from .words import details, operator_in_words, teacher_draws, went_in
 
 MAX_BYTES = 5_000_000
 
@@ -81,7 +82,7 @@ def render(data: ReportData) -> str:
     """The report as HTML text. Raises UserError as `write_report`."""
     results, left_out = separate(list(data.results))
     verdict = judge(data.results, data.n_measurements, data.corruption)
-    table, figures = compare(results), subject_figures(data.images, data.display_range)
+    table, figures = compare(results), subject_figures(data.images, data.display_range, data.missing, _captions(data))
     agree = agreements(table)
     return template("report.html").render(
         data=data,
@@ -90,7 +91,7 @@ def render(data: ReportData) -> str:
         trust=trust_sentence(data.checks),
         urgent=urgent(data.checks),
         others=other_warnings(data.checks),
-        corruption=corruption_in_words(data.corruption),
+        went_in=went_in(data.n_measurements, data.corruption),
         facts=_facts(data),
         levels=_levels(data.measurements),
         input=figures.pop("measurements", None),
@@ -110,36 +111,54 @@ def render(data: ReportData) -> str:
     )
 
 
+def _captions(data: ReportData) -> dict[str, str]:
+    """What a reader must know of the images of single subjects."""
+    draws, known = teacher_draws(data.corruption), data.measurements
+    captions = {"teacher-full": draws, "teacher-truncated": draws}
+    if known is not None and known.image_shape is not None:
+        captions["measurements"] = f"Brought from {_times(known.shape)} to the grid of the images."
+    return captions
+
+
 def _facts(data: ReportData) -> list[tuple[str, str]]:
     """What went in, name by name."""
-    corruption = [(str(key), str(value)) for key, value in data.corruption.items() if key not in ("kind", "sigma_n")]
-    facts = [("Measurements", f"{data.n_measurements:,}{_shape(data.measurements)}"), ("Operator", _operator(data))]
     known = data.measurements
+    facts = [
+        ("Measurements", f"{data.n_measurements:,}{_shape(known)}"),
+        ("Operator", operator_in_words(data.corruption)),
+    ]
+    stated = details(data.corruption)
     if known is None:
-        return [*facts, *corruption]
+        return [*facts, *stated]
     bounds = " and ".join(f"{value:g}" for value in known.value_range)
     found = " to ".join(number(value) for value in known.found).replace("-", "−")
-    facts += [("Noise level σₙ", _noise(known)), *corruption]
-    facts += [("Units", f"{bounds} in the files are −1 and 1 here; measured values go from {found}")]
+    what = "stabilised values" if known.stabilised else "measured values"
+    facts += [("Noise level σₙ", _noise(known)), *stated]
+    facts += [("Units", f"{bounds} in the files are −1 and 1 here; {what} go from {found}")]
     return [*facts, ("From", known.source)] if known.source else facts
 
 
 def _shape(known: Measurements | None) -> str:
-    return f", each {' × '.join(str(size) for size in known.shape)}" if known else ""
+    if known is None:
+        return ""
+    return f", each {_times(known.shape)}" + (f", of images {_times(known.image_shape)}" if known.image_shape else "")
 
 
-def _operator(data: ReportData) -> str:
-    kind = str(data.corruption.get("kind", "corruption"))
-    return "the identity: every pixel is seen, under white Gaussian noise" if kind == "noise" else kind
+def _times(shape: Sequence[int]) -> str:
+    return " × ".join(str(size) for size in shape)
 
 
 def _noise(known: Measurements) -> str:
     low, high, mean = min(known.sigma_n), max(known.sigma_n), sum(known.sigma_n) / len(known.sigma_n)
     how = "estimated" if known.estimated else "stated"
+    if high == 0:
+        return f"0: no noise, {how}"
+    if known.stabilised:
+        return f"{mean:.4g} of the stabilised counts, nearly the same for any light"
     if known.interval is not None:
         bounds = " to ".join(f"{level:.4g}" for level in known.interval)
         how += f" (95% interval of the set {bounds}; {known.method})"
-    if high - low < 1e-6 * high or high == 0:
+    if high - low < 1e-6 * high:
         return f"{mean:.4g}, {how}; in the units of the files {mean * known.scale:.4g}"
     scaled = f"{low * known.scale:.4g} to {high * known.scale:.4g}"
     return f"{low:.4g} to {high:.4g}, {mean:.4g} on average, {how}; in the units of the files {scaled}"
@@ -155,9 +174,9 @@ def _levels(known: Measurements | None) -> _Drawing | None:
 
 
 def _copy_distance(data: ReportData) -> str:
-    """How far a noisy picture of exactly a generated image would be from it; only where noise is all there is."""
+    """How far a measurement of exactly a generated image would be from what its operator measures of that image."""
     known = data.measurements
-    if known is None or data.corruption.get("kind") != "noise":
+    if known is None or max(known.sigma_n) == 0:
         return ""
     low, high = min(known.sigma_n), max(known.sigma_n)
     return f"{low:.3g}" if high - low <= 1e-6 * high else f"{low:.3g} to {high:.3g}"

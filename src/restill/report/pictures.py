@@ -14,6 +14,7 @@ from torch import Tensor
 from ..errors import UserError
 
 _GAP = 2  # pixels between images
+MISSING = (86, 112, 168)  # a blue that no grey image holds, as dark as its middle grey
 
 
 def grid(
@@ -22,6 +23,7 @@ def grid(
     display_range: tuple[float, float] = (-1.0, 1.0),
     min_size: int = 32,
     complex_pairs: bool = False,
+    missing: Tensor | None = None,
 ) -> Image.Image:
     """Images side by side, row by row; transparent between them.
 
@@ -33,6 +35,8 @@ def grid(
             upper end.
         min_size: small images are enlarged by the smallest integer that brings their longer side to this many pixels.
         complex_pairs: channels are real and imaginary parts in turn, of which the magnitudes are shown.
+        missing: where nothing was measured, bool `[n, C, H, W]` or `[n, 1, H, W]`: shown in a blue of its own, where
+            all channels of a pixel are missing; a channel that is missing alone is shown as its value.
 
     Raises:
         UserError: no images, an odd number of channels for complex pairs, an empty range, values that are not finite.
@@ -43,13 +47,17 @@ def grid(
     if not bool(torch.isfinite(images).all()):
         raise UserError("a grid cannot show images with NaN or infinite values")
     low, high = display_range
+    gaps = None if missing is None else missing.detach().cpu().all(dim=1, keepdim=True)
     if complex_pairs:
         images, low = images.unflatten(1, (-1, 2)).square().sum(dim=2).sqrt(), 0.0
     if images.shape[1] not in (1, 3):
+        gaps = None if gaps is None else _mosaic(gaps.expand(images.shape).double(), 0.0) > 0.5
         images = _mosaic(images, low)
     if not low < high:
         raise UserError(f"a display range must rise, not go from {low:g} to {high:g}")
     pixels = ((images - low) / (high - low)).clamp(0, 1).mul(255).round().byte().movedim(1, -1)
+    if gaps is not None:
+        pixels = torch.where(gaps.movedim(1, -1), torch.tensor(MISSING, dtype=torch.uint8), pixels)
     return _tile(pixels, columns or math.ceil(math.sqrt(len(pixels))), min_size)
 
 
@@ -63,14 +71,25 @@ def _mosaic(images: Tensor, blank: float) -> Tensor:
     return tiles.permute(0, 1, 3, 2, 4).flatten(3, 4).flatten(1, 2)[:, None]
 
 
-def overview(images: Mapping[str, Tensor], display_range: tuple[float, float] = (-1.0, 1.0)) -> Image.Image:
+def overview(
+    images: Mapping[str, Tensor],
+    display_range: tuple[float, float] = (-1.0, 1.0),
+    missing: Mapping[str, Tensor] | None = None,
+) -> Image.Image:
     """Grids of several subjects side by side on white, each under its name; at most 36 images of each.
+
+    Args:
+        missing: of some subjects, as in `grid`.
 
     Raises:
         UserError: as `grid`.
     """
     margin, title = 16, 28
-    grids = {name: grid(drawn[:36], display_range=display_range, min_size=40) for name, drawn in images.items()}
+    gaps = {name: where[:36] for name, where in (missing or {}).items()}
+    grids = {
+        name: grid(drawn[:36], display_range=display_range, min_size=40, missing=gaps.get(name))
+        for name, drawn in images.items()
+    }
     width = sum(tile.width for tile in grids.values()) + margin * (len(grids) + 1)
     height = max(tile.height for tile in grids.values()) + title + margin
     canvas = Image.new("RGB", (width, height), "white")

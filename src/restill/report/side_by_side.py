@@ -16,7 +16,8 @@ from .images import Figure, grid_figure
 from .page import drawn, template, write_page
 from .protocol import Key, by_key, differences, separate, words_of
 from .trust import other_warnings, trust_sentence, urgent
-from .verdict import Verdict, corruption_in_words, judge
+from .verdict import Verdict, judge
+from .words import corruption_in_words
 
 GENERATOR = "restill comparison"
 _GRID_BYTES = 1_600_000  # of raw pixels, all grids of the page together

@@ -13,6 +13,7 @@ from typing import Any
 from ..metrics import Result
 from .comparison import Block, Column, Comparison, compare, group_name, number, uncertainties
 from .protocol import separate
+from .words import teacher_draws, went_in
 
 TEACHERS = ("teacher-full", "teacher-truncated")
 _FEW_LOSSES = 3
@@ -68,37 +69,20 @@ def judge(results: Iterable[Result], n_measurements: int, corruption: Mapping[st
     wins, answer = _answer(deciding)
     not_won = [text for column in comparison.quality if (text := _not_won(column))]
     groups = tuple(phrase for block in comparison.blocks for space in block.spaces if (phrase := _group(block, *space)))
-    source = f"From {n_measurements:,} measurements with {corruption_in_words(corruption)}, and no clean image"
-    sentences = [f"{source}, {_draws(comparison)}."]
+    sentences = [f"From {went_in(n_measurements, corruption)}, {_draws(comparison)}."]
     if deciding is not None:
         order = ("student", *TEACHERS, "measurements")
         listed = ", ".join(f"{subject} {deciding.cell(subject)}" for subject in order if subject in deciding.values)
         sentences.append(f"{deciding.title} ({'lower' if deciding.lower else 'higher'} is better): {listed}.")
-    headline, notes = " ".join([*sentences, answer]), (*left_out, *_notes(comparison))
+    draws = [teacher_draws(corruption)] if any(teacher in comparison.subjects for teacher in TEACHERS) else []
+    headline, notes = " ".join([*sentences, answer]), (*left_out, *filter(None, draws), *_notes(comparison))
     return Verdict(wins, answer, headline, tuple(not_won), notes, groups)
-
-
-def corruption_in_words(description: Mapping[str, Any]) -> str:
-    """`Corruption.describe()` in a few words: `noise 0.4`, `mask (rate 0.5) and noise 0.2`."""
-    sigma, weights = description.get("sigma_n", 0.0), description.get("weights")
-    levels = [sigma] if isinstance(sigma, (int, float)) else list(sigma)
-    if len(levels) > _FEW_LEVELS:
-        noise, weights = f"noise {min(levels):g} to {max(levels):g} ({len(levels):,} levels)", None
-    else:
-        noise = f"noise {' or '.join(f'{level:g}' for level in levels)}" if any(levels) else "no noise"
-    if weights:
-        noise += f" (in proportion {' : '.join(f'{weight:g}' for weight in weights)})"
-    kind = str(description.get("kind", "corruption"))
-    details = ", ".join(f"{key} {value}" for key, value in description.items() if key not in _NOT_DETAILS)
-    return noise if kind == "noise" else f"{kind} ({details}) and {noise}" if details else f"{kind} and {noise}"
 
 
 _PROXIMAL = (
     "A proximal distance compares images, corrupted anew, with the measurements: it needs no clean image, and cannot "
     "see what every operator of the corruption hides."
 )
-_FEW_LEVELS = 4  # more, as with a level for each image, are told by their range
-_NOT_DETAILS = frozenset({"kind", "sigma_n", "weights"})
 
 
 def _deciding(comparison: Comparison) -> Column | None:
@@ -153,7 +137,7 @@ def _draws(comparison: Comparison) -> str:
     if "student" not in rates:
         return "the student draws images in one network evaluation each"
     text = f"the student draws {number(rates['student'])} images per second, one network evaluation each"
-    return f"{text}, {number(speed_up['student'])} times as many as teacher-truncated" if speed_up else text
+    return f"{text}, {number(speed_up['student'])} times as many as {comparison.base}" if speed_up else text
 
 
 def _notes(comparison: Comparison) -> list[str]:

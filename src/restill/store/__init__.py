@@ -1,6 +1,7 @@
 """Measurements on disk: written in one pass, checked on opening, read without being loaded."""
 
 from .build import corrupt_images
+from .gaps import masks_from
 from .importing import import_measurements
 from .manifest import Manifest, Normalisation
 from .reader import Batch, Store, open_store
@@ -14,5 +15,6 @@ __all__ = [
     "StoreWriter",
     "corrupt_images",
     "import_measurements",
+    "masks_from",
     "open_store",
 ]

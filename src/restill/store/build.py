@@ -82,13 +82,23 @@ def corrupt_images(
     return open_store(out, verify=False)
 
 
-def contents_of(source: ImageSource, value_range: tuple[float, float], corruption: Corruption | None) -> Contents:
-    """Contents of the measurements of `source`, or of its reference where `corruption` is None."""
+def contents_of(
+    source: ImageSource,
+    value_range: tuple[float, float],
+    corruption: Corruption | None,
+    image_shape: tuple[int, int, int] | None = None,
+) -> Contents:
+    """Contents of the measurements of images, or of their reference where `corruption` is None.
+
+    Args:
+        source: the images; or what was measured of images of `image_shape`.
+    """
     low, high = (float(value) for value in value_range)
+    image_shape = image_shape or source.shape
     return Contents(
         kind="reference" if corruption is None else "measurements",
-        shape=source.shape if corruption is None else tuple(corruption.observation_shape(source.shape)),
-        image_shape=source.shape,
+        shape=image_shape if corruption is None else tuple(corruption.observation_shape(image_shape)),
+        image_shape=image_shape,
         normalisation=Normalisation.of_range(low, high),
         value_range=(low, high),
         classes=source.classes,

@@ -1,9 +1,10 @@
-"""`import_measurements`: real measurements to a store, with a noise level that is stated or estimated."""
+"""`import_measurements`: real measurements to a store, with a law that is stated and noise that may be estimated."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -13,20 +14,29 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..corruption import AdditiveNoise
+from ..corruption import Corruption
 from ..data import ImageSource
 from ..errors import UserError
 from ..estimation import NoiseEstimate, estimate_sigma_of
 from ..progress import Advance, silent
-from .build import blocks, contents_of
-from .manifest import Normalisation, SigmaEstimate
+from .build import Block, blocks, contents_of
+from .gaps import Masks, masks_of, with_gaps
+from .levels import SigmaN, empirical, estimated, is_auto, per_image, record
+from .manifest import Normalisation
+from .measured import (
+    Measured,
+    is_masked,
+    keeps_constants,
+    mask_key,
+    parameters_of,
+    photons_of,
+    stated,
+    the_mask,
+)
 from .reader import Store, open_store
 from .writer import SHARD_BYTES, StoreWriter
 from .writing import check_free
 
-SigmaN = float | Sequence[float] | NDArray[Any] | Path | Literal["auto", "auto-per-sample"]
-AUTO = ("auto", "auto-per-sample")
-MAX_LEVELS = 256
 _SAMPLED_VALUES = 1 << 22
 _BATCH_VALUES = 1 << 20
 _PERCENTILES = (0.1, 99.9)
@@ -35,56 +45,146 @@ _PERCENTILES = (0.1, 99.9)
 def import_measurements(
     source: ImageSource,
     out: str | Path,
-    sigma_n: SigmaN,
+    sigma_n: SigmaN | None,
     sigma_unit: Literal["data", "normalised"] = "data",
     value_range: tuple[float, float] | None = None,
     advance: Advance = silent,
     shard_bytes: int = SHARD_BYTES,
+    *,
+    corruption: Mapping[str, Any] | None = None,
+    masks: Masks | None = None,
+    image_size: tuple[int, int] | None = None,
 ) -> Store:
-    """Write real measurements, which lie on the image grid and carry white Gaussian noise, to the store `out`.
+    """Write real measurements, whose law is known up to the level of their noise, to the store `out`.
 
     What becomes [-1, 1] is `value_range` if given, else the nominal range of 8-bit files, else the 0.1 and 99.9
-    percentiles of the data (of 4 million values at most, the same ones every time). Nothing is clipped.
+    percentiles of the observed values (of 4 million values at most, the same ones every time). Nothing is clipped.
+    Where the law does not keep constants (a user's projector, a blur that darkens the border), 0 becomes 0 and the
+    larger end of the range 1, since a shift of the images would be none of the measurements.
 
     Args:
         sigma_n: standard deviation of the noise, one number, or one per image (also a .npy or text file of them);
             of the images as `source` gives them, that is after any resizing, which averages noise and correlates it.
             "auto" estimates one level for all, "auto-per-sample" one for each (`estimation.estimate_sigma`).
-            The manifest's corruption is the empirical law of these, in 256 quantiles if there are more levels.
-        sigma_unit: "data", the units of the files, or "normalised", the units of the store; of stated levels.
+            The manifest's corruption has the empirical law of these, in 256 quantiles if there are more levels. None
+            where `corruption` says it, or for photon noise.
+        sigma_unit: "data", the units of the files, or "normalised", the units of the store; of stated levels and of
+            photon noise.
         value_range: (low, high) in the units of the files.
-        advance: told of every block of images that is done; each image comes three times where the level is estimated.
+        advance: told of every block of images that is done; each image comes twice more where the level is estimated,
+            and once more where there are masks.
         shard_bytes: approximate size of a shard.
+        corruption: what happened to the images, as in a recipe, `{"kind": "blur", "kernel": "psf.npy"}`; additive noise
+            by default. The operator must be the same for all measurements, masks apart.
+        masks: which pixels are missing: one mask for each image or one for all, 0 where missing, or "nan" where these
+            are NaN. They are kept with the samples, and are the law of masks, unless `corruption` states another.
+        image_size: (H, W) of what was measured, where a user's operator (kind function) does not keep it.
 
     Raises:
-        UserError: `out` exists, sigma_n is missing, negative, NaN, of the wrong number or larger than all variation of
-            the measurements, an image cannot be read; "auto" finds no noise, or levels that differ.
+        UserError: `out` exists; sigma_n is missing, negative, NaN, of the wrong number or larger than all variation of
+            the measurements; an image cannot be read; "auto" finds no noise, or levels that differ, or has masks or
+            photon noise before it; an operator that is not known, or masks that do not fit.
     """
     out = Path(out)
     check_free(out)
     if sigma_unit not in ("data", "normalised"):
         raise UserError(f"sigma_unit must be 'data' or 'normalised', not {sigma_unit!r}")
-    found = estimate_noise(source, advance) if isinstance(sigma_n, str) and sigma_n in AUTO else None
-    levels = _per_image(sigma_n if found is None else _estimated(found, sigma_n, source.name), len(source))
-    value_range = value_range or nominal_range(source)
-    scale = Normalisation.of_range(*value_range).scale
-    if sigma_unit == "data" or found is not None:
-        levels = levels / scale
-    estimate = None if found is None else _record(found, scale, sigma_n == "auto-per-sample")
-    contents = contents_of(source, value_range, _empirical_law(levels))
-    levels_N = torch.from_numpy(levels).to(torch.float32)
-    means, squares = [], []
+    description, sigma_n = stated(corruption, sigma_n)
+    measured = Measured(description, sigma_unit == "normalised", source.shape, masks is not None, image_size)
+    law, image_shape = measured.check(sigma_n)
+    if masks is None and is_masked(law):  # one that is known without files
+        masks, measured = the_mask(law, image_shape), dataclasses.replace(measured, masked=True)
+    bank = None
+    if masks is not None:
+        source = with_gaps(source, masks)
+        bank = masks_of(source, advance)
+    found = estimate_noise(source, advance) if is_auto(sigma_n) else None
+    levels = _levels(sigma_n, found, source, law)
+    value_range = _range(source, value_range, keeps_constants(law, image_shape))
+    units = Normalisation.of_range(*value_range)
+    if levels is not None and (sigma_unit == "data" or found is not None):
+        levels = levels / units.scale
+    law = measured.law({} if levels is None else empirical(levels), bank, units)
+    contents = contents_of(source, value_range, law, image_shape)
+    estimate = None if found is None else record(found, units.scale, sigma_n == "auto-per-sample")
     with StoreWriter(
         out, contents, source=source.name, seed=None, estimate=estimate, shard_bytes=shard_bytes
     ) as writer:
-        for block in blocks(source, contents.normalisation):
-            sigma_n_n = levels_N[block.start : block.start + len(block.x)]
-            writer.append(block.x, {"sigma_n": sigma_n_n}, block.labels)
-            means.append(block.x.double().flatten(1).mean(1))
-            squares.append(block.x.double().square().flatten(1).mean(1))
-            advance(done=len(block.x))
-        _check_noise(levels, torch.cat(means), torch.cat(squares), contents.normalisation.scale)
+        if levels is None:  # photon noise: that of stabilised values
+            levels = np.full(len(source), law.sigma_max)
+        _write(writer, source, law, levels, advance)
     return open_store(out, verify=False)
+
+
+def _levels(
+    sigma_n: SigmaN | None, found: NoiseEstimate | None, source: ImageSource, law: Corruption
+) -> NDArray[np.float64] | None:
+    """The noise level of every image as it was stated or estimated; None for photon noise, which says it itself."""
+    if photons_of(law) is not None:
+        return None
+    if found is not None:
+        sigma_n = estimated(found, sigma_n == "auto-per-sample", source.name)
+    return per_image(sigma_n, len(source))
+
+
+def _write(
+    writer: StoreWriter, source: ImageSource, law: Corruption, levels: NDArray[np.float64], advance: Advance
+) -> None:
+    """Append all measurements. Raises UserError if their noise exceeds all that varies in them."""
+    units, image_shape, masked = writer.contents.normalisation, writer.contents.image_shape, source.gaps
+    count, total, squares = 0, 0.0, 0.0
+    for block in blocks(source, units):
+        observed = ~block.x.isnan()
+        y = _stored(block, observed, law, units, source.name)
+        parameters = parameters_of(law, image_shape, len(y))
+        parameters["sigma_n"] = torch.from_numpy(levels[block.start : block.start + len(y)]).to(torch.float32)
+        if masked:
+            parameters[mask_key(law)] = observed
+        writer.append(y, parameters, block.labels)
+        count, total = count + int(observed.sum()), total + float(y.double().sum())
+        squares += float(y.double().square().sum())
+        advance(done=len(y))
+    spread, noise = math.sqrt(max(0.0, squares / count - (total / count) ** 2)), math.sqrt(float((levels**2).mean()))
+    if noise >= spread:
+        if photons_of(law) is not None:
+            raise UserError(
+                f"{source.name}: photon noise exceeds all that varies in the measurements; state a smaller "
+                "corruption.gain or read_noise, in the units of the files"
+            )
+        raise UserError(
+            f"sigma_n {noise * units.scale:.4g} exceeds the standard deviation of the measurements, "
+            f"{spread * units.scale:.4g} in the units of the files: state a smaller one, or another unit"
+        )
+
+
+def _stored(block: Block, observed: Tensor, law: Corruption, units: Normalisation, name: str) -> Tensor:
+    """What a store keeps of measurements: photons stabilised, 0 where nothing was observed."""
+    y, photons = block.x, photons_of(law)
+    if photons is not None:
+        y = torch.where(observed, y, photons.zero)
+        dark = (y < photons.zero - 1e-6 * max(1.0, abs(photons.zero))).flatten(1).any(1)
+        if photons.read_noise == 0 and bool(dark.any()):
+            first = int(dark.nonzero()[0])
+            low, zero = units.to_physical(torch.stack([y[first].min(), torch.tensor(photons.zero)])).tolist()
+            raise UserError(
+                f"{name}: image {block.start + first} holds {low:g}, which is less than no light, {zero:g}; state "
+                "corruption.zero, or read_noise, in the units of the files"
+            )
+        y = photons.stabilise(y)
+    return torch.where(observed, y, 0.0)
+
+
+def _range(source: ImageSource, stated: tuple[float, float] | None, keeps_constants: bool) -> tuple[float, float]:
+    """What becomes [-1, 1] in the units of the files. Raises UserError for a range that would move a law's zero."""
+    low, high = stated or nominal_range(source)
+    if keeps_constants:
+        return low, high
+    if stated is not None and low != -high:
+        raise UserError(
+            f"range {low:g},{high:g}: the operator does not keep constants, so that 0 must stay 0: state a range "
+            f"-HIGH,HIGH, e.g. {-abs(high):g},{abs(high):g}"
+        )
+    return -max(abs(low), abs(high)), max(abs(low), abs(high))
 
 
 def nominal_range(source: ImageSource) -> tuple[float, float]:
@@ -109,80 +209,6 @@ def batches(source: ImageSource) -> Iterator[Tensor]:
         yield torch.from_numpy(np.stack(some))
 
 
-def _estimated(found: NoiseEstimate, wanted: SigmaN, name: str) -> SigmaN:
-    """Levels to be used. Raises UserError if one level is wanted, and they differ or may as well be 0."""
-    if wanted == "auto-per-sample":
-        return found.per_sample.numpy()
-    if found.mixed:
-        low, high = found.spread
-        raise UserError(
-            f"{name}: noise levels differ, from {low:.4g} (5% of the images) to {high:.4g} (95%) in the units of the "
-            "files; use sigma_n auto-per-sample, or state one"
-        )
-    if found.low <= 0:
-        raise UserError(
-            f"{name}: sigma_n is estimated as {found.sigma:.4g} in the units of the files, with an interval that "
-            "includes 0; state it, as 0 if the images are clean"
-        )
-    return found.sigma
-
-
-def _record(found: NoiseEstimate, scale: float, per_sample: bool) -> SigmaEstimate:
-    interval = (found.low / scale, found.high / scale)
-    return SigmaEstimate(sigma=found.sigma / scale, interval=interval, per_sample=per_sample, method=found.method)
-
-
-def _check_noise(levels: NDArray[np.float64], means: Tensor, squares: Tensor, scale: float) -> None:
-    """Raises UserError if the stated noise exceeds all variation of the measurements."""
-    spread = math.sqrt(float(squares.mean() - means.mean() ** 2))
-    stated = math.sqrt(float((levels**2).mean()))
-    if stated >= spread:
-        raise UserError(
-            f"sigma_n {stated * scale:.4g} exceeds the standard deviation of the measurements, {spread * scale:.4g} in "
-            "the units of the files: state a smaller one, or another unit"
-        )
-
-
-def _per_image(sigma_n: SigmaN | None, count: int) -> NDArray[np.float64]:
-    """sigma_n of every image, `[count]`, checked."""
-    if sigma_n is None:
-        raise UserError("sigma_n is missing: state the standard deviation of the noise, one number or one per image")
-    named = f"sigma_n ({sigma_n})" if isinstance(sigma_n, Path) else "sigma_n"
-    try:
-        values = np.asarray(_read(sigma_n) if isinstance(sigma_n, Path) else sigma_n, dtype=np.float64)
-    except (TypeError, ValueError, EOFError) as error:
-        raise UserError(f"{named} must be numbers ({error})") from error
-    except OSError as error:
-        raise UserError(f"{named} cannot be read ({error.strerror or error})") from error
-    if values.ndim > 1 or values.size not in (1, count):
-        raise UserError(f"{named} has {values.size} values for {count} images; give one number or one per image")
-    bad = ~(np.isfinite(values) & (values >= 0))
-    if bad.any():
-        first = int(np.flatnonzero(bad)[0])
-        raise UserError(f"{named} must be finite and at least 0, but value {first} is {values.flat[first]}")
-    return np.broadcast_to(values, (count,)).copy()
-
-
-def _read(path: Path) -> Any:
-    """Numbers of a .npy file, or of a text file with one or more to a line, apart by spaces or commas."""
-    if path.suffix.lower() == ".npy":
-        return np.load(path, allow_pickle=False)
-    return [float(word) for word in path.read_text(encoding="utf-8").replace(",", " ").split()]
-
-
-def _empirical_law(levels: NDArray[np.float64]) -> AdditiveNoise:
-    """The law of which these levels are a sample; quantiles include the smallest and the largest."""
-    distinct, counts = np.unique(levels, return_counts=True)
-    if len(distinct) == 1:
-        return AdditiveNoise(sigma_n=float(distinct[0]))
-    weights = counts / counts.sum()
-    if len(distinct) > MAX_LEVELS:
-        distinct = np.quantile(levels, np.linspace(0, 1, MAX_LEVELS))
-        weights = np.full(MAX_LEVELS, 1 / (MAX_LEVELS - 1))
-        weights[[0, -1]] /= 2  # each quantile stands for the levels around it, the ends for one side only
-    return AdditiveNoise(sigma_n=tuple(distinct.tolist()), weights=tuple(weights.tolist()))
-
-
 def _percentiles(source: ImageSource) -> tuple[float, float]:
     """The 0.1 and 99.9 percentiles of the values, from equally many values of each image, drawn from a fixed seed."""
     size = math.prod(source.shape)
@@ -191,7 +217,8 @@ def _percentiles(source: ImageSource) -> tuple[float, float]:
     for i, image in enumerate(source):
         flat = image.reshape(-1)
         values[i] = flat if share == size else flat[np.random.default_rng(i).integers(size, size=share)]
-    low, high = (float(value) for value in np.percentile(values, _PERCENTILES))
+    observed = values[~np.isnan(values)]
+    low, high = (float(value) for value in np.percentile(observed, _PERCENTILES)) if len(observed) else (0.0, 0.0)
     if low == high:
         raise UserError(
             f"{source.name}: 99.8% of the values are {low:g}, which leaves the range open; "

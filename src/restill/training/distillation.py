@@ -34,6 +34,7 @@ class DistillationSettings:
         share_samples: fit the fake score to the images of the generator update instead of drawing new ones, which
             saves one of eleven forward passes. The generator's gradient is taken with the fake score of before, so it
             never sees one that was fitted to the same images.
+        fake_steps: updates of the fake score for one of the generator; those beyond the first draw new images.
         ema_halflife, ema_rampup: of the generator's averaged weights, which are the result.
         power_ema: `sigma_rel` of further averages of the generator's weights, from which those of other lengths follow
             after the run (`posthoc.py`).
@@ -49,6 +50,7 @@ class DistillationSettings:
     fake: OptimiserSettings = field(default_factory=lambda: OptimiserSettings(betas=(0.0, 0.999)))
     loss_scale: float = 100.0
     share_samples: bool = True
+    fake_steps: int = 1
     ema_halflife: float = 500_000
     ema_rampup: float | None = 0.05
     power_ema: tuple[float, ...] = ()
@@ -104,15 +106,23 @@ class Distillation(Training):
             if not self.settings.share_samples:
                 with torch.no_grad():
                     generated = self.generate(generator)
-            log["fake_loss"] = self.fake_gradient(generated, generator)
-            log["fake_grad_norm"] = self.fake_update.measure(self.step)
-            self.fake_update.apply(log["fake_grad_norm"], self.images_seen)
+            log["fake_loss"], log["fake_grad_norm"] = self._fit_fake(generated, generator)
+            for _ in range(self.settings.fake_steps - 1):
+                with torch.no_grad():
+                    generated = self.generate(generator)
+                self._fit_fake(generated, generator)
         self.student_update.apply(log["grad_norm"], self.images_seen)
         self.ema.update(self.student, self.batch_size, self.images_seen)
         self.step += 1
         for power in self.powers:
             power.update(self.student, self.step)
         return log
+
+    def _fit_fake(self, generated: Generated, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """One update of the fake score: loss and norm of the gradient."""
+        loss, norm = self.fake_gradient(generated, generator), self.fake_update.measure(self.step)
+        self.fake_update.apply(norm, self.images_seen)
+        return loss, norm
 
     def generate(self, generator: torch.Generator) -> Generated:
         """`x_g = G(z)`, with the student's graph where gradients are enabled."""

@@ -69,6 +69,11 @@ class Preconditioned(nn.Module, ABC):
     def coefficients(self, sigma: Tensor) -> Coefficients:
         """The coefficients at noise levels of any shape."""
 
+    @property
+    def precision(self) -> torch.dtype:
+        """The dtype of the preconditioning and of the output: float32, or float64 where the weights are float64."""
+        return torch.float64 if self.model.map_layer0.weight.dtype == torch.float64 else torch.float32
+
     def forward(
         self,
         x: Tensor,
@@ -93,7 +98,7 @@ class Preconditioned(nn.Module, ABC):
         Raises:
             ValueError: on shapes that do not fit, and on labels for a network that has none.
         """
-        dtype = torch.float64 if self.model.map_layer0.weight.dtype == torch.float64 else torch.float32
+        dtype = self.precision
         x = x.to(dtype)
         sigma = torch.as_tensor(sigma, device=x.device).to(dtype).reshape(-1, 1, 1, 1)
         if len(sigma) not in (1, len(x)):

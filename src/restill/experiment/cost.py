@@ -1,0 +1,216 @@
+"""What the two phases take in memory and arithmetic: tensors without data go through the network, and are counted.
+
+Memory for the backward pass is what autograd saves, storage by storage. It is linear in the number of images, so
+batches of 2 and of 4 tell it for any. Weights, gradients, Adam's moments and averages are copies of the parameters, in
+float32 whatever the precision. What is not counted: the workspace of single operations, passes without a graph while
+others are held (DMD, SDS: a fifth more), what the libraries of a device take, and memory that its allocator cannot use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..diffusion import Denoiser
+from ..diffusion.networks import build_network
+from ..training import DistillationSettings, TeacherSettings
+
+PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16}
+_FLOAT = 4  # bytes
+_FEW, _MORE = 2, 4  # images; of a single one autograd saves other things in some operations
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Bytes that a forward pass keeps for the backward pass.
+
+    Attributes:
+        fixed: whatever the batch, e.g. weights in bf16.
+        per_image: of each image.
+    """
+
+    fixed: float
+    per_image: float
+
+    def __call__(self, images: float) -> float:
+        """Bytes for a batch."""
+        return self.fixed + images * self.per_image
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """What one network takes.
+
+    Attributes:
+        parameters: number of weights.
+        forward: FLOP of one image (a product and its sum are two), forward.
+        backward_weights: the same backward, to the weights.
+        backward_input: to the input alone, through a frozen network.
+        saved: in each of `PRECISIONS`, with dropout, as a teacher is trained, and without, as all networks of phase II.
+    """
+
+    parameters: int
+    forward: float
+    backward_weights: float
+    backward_input: float
+    saved: Mapping[str, tuple[Saved, Saved]]
+
+
+@dataclass(frozen=True)
+class PhaseCost:
+    """What one phase takes.
+
+    Attributes:
+        images: presented in all.
+        batch: images of an iteration.
+        at_once: of which the memory holds the activations of so many.
+        flop: of one image of an iteration.
+        copies: of the parameters, in float32, by what they are.
+        parameters: number of weights of one copy.
+        activations: bytes for a batch of `at_once` images, as a function of it, in each precision.
+    """
+
+    images: int
+    batch: int
+    at_once: int
+    flop: float
+    copies: Mapping[str, int]
+    parameters: int
+    activations: Mapping[str, Saved]
+
+    @property
+    def iterations(self) -> int:
+        """Optimiser steps."""
+        return -(-self.images // self.batch)
+
+    def held(self, name: str) -> int:
+        """Bytes of the copies of the parameters that are `name`."""
+        return _FLOAT * self.parameters * self.copies[name]
+
+    @property
+    def fixed(self) -> int:
+        """Bytes of all copies of the parameters."""
+        return sum(map(self.held, self.copies))
+
+    def memory(self, precision: str) -> float:
+        """Bytes in all."""
+        return self.fixed + self.activations[precision](self.at_once)
+
+    def most_at_once(self, precision: str, capacity: float) -> int:
+        """How many images at once fit into `capacity` bytes; 0 where none does."""
+        saved = self.activations[precision]
+        return max(0, int((capacity - self.fixed - saved.fixed) // saved.per_image))
+
+
+def network_cost(arguments: Mapping[str, Any], shape: tuple[int, ...]) -> NetworkCost:
+    """Count a network.
+
+    Args:
+        arguments: of `EDMPrecond`, as `network_arguments` returns them.
+        shape: of one input, `(C, H, W)`, the channels of conditions included.
+
+    Raises:
+        UserError: such a network cannot be built.
+    """
+    with FakeTensorMode():
+        network = Denoiser(build_network("EDMPrecond", dict(arguments)), shape[0])
+        parameters = sum(p.numel() for p in network.parameters())
+        saved = {name: _saved(network, shape, dtype) for name, dtype in PRECISIONS.items()}
+        network.autocast = None
+        forward, backward_weights = _flop(network, shape)
+        _, backward_input = _flop(network.requires_grad_(False), shape)
+    return NetworkCost(parameters, forward, backward_weights, backward_input, saved)
+
+
+def teacher_cost(network: NetworkCost, settings: TeacherSettings) -> PhaseCost:
+    """Phase I: one network, its average, and with consistency further graphs of the same network."""
+    ends, steps = settings.consistency.ends, settings.consistency.steps
+    graphs, paths = (2 + ends, ends * steps) if settings.consistency.weight else (1, 0)
+    return PhaseCost(
+        settings.images,
+        settings.batch_size,
+        -(-settings.batch_size // settings.accumulate),
+        graphs * (network.forward + network.backward_weights) + paths * network.forward,
+        {"weights": 1, "averages": 1, "gradients": 1, "Adam's moments": 2},
+        network.parameters,
+        {name: _times(with_dropout, graphs) for name, (with_dropout, _) in network.saved.items()},
+    )
+
+
+def student_cost(network: NetworkCost, settings: DistillationSettings) -> PhaseCost:
+    """Phase II: generator, teacher and fake score, two of which are trained.
+
+    The loss decides what is held at once: the graphs of all three where it is differentiated through the scores, else
+    that of the generator alone.
+    """
+    loss, trained = settings.loss, 2 if settings.loss.uses_fake else 1
+    scores = 1 + loss.uses_fake
+    one = network.forward + network.backward_weights
+    flop = one + scores * (network.forward + network.backward_input * loss.through_networks)
+    if loss.uses_fake:
+        drawn_anew = settings.fake_steps - settings.share_samples
+        flop += settings.fake_steps * one + drawn_anew * network.forward
+    graphs = 1 + scores * loss.through_networks
+    return PhaseCost(
+        settings.images,
+        settings.batch_size,
+        settings.batch_size,
+        flop,
+        {
+            "weights": 3,
+            "averages": 1 + len(settings.power_ema),
+            "gradients": trained,
+            "Adam's moments": 2 * trained,
+        },
+        network.parameters,
+        {name: _times(without, graphs) for name, (_, without) in network.saved.items()},
+    )
+
+
+def _times(saved: Saved, graphs: int) -> Saved:
+    return Saved(graphs * saved.fixed, graphs * saved.per_image)
+
+
+def _saved(network: Denoiser, shape: tuple[int, ...], dtype: torch.dtype | None) -> tuple[Saved, Saved]:
+    """With dropout and without."""
+    network.autocast = dtype
+    found = []
+    for training in (True, False):
+        network.train(training)
+        few, more = (saved_bytes(network, n, shape) for n in (_FEW, _MORE))
+        per_image = (more - few) / (_MORE - _FEW)
+        found.append(Saved(few - _FEW * per_image, per_image))
+    return found[0], found[1]
+
+
+def saved_bytes(network: Denoiser, images: int, shape: tuple[int, ...]) -> int:
+    """Bytes that autograd saves in a forward pass of zeros, beside the network's own; a storage counts once."""
+    own = {tensor.untyped_storage()._cdata for tensor in (*network.parameters(), *network.buffers())}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage  # held, so that no other one takes its place
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        out = network(torch.zeros(images, *shape), torch.ones(images))
+    del out
+    return sum(storage.nbytes() for key, storage in kept.items() if key not in own)
+
+
+def _flop(network: Denoiser, shape: tuple[int, ...]) -> tuple[float, float]:
+    """FLOP of one image, forward and backward: to the weights, or to the input where these take no gradient."""
+    frozen = not next(network.parameters()).requires_grad
+    x = torch.zeros(_FEW, *shape, requires_grad=frozen)
+    with FlopCounterMode(display=False) as forward:
+        total = network(x, torch.ones(_FEW)).sum()
+    with FlopCounterMode(display=False) as backward:
+        total.backward()
+    return forward.get_total_flops() / _FEW, backward.get_total_flops() / _FEW

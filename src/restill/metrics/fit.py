@@ -1,0 +1,65 @@
+r"""How far measurements lie from images that are measured in the same way, :math:`|A_i x_j - y_i|^2`.
+
+Operators that differ in nothing but their noise or in which pixels they lack measure each image once, and the work is
+one or two matrix products; others (a kernel for each sample) are applied to every image.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..corruption import Operator
+
+_NUMBERS = 1 << 22  # in the largest intermediate tensor
+
+
+def alike(operator: Operator) -> bool:
+    """Whether the operators differ in nothing but their noise."""
+    fixed = [value for name, value in operator.parameters().items() if name != "sigma_n"]
+    return all(bool((value == value[:1]).all()) for value in fixed)
+
+
+def observed_numbers(y: Tensor, operator: Operator) -> Tensor:
+    """How many numbers of each measurement `[n, ...]` were observed at all, `[n]`."""
+    total = torch.full((len(y),), float(y[0].numel()), dtype=y.dtype, device=y.device)
+    missing = operator.missing()
+    return total if missing is None else total - missing.expand(y.shape).flatten(1).sum(1)
+
+
+def squared_differences(y: Tensor, operator: Operator, images: Tensor) -> Tensor:
+    """Squared distances over what was observed, `[n, m]`.
+
+    Args:
+        y: normalised measurements `[n, ...]`, as they were measured, 0 where nothing was.
+        operator: what measured each.
+        images: `[m, C, H, W]`, on the same device and of the same dtype.
+    """
+    whole = operator.whole()
+    if not alike(whole):
+        rows = max(1, _NUMBERS // (len(images) * y[0].numel()))
+        parts = torch.arange(len(y), device=y.device).split(rows)
+        return torch.cat([_each(y[index], operator.select(index), images) for index in parts])
+    measured = torch.cat([_by_first(whole, part) for part in images.split(max(1, _NUMBERS // images[0].numel()))])
+    mean = measured.mean(dim=0)  # of which both are freed: the products keep their digits
+    a, b = y.flatten(1) - mean, measured - mean
+    missing = operator.missing()
+    if missing is None:
+        squares = b.square().sum(1).expand(len(a), -1)
+    else:
+        shown = (~missing).expand(y.shape).flatten(1).to(y)
+        a, squares = a * shown, shown @ b.square().T
+    return torch.addmm(squares, a, b.T, alpha=-2).add_(a.square().sum(1)[:, None]).clamp_(min=0)
+
+
+def _by_first(operator: Operator, images: Tensor) -> Tensor:
+    """Images as the first of the operators measures them, without noise, `[m, d]`."""
+    first = torch.zeros(len(images), dtype=torch.int64, device=operator.sigma_n.device)
+    return operator.select(first).apply(images).flatten(1)
+
+
+def _each(y: Tensor, operator: Operator, images: Tensor) -> Tensor:
+    """The same, where every measurement has an operator of its own."""
+    rows = torch.arange(len(y), device=operator.sigma_n.device).repeat_interleave(len(images))
+    measured = operator.select(rows).apply(images.repeat(len(y), *(1,) * (images.ndim - 1)))
+    return (measured.unflatten(0, (len(y), len(images))) - y[:, None]).flatten(2).square().sum(dim=2)

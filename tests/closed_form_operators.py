@@ -1,0 +1,279 @@
+"""Tools for exact checks of the library's own operators: every mask with its probability, linear maps conditional on
+the mask, and the two updates of `Distillation` on samples with exact moments.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from closed_form import whitened
+from restill.corruption import Corruption, Operator
+from restill.objectives import AmbientTweedie, DistillationLoss, Draw, GeneratorLevels, Objective
+from restill.objectives.distillation import per_sample_scale
+from restill.objectives.levels import LogNormalLevels
+from restill.training import Distillation, DistillationSettings
+from restill.training.distillation import Generated
+
+F64 = torch.float64
+
+
+def matrix_of(function: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> Tensor:
+    """The matrix of a linear map of images `[n, *shape]`."""
+    dim = torch.Size(shape).numel()
+    return function(torch.eye(dim, dtype=F64).view(dim, *shape)).flatten(1).T
+
+
+def posterior_mean(cov: Tensor, shown: Tensor, sigma: float) -> Tensor:
+    """`E[x | P (x + s n)] = C P (P (C + s^2) P)^+` with `P = diag(shown)`, as a matrix on `P (x + s n)`."""
+    projection = torch.diag(shown.flatten().to(F64))
+    noisy = cov + sigma**2 * torch.eye(len(cov), dtype=F64)
+    return cov @ projection @ torch.linalg.pinv(projection @ noisy @ projection, rtol=1e-10, hermitian=True)
+
+
+def all_masks(shape: tuple[int, int, int], per_channel: bool = False) -> list[Tensor]:
+    """All masks bool `[C, H, W]`; of all channels alike unless `per_channel`."""
+    drawn = shape if per_channel else (1, *shape[1:])
+    bits = itertools.product((False, True), repeat=torch.Size(drawn).numel())
+    return [torch.tensor(row).view(drawn).expand(shape).clone() for row in bits]
+
+
+class Shown(NamedTuple):
+    """A mask, the further mask that the network is shown, and the probability of both."""
+
+    mask: Tensor
+    further: Tensor
+    probability: float
+
+
+def bernoulli_pairs(shape: tuple[int, int, int], p: float, delta: float, per_channel: bool = False) -> list[Shown]:
+    """All pairs of the law of single pixels, by its definition: missing with `p`, taken away further with `delta`."""
+    pairs = []
+    channels = 1 if not per_channel else shape[0]
+    for mask, further in itertools.product(all_masks(shape, per_channel), repeat=2):
+        if (further <= mask).all():
+            missing, shown = int((~mask[:channels]).sum()), int(further[:channels].sum())
+            taken = channels * shape[1] * shape[2] - missing - shown
+            pairs.append(
+                Shown(mask, further, p**missing * (1 - p) ** (taken + shown) * delta**taken * (1 - delta) ** shown)
+            )
+    assert abs(sum(pair.probability for pair in pairs) - 1) < 1e-12
+    return pairs
+
+
+def index_of(mask: Tensor) -> Tensor:
+    """A number `[n]` for each mask bool `[n, ...]`."""
+    bits = mask.flatten(1).long()
+    return (bits << torch.arange(bits.shape[1])).sum(1)
+
+
+class ConditionalLinear(nn.Module):
+    """`D = K_m x_t` with a matrix for every mask `m`: `[2^d, d, d]`; the first one where there are no masks."""
+
+    num_classes = 0
+
+    def __init__(self, weight: Tensor, sigma_data: float = 0.5) -> None:
+        super().__init__()
+        self.weight = weight
+        self.sigma_data = sigma_data
+
+    def forward(
+        self,
+        x_t: Tensor,
+        sigma: Tensor,
+        operator: Operator | None = None,
+        labels: Tensor | None = None,
+        augment: Tensor | None = None,
+    ) -> Tensor:
+        condition = None if operator is None else operator.condition()
+        chosen = torch.zeros(len(x_t), dtype=torch.long) if condition is None else index_of(condition)
+        return torch.einsum("nij,nj->ni", self.weight[chosen], x_t.flatten(1)).view_as(x_t)
+
+
+def table(matrix: Callable[[Tensor], Tensor], masks: Iterable[Tensor]) -> Tensor:
+    """Matrices `[2^d, d, d]` of `ConditionalLinear`; zero for masks that are not listed."""
+    found = {int(index_of(mask[None])): matrix(mask) for mask in masks}
+    size = 2 ** next(iter(found.values())).shape[0]
+    weight = torch.zeros(size, *next(iter(found.values())).shape, dtype=F64)
+    for index, value in found.items():
+        weight[index] = value
+    return weight
+
+
+class Part(NamedTuple):
+    """Equal operators of one batch, the further ones, and how much the batch counts."""
+
+    operator: Operator
+    further: Operator
+    share: float = 1.0
+
+
+class ExactSample:
+    """Measurements of `x ~ N(0, C)` by several parts, with exact moments of (x, eps, n): all expectations are exact."""
+
+    def __init__(self, cov: Tensor, shape: tuple[int, ...], parts: Sequence[Part], sigma: float) -> None:
+        ys, noises, shares = [], [], []
+        for part in parts:
+            n = len(part.operator)
+            zero = torch.zeros(n, *shape, dtype=F64)
+            measured = part.operator.apply(zero)
+            domain = part.operator.to_domain(measured)
+            sizes = [len(cov), measured[0].numel(), domain[0].numel()]
+            x, eps, noise = whitened(n, sum(sizes), seed=0).split(sizes, dim=1)
+            clean = part.operator.apply((x @ torch.linalg.cholesky(cov).T).view_as(zero))
+            level = part.operator.sigma_n.double().view(-1, 1, 1, 1)
+            ys.append(part.operator.restrict(clean + level * eps.reshape(measured.shape)))
+            noises.append(noise.reshape(domain.shape))
+            shares.append(torch.full((n,), part.share / n, dtype=F64))
+        self.y, noise, self.share = torch.cat(ys), torch.cat(noises), torch.cat(shares)
+        self.operator = Operator.concatenate([part.operator for part in parts])
+        self.further = Operator.concatenate([part.further for part in parts])
+        self.draw = Draw(torch.full((len(self.y),), sigma, dtype=F64), noise)
+
+    def loss(self, objective: Objective, weight: Tensor, sigma_data: float = 0.5) -> Tensor:
+        """The expected loss of a linear denoiser, conditional on the mask where there is one."""
+        values = objective(ConditionalLinear(weight, sigma_data), self.y, self.operator, self.further, self.draw)
+        return (self.share * values).sum()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed(Corruption):
+    """The law that always draws the operators it was given."""
+
+    operator: Operator | None = None
+    shown: Operator | None = None
+
+    def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> Operator:
+        assert self.operator is not None
+        return self.operator
+
+    def further(self, operator: Operator, generator: torch.Generator) -> Operator:
+        assert self.shown is not None
+        return self.shown
+
+    def rebuild(self, parameters: Mapping[str, Tensor], shape: tuple[int, ...]) -> Operator:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class At(GeneratorLevels):
+    """Generator updates at one level."""
+
+    level: float = 1.0
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        return torch.full((n,), self.level, dtype=F64)
+
+
+@dataclass(frozen=True)
+class FitAt(LogNormalLevels):
+    """Denoising at one level."""
+
+    level: float = 1.0
+
+    def draw(self, minimum_N: Tensor, generator: torch.Generator) -> Tensor:
+        assert (minimum_N <= self.level).all()
+        return torch.full_like(minimum_N, self.level, dtype=F64)
+
+
+@dataclass(frozen=True)
+class Unscaled(DistillationLoss):
+    """A loss times its own scale `w`: quadratic, so that exact moments give its exact expectation."""
+
+    loss: DistillationLoss
+    through_networks = True
+
+    def __call__(self, u: Tensor, x_t: Tensor, a: Tensor, b: Tensor, sigma: Tensor) -> Tensor:
+        return self.loss(u, x_t, a, b, sigma) * per_sample_scale(u, a).flatten()
+
+
+class PhaseTwo:
+    """`Distillation` itself, with closed forms for its networks and exact samples for its random numbers.
+
+    Args:
+        operator, further: one batch of all operators, each `rows` times in a row.
+        rows: how often each comes.
+        shape, domain: of images and of the domain.
+        level: of the generator's update and of the fake score's.
+    """
+
+    def __init__(
+        self,
+        operator: Operator,
+        further: Operator,
+        rows: int,
+        shape: tuple[int, ...],
+        domain: tuple[int, ...],
+        level: float,
+    ) -> None:
+        self.n, self.rows, self.shape, self.domain, self.level = len(operator), rows, shape, domain, level
+        self.law = Listed(operator=operator, shown=further)
+        self.measured = operator.apply(torch.zeros(self.n, *shape, dtype=F64)).shape
+
+    def _distillation(self, teacher: Tensor, fake: Tensor, loss: DistillationLoss) -> Distillation:
+        settings = DistillationSettings(
+            images=self.n,
+            batch_size=self.n,
+            loss=loss,
+            levels=At(level=self.level),
+            objective=AmbientTweedie(levels=FitAt(level=self.level)),
+            loss_scale=1.0,
+        )
+        network = ConditionalLinear(nn.Parameter(teacher))
+        made = Distillation(network, self.law, self.shape, settings, 0, torch.device("cpu"))  # type: ignore[arg-type]
+        made.fake = ConditionalLinear(nn.Parameter(fake))  # type: ignore[assignment]
+        return made
+
+    def exact(self, *shapes: Sequence[int]) -> list[Tensor]:
+        """Tensors `[n, *shape]` of which all have together exact moments, for each operator."""
+        sizes = [torch.Size(shape).numel() for shape in shapes]
+        found = whitened(self.rows, sum(sizes), seed=1).repeat(self.n // self.rows, 1).split(sizes, dim=1)
+        return [part.reshape(self.n, *shape) for part, shape in zip(found, shapes, strict=True)]
+
+    def _images(self, factor: Tensor, z: Tensor) -> Generated:
+        return Generated((z.flatten(1) @ factor.T).view(self.n, *self.shape), None)
+
+    def generator_gradient(self, factor: Tensor, teacher: Tensor, fake: Tensor, loss: DistillationLoss) -> Tensor:
+        """Gradient in `W` of the generator's loss, `x_g = W z`, by `Distillation.student_gradient`."""
+        z, noise = self.exact(self.shape, self.domain)
+        point = factor.detach().clone().requires_grad_()
+        made = self._distillation(teacher, fake, loss)
+        with drawn(noise):
+            made.student_gradient(self._images(point, z), torch.Generator())
+        assert point.grad is not None
+        return point.grad
+
+    def fake_gradient(self, factor: Tensor, fake: Tensor, loss: DistillationLoss) -> Tensor:
+        """Gradient in the fake score's matrices, by `Distillation.fake_gradient`."""
+        z, eps, noise = self.exact(self.shape, self.measured[1:], self.domain)
+        made = self._distillation(fake, fake, loss)
+        with drawn(eps, noise):
+            made.fake_gradient(self._images(factor, z), torch.Generator())
+        gradient = made.fake.get_parameter("weight").grad
+        assert gradient is not None
+        return gradient
+
+
+class drawn:
+    """Within it `torch.randn` returns the given tensors, in turn and no others."""
+
+    def __init__(self, *values: Tensor) -> None:
+        self.values, self.patch = list(values), pytest.MonkeyPatch()
+
+    def __enter__(self) -> None:
+        self.patch.setattr(torch, "randn", self._next)
+
+    def _next(self, *shape: int | Sequence[int], **_: object) -> Tensor:
+        value = self.values.pop(0)
+        assert tuple(value.shape) == torch.Size(shape[0] if isinstance(shape[0], Sequence) else shape)
+        return value
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.patch.undo()
+        assert kind is not None or not self.values

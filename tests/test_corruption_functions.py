@@ -1,0 +1,123 @@
+"""Operators that users write: checked when they are first used, loaded only because a person named the file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from operators_list import more, more_adjoint
+from refusals import refused
+from restill.corruption import Corruption, Function, corruption_from, corruption_kinds, load_operator, register_operator
+from restill.corruption.corruption import _KINDS
+from restill.errors import UserCodeError, UserError
+
+OPERATORS = {
+    "raises": "def apply(x):\n    raise RuntimeError('no\\nluck')\n",
+    "reshapes": "def apply(x):\n    return x.flatten(1)\n",
+    "mixes-channels": "def apply(x):\n    return x.sum(1, keepdim=True)\n",
+    "double": "def apply(x):\n    return x.double()\n",
+    "numpy": "def apply(x):\n    return x.numpy()\n",
+    "affine": "def apply(x):\n    return x + 1\n",
+    "clips": "def apply(x):\n    return x.clamp(-1, 1)\n",
+    "noisy": "import torch\ndef apply(x):\n    return x + 0.1 * torch.randn_like(x)\n",
+    "in-place": "def apply(x):\n    return x.mul_(2)\n",
+    "nothing": "def apply(x):\n    return 0 * x\n",
+    "infinite": "def apply(x):\n    return x / 0\n",
+    "mixes-images": "def apply(x):\n    return x - x.mean(0, keepdim=True)\n",
+    "wrong-adjoint": "def apply(x):\n    return 2 * x\ndef adjoint(y):\n    return y\n",
+    "small-adjoint": "def apply(x):\n    return x\ndef adjoint(y):\n    return y[:, :, 1:]\n",
+    "raising-adjoint": "def apply(x):\n    return x\ndef adjoint(y):\n    return y.nothing\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("raises", "apply raises RuntimeError: no luck"),
+        ("reshapes", "apply of torch.float32 [2, 3, 8, 8] returned torch.float32 [2, 192]; it must keep the dtype"),
+        ("mixes-channels", "apply of torch.float32 [2, 3, 8, 8] returned torch.float32 [2, 1, 8, 8]; it must keep"),
+        ("double", "apply of torch.float32 [2, 3, 8, 8] returned torch.float64 [2, 3, 8, 8]; it must keep"),
+        ("numpy", "apply of torch.float32 [2, 3, 8, 8] returned ndarray; it must keep"),
+        ("affine", "apply is not linear: apply(a x + b z) must be a apply(x) + b apply(z); leave noise, offsets"),
+        ("clips", "apply is not linear"),
+        ("noisy", "apply is not linear"),
+        ("in-place", "apply changes its argument in place; work on a copy, x.clone()"),
+        ("nothing", "apply makes only 0 of random images"),
+        ("infinite", "apply makes only inf of random images"),
+        ("mixes-images", "apply mixes the images of a batch; each must be measured by itself"),
+        ("wrong-adjoint", "adjoint is not that of apply: the sum of apply(x) * v is"),
+        ("small-adjoint", "adjoint returned torch.float32 [2, 3, 7, 8] instead of torch.float32 [2, 3, 8, 8]"),
+        ("raising-adjoint", "adjoint raises AttributeError: 'Tensor' object has no attribute 'nothing'"),
+    ],
+)  # fmt: skip
+def test_operator_functions(name: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / f"{name}.py"
+    file.write_text(OPERATORS[name])
+    assert load_operator(file) == name
+    error = refused({"kind": "function", "name": name}, f"operator {name!r}: {message}")
+    if "raises" in message:
+        assert isinstance(error, UserCodeError) and error.__cause__ is not None
+        assert error.__cause__.__traceback__ is not None
+    chain = {"kind": "compose", "operators": [{"kind": "function", "name": name}, "mask"]}
+    refused(chain, f"operator {name!r}: {message}")
+
+
+def test_a_function_loaded_anew_is_checked_anew(tmp_path: Path) -> None:
+    file = tmp_path / "changing.py"
+    file.write_text(OPERATORS["affine"])
+    law = Function(name=load_operator(file))
+    with pytest.raises(UserError, match="not linear"):
+        law.observation_shape((1, 8, 8))
+    file.write_text("def apply(x):\n    return x[..., 1:]\n")
+    load_operator(file)
+    assert law.observation_shape((1, 8, 8)) == (1, 8, 7)
+    register_operator("changing", more, more_adjoint)
+    assert law.observation_shape((1, 8, 8)) == (1, 7, 10)
+
+
+def test_operators_that_are_not_loaded() -> None:
+    refused({"kind": "function"}, "corruption.name is missing: the name of your Python file, which --operator loads")
+    refused({"kind": "function", "name": 3}, "corruption.name is missing")
+    refused({"kind": "function", "name": "ct.py"}, "corruption.name 'ct.py': leave .py out: name ct")
+    unknown = "operator 'unheard-of' is a Python function of yours that is not loaded"
+    refused({"kind": "function", "name": "unheard-of"}, unknown)
+    with pytest.raises(UserError, match=r"give its file with --operator unheard-of\.py"):
+        Function(name="unheard-of").draw(1, (1, 8, 8), torch.Generator())
+    with pytest.raises(UserError, match="apply must be a function of tensors, not 3"):
+        register_operator("three", 3)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="must be a word, not ''"):
+        register_operator("", more)
+
+
+def test_operator_files(tmp_path: Path) -> None:
+    for name, text, message in (
+        ("broken.py", "def apply(x:\n", "broken.py: raises SyntaxError"),
+        ("raising.py", "raise ValueError('two\\nlines')\n", "raising.py: raises ValueError: two lines"),
+        ("leaving.py", "import sys\nsys.exit(3)\n", "leaving.py: raises SystemExit: 3"),
+        ("empty.py", "", "empty.py: defines neither a function apply(x) nor a class(Corruption, kind=...)"),
+        ("text.txt", "apply = 3\n", "text.txt: --operator takes a Python file, whose name ends in .py"),
+        ("three.py", "apply = 3\n", "apply must be a function of tensors, not 3"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UserError, match=re.escape(message)) as caught:
+            load_operator(tmp_path / name)
+        assert "\n" not in str(caught.value)
+        assert isinstance(caught.value, UserCodeError) == ("raises" in message)
+    with pytest.raises(UserError, match=r"absent\.py: no such file; --operator takes a Python file"):
+        load_operator(tmp_path / "absent.py")
+
+
+def test_a_file_may_define_a_corruption(tmp_path: Path) -> None:
+    """With annotations that are strings, which dataclasses look up in the module."""
+    lines = Path(__file__).with_name("custom_corruptions.py").read_text()
+    (tmp_path / "own.py").write_text(lines.replace('kind="custom-', 'kind="test-own-'))
+    load_operator(tmp_path / "own.py")
+    try:
+        law = corruption_from({"kind": "test-own-mask", "p": 0.5})
+        assert isinstance(law, Corruption) and law.draw(2, (1, 4, 4), torch.Generator()).sigma_n.shape == (2,)
+    finally:
+        for kind in [kind for kind in corruption_kinds() if kind.startswith("test-own-")]:
+            del _KINDS[kind]
