@@ -54,6 +54,9 @@ class OneStep(Sampler):
     ) -> Tensor:
         x = latents * self.init_sigma
         sigma = torch.full((len(x),), self.init_sigma, dtype=x.dtype, device=x.device)
-        draw = getattr(denoiser, "image", denoiser)  # a closed form has only the domain
-        out: Tensor = draw(x if operator is None else operator.seen(x), sigma, operator, labels)
+        if operator is None:
+            out: Tensor = denoiser(x, sigma, None, labels)
+        else:
+            draw = getattr(denoiser, "image", denoiser)  # a closed form has only the domain
+            out = draw(operator.seen(x), sigma, operator, labels)
         return out
