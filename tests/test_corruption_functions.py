@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from operators_list import more, more_adjoint
 from refusals import refused
@@ -121,3 +122,31 @@ def test_a_file_may_define_a_corruption(tmp_path: Path) -> None:
     finally:
         for kind in [kind for kind in corruption_kinds() if kind.startswith("test-own-")]:
             del _KINDS[kind]
+
+
+def test_functions_with_an_adjoint_may_leave_torch() -> None:
+    """A pair in numpy has the gradients, also through the pseudo-inverse, of the same map by autograd."""
+    matrix = torch.randn(12, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def there(x: Tensor) -> Tensor:
+        return (x.flatten(1) @ matrix.to(x).T).view(len(x), 1, 3, 4)
+
+    def numpy_there(x: Tensor) -> Tensor:
+        return torch.from_numpy(x.numpy().reshape(len(x), -1) @ matrix.to(x).numpy().T).view(len(x), 1, 3, 4)
+
+    def numpy_back(y: Tensor) -> Tensor:
+        return torch.from_numpy(y.numpy().reshape(len(y), -1) @ matrix.to(y).numpy()).view(len(y), 1, 4, 5)
+
+    register_operator("in-torch", there)
+    register_operator("in-numpy", numpy_there, numpy_back)
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(3, 1, 4, 5, generator=generator, dtype=torch.float64).requires_grad_()
+    d = torch.randn(3, 1, 3, 4, generator=generator, dtype=torch.float64).requires_grad_()
+    found = []
+    for name in ("in-torch", "in-numpy"):
+        operator = Function(name=name).draw(3, (1, 4, 5), torch.Generator())
+        loss = operator.apply(x).square().sum() + operator.lift(d).pow(3).sum() + operator.adjoint(d).pow(3).sum()
+        found.append(torch.autograd.grad(loss, (x, d)))
+    for by_autograd, stated in zip(*found, strict=True):
+        assert by_autograd.abs().max() > 0.1
+        torch.testing.assert_close(stated, by_autograd, rtol=1e-7, atol=1e-9)

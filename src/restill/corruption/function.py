@@ -42,8 +42,9 @@ def register_operator(name: str, apply: _Map, adjoint: _Map | None = None) -> No
 
     Args:
         apply: images `[n, C, H, W]` to measurements `[n, C, h, w]`, linear, of any float dtype; differentiable by
-            autograd unless `adjoint` is given and only the teacher is trained.
-        adjoint: measurements to images; by autograd where it is not given.
+            autograd unless `adjoint` is given.
+        adjoint: measurements to images; it is the gradient of `apply`, which then may leave torch (for numpy, a library
+            of projectors). By autograd where it is not given.
 
     Raises:
         UserError: no name, or not functions.
@@ -100,9 +101,22 @@ class FunctionOperator(Operator):
     shape: tuple[int, ...]
 
     def apply(self, x: Tensor) -> Tensor:
-        functions = _functions(self.name)
+        if _functions(self.name).adjoint is None:
+            return self._apply(x)
+        y: Tensor = _Pair.apply(x, self._apply, self._adjoint)
+        return y
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        if _functions(self.name).adjoint is None:
+            x: Tensor = torch.func.vjp(self._apply, y.new_zeros(len(y), *self.shape))[1](y)[0]
+        else:
+            x = _Pair.apply(y, self._adjoint, self._apply)
+        return x
+
+    def _apply(self, x: Tensor) -> Tensor:
+        """The user's `apply`, looked at."""
         try:
-            y = functions.apply(x)
+            y = _functions(self.name).apply(x)
         except Exception as error:
             raise UserCodeError(f"operator {self.name!r}: apply raises {_in_words(error)}") from error
         if not isinstance(y, Tensor) or y.ndim != 4 or y.shape[:2] != x.shape[:2] or y.dtype != x.dtype:
@@ -113,13 +127,12 @@ class FunctionOperator(Operator):
             )
         return y
 
-    def adjoint(self, y: Tensor) -> Tensor:
-        functions = _functions(self.name)
-        if functions.adjoint is None:
-            x: Tensor = torch.func.vjp(self.apply, y.new_zeros(len(y), *self.shape))[1](y)[0]
-            return x
+    def _adjoint(self, y: Tensor) -> Tensor:
+        """The user's `adjoint`, looked at."""
+        adjoint = _functions(self.name).adjoint
+        assert adjoint is not None
         try:
-            x = functions.adjoint(y)
+            x = adjoint(y)
         except Exception as error:
             raise UserCodeError(f"operator {self.name!r}: adjoint raises {_in_words(error)}") from error
         if not isinstance(x, Tensor) or tuple(x.shape) != (len(y), *self.shape) or x.dtype != y.dtype:
@@ -153,6 +166,19 @@ class FunctionOperator(Operator):
             before, energy = energy, _dot(residual, residual)
             direction = residual + energy / before.clamp_min(tiny) * direction
         return solution
+
+
+class _Pair(torch.autograd.Function):
+    """A linear map whose gradient is its stated adjoint, so that neither needs autograd: they may leave torch."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, there: _Map, back: _Map) -> Tensor:
+        ctx.there, ctx.back = there, back
+        return there(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _Pair.apply(gradient, ctx.back, ctx.there), None, None
 
 
 class _PseudoInverse(torch.autograd.Function):
