@@ -124,6 +124,7 @@ def test_the_last_override_wins() -> None:
         # combinations
         ("objective.kind=standard", "objective.kind standard learns the noise too"),
         ("teacher.accumulate=3", "teacher.accumulate must divide teacher.batch_size 128"),
+        ("student.accumulate=5", "student.accumulate must divide student.batch_size 64"),
     ],
 )
 def test_mistakes_name_the_key_in_one_line(override: str, message: str) -> None:

@@ -92,6 +92,7 @@ VARIANTS: dict[str, Callable[..., tuple[Training, Any]]] = {
     "dmd": lambda n, p="fp32": student(n, p, loss=DMD()),
     "sds": lambda n, p="fp32": student(n, p, loss=SDS()),
     "unshared": lambda n, p="fp32": student(n, p, share_samples=False),
+    "sid in parts": lambda n, p="fp32": student(n, p, accumulate=2),
     "three fits": lambda n, p="fp32": student(n, p, fake_steps=3),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ from restill.training import (
 )
 from restill.training import run as training_loop
 from restill.training.augment import Moves
+from restill.training.distillation import Generated
 from restill.training.update import Update
 from tiny import different, images, tiny_denoiser, tiny_recipe, tiny_store
 
@@ -321,6 +323,45 @@ def test_samples_shared_or_not_both_networks_train(share: bool) -> None:
     assert set(trained) <= set(different(before[0], weights(training.student)))
     assert set(trained) <= set(different(before[1], weights(training.fake)))
     assert different(before[2], weights(training.teacher)) == []
+
+
+def test_an_accumulated_batch_has_the_mean_gradient_of_its_parts() -> None:
+    whole = distillation(accumulate=2)
+    half = Distillation(
+        tiny_denoiser(),
+        whole.corruption,
+        (1, 8, 8),
+        dataclasses.replace(whole.settings, batch_size=8, accumulate=1),
+        seed=0,
+        device=CPU,
+    )
+    parts, log = whole._student_gradients(seeded("accumulate"))
+    generator, rows = seeded("accumulate"), []
+    for _ in range(2):
+        rows.append(half.student_gradient(half.generate(generator), generator))
+    assert [len(part.images) for part in parts] == [8, 8]
+    assert float(log["loss"]) == pytest.approx(sum(float(row["loss"]) for row in rows) / 2, rel=1e-5)
+    for ours, theirs in zip(whole.student.parameters(), half.student.parameters(), strict=True):
+        assert ours.grad is not None and theirs.grad is not None and theirs.grad.abs().max() > 0
+        torch.testing.assert_close(ours.grad, theirs.grad / 2, rtol=1e-4, atol=1e-6)
+    before = weights(whole.fake)
+    assert all(bool(value.isfinite()) for value in whole.advance().values())
+    assert different(before, weights(whole.fake))
+
+
+@pytest.mark.parametrize(("steps", "fits"), [(1, 1), (3, 3)])
+def test_the_fake_score_is_fitted_as_often_as_asked(steps: int, fits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    training, seen = distillation(fake_steps=steps), []
+    original = training.fake_gradient
+
+    def counted(generated: Generated, generator: torch.Generator) -> Tensor:
+        seen.append(generated.images.clone())
+        return original(generated, generator)
+
+    monkeypatch.setattr(training, "fake_gradient", counted)
+    training.advance()
+    assert len(seen) == fits
+    assert all(not torch.equal(a, b) for a, b in itertools.combinations(seen, 2))  # new images each time
 
 
 def test_sds_trains_no_fake_score() -> None:

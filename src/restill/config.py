@@ -71,8 +71,9 @@ def recipe_from(data: Mapping[str, Any], where: str = "recipe") -> Recipe:
         check_metrics(recipe.evaluation.metrics)
     except UserError as error:
         raise UserError(f"{where}: evaluation.metrics: {error}") from error
-    if recipe.teacher.batch_size % recipe.teacher.accumulate:
-        raise UserError(f"{where}: teacher.accumulate must divide teacher.batch_size {recipe.teacher.batch_size}")
+    for name, section in (("teacher", recipe.teacher), ("student", recipe.student)):
+        if section.batch_size % section.accumulate:
+            raise UserError(f"{where}: {name}.accumulate must divide {name}.batch_size {section.batch_size}")
     return recipe
 
 

@@ -106,6 +106,7 @@ class Student(Section):
     tmax: int = Field(800, gt=0, le=1000)
     images: PositiveInt = 100_000_000
     batch_size: PositiveInt = 256
+    accumulate: PositiveInt = 1
     generator: Adam = Adam(lr=1e-5, beta1=0.0)
     fake: Adam = Adam(lr=1e-5, beta1=0.0)
     loss_scale: PositiveFloat = 100.0

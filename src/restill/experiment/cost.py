@@ -160,7 +160,7 @@ def student_cost(network: NetworkCost, settings: DistillationSettings) -> PhaseC
     return PhaseCost(
         settings.images,
         settings.batch_size,
-        settings.batch_size,
+        settings.batch_size // settings.accumulate,
         flop,
         {
             "weights": 3,

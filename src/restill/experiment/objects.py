@@ -200,6 +200,7 @@ def student_settings(recipe: Recipe) -> DistillationSettings:
     return DistillationSettings(
         images=section.images,
         batch_size=section.batch_size,
+        accumulate=section.accumulate,
         loss=loss_of(recipe),
         objective=objective_of(recipe),
         levels=GeneratorLevels(section.tmax),

@@ -25,6 +25,7 @@ class DistillationSettings:
     Attributes:
         images: length of the distillation, in generated images.
         batch_size: images per iteration.
+        accumulate: parts into which a batch is split to save memory; divides it.
         loss: SiD, DMD, SDS or your own DistillationLoss.
         objective: of the fake score; the teacher's own (another one diverges).
         levels: noise levels of the generator update.
@@ -42,6 +43,7 @@ class DistillationSettings:
 
     images: int
     batch_size: int = 128
+    accumulate: int = 1
     loss: DistillationLoss = field(default_factory=SiD)
     objective: Objective = field(default_factory=AmbientTweedie)
     levels: GeneratorLevels = field(default_factory=GeneratorLevels)
@@ -99,18 +101,13 @@ class Distillation(Training):
     def advance(self) -> dict[str, Tensor]:
         """One iteration; returns values to log, 0-dimensional. Both gradients are checked before either is applied."""
         generator = seeded("distillation", self.seed, self.step, device=self.device)
-        generated = self.generate(generator)
-        log = self.student_gradient(generated, generator)
+        parts, log = self._student_gradients(generator)
         log["grad_norm"] = self.student_update.measure(self.step)
         if self.settings.loss.uses_fake:
-            if not self.settings.share_samples:
-                with torch.no_grad():
-                    generated = self.generate(generator)
-            log["fake_loss"], log["fake_grad_norm"] = self._fit_fake(generated, generator)
+            shared = parts if self.settings.share_samples else self._fresh(generator)
+            log["fake_loss"], log["fake_grad_norm"] = self._fit_fake(shared, generator)
             for _ in range(self.settings.fake_steps - 1):
-                with torch.no_grad():
-                    generated = self.generate(generator)
-                self._fit_fake(generated, generator)
+                self._fit_fake(self._fresh(generator), generator)
         self.student_update.apply(log["grad_norm"], self.images_seen)
         self.ema.update(self.student, self.batch_size, self.images_seen)
         self.step += 1
@@ -118,15 +115,30 @@ class Distillation(Training):
             power.update(self.student, self.step)
         return log
 
-    def _fit_fake(self, generated: Generated, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _student_gradients(self, generator: torch.Generator) -> tuple[list[Generated], dict[str, Tensor]]:
+        """The generator's gradient, summed over the parts of a batch: their images, and means to log."""
+        parts, rows = [], []
+        for _ in range(self.settings.accumulate):
+            part = self.generate(generator)
+            rows.append(self.student_gradient(part, generator))
+            parts.append(Generated(part.images.detach(), part.labels))
+        return parts, {name: torch.stack([row[name] for row in rows]).mean() for name in rows[0]}
+
+    def _fresh(self, generator: torch.Generator) -> list[Generated]:
+        """A batch of new images without a graph, in parts."""
+        with torch.no_grad():
+            return [self.generate(generator) for _ in range(self.settings.accumulate)]
+
+    def _fit_fake(self, parts: list[Generated], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """One update of the fake score: loss and norm of the gradient."""
-        loss, norm = self.fake_gradient(generated, generator), self.fake_update.measure(self.step)
+        loss = torch.stack([self.fake_gradient(part, generator) for part in parts]).mean()
+        norm = self.fake_update.measure(self.step)
         self.fake_update.apply(norm, self.images_seen)
         return loss, norm
 
     def generate(self, generator: torch.Generator) -> Generated:
-        """`x_g = G(z)`, with the student's graph where gradients are enabled."""
-        n, device = self.batch_size, self.device
+        """One part of a batch of `x_g = G(z)`, with the student's graph where gradients are enabled."""
+        n, device = self.batch_size // self.settings.accumulate, self.device
         shape = self.corruption.domain_shape(self.shape)
         z = torch.randn(n, *shape, generator=generator, device=device) * self.settings.init_sigma
         labels = None
@@ -138,12 +150,12 @@ class Distillation(Training):
 
     def student_gradient(self, generated: Generated, generator: torch.Generator) -> dict[str, Tensor]:
         """Gradient of the generator: teacher against fake score on `u = A(x_g)`, to which no sigma_n noise is added."""
-        settings, labels = self.settings, generated.labels
-        operator = self.corruption.draw(self.batch_size, self.shape, generator)
+        settings, labels, n = self.settings, generated.labels, len(generated.images)
+        operator = self.corruption.draw(n, self.shape, generator)
         further = self.corruption.further(operator, generator)
         observed = operator.apply(generated.images)
         u = operator.to_domain(observed)
-        sigma = settings.levels.draw(self.batch_size, generator)
+        sigma = settings.levels.draw(n, generator)
         noise = torch.randn(u.shape, generator=generator, device=self.device)
         x_t = further.to_domain(further.restrict(observed)) + further.seen(right_broadcast(sigma, noise) * noise)
         self.fake.requires_grad_(False)
@@ -152,7 +164,7 @@ class Distillation(Training):
             b = operator.seen(self.fake(x_t, sigma, further, labels)) if settings.loss.uses_fake else a.detach()
         self.fake.requires_grad_(True)
         loss = settings.loss(u, x_t, a, b, sigma).mean()
-        (loss * settings.loss_scale).backward()
+        (loss * (settings.loss_scale / settings.accumulate)).backward()
         self.guard.watch(loss.detach(), self.step)
         gap = (a.detach() - b.detach()).flatten(1).norm(dim=1).mean()
         return {"loss": loss.detach(), "score_gap": gap}
@@ -160,12 +172,12 @@ class Distillation(Training):
     def fake_gradient(self, generated: Generated, generator: torch.Generator) -> Tensor:
         """Gradient of the fake score: the phase-I objective on freshly re-corrupted generated images."""
         objective, images = self.settings.objective, generated.images.detach()
-        operator = self.corruption.draw(self.batch_size, self.shape, generator)
+        operator = self.corruption.draw(len(images), self.shape, generator)
         y = self.corruption.corrupt(images, operator, generator)
         further = self.corruption.further(operator, generator)
         draw = objective.draw(operator.to_domain(y), operator, generator)
         loss = objective(self.fake, y, operator, further, draw, generated.labels).mean()
-        loss.backward()
+        (loss / self.settings.accumulate).backward()
         self.guard.watch(loss.detach(), self.step)
         return loss.detach()
 
