@@ -50,7 +50,7 @@ def test_a_shipped_recipe(call: Call) -> None:
     assert "to be given with --set data.source=PATH, resized; assuming 3 x 64 x 64" in text
     assert "6 channels in and out, 3 of them for the mask, 64 x 64" in text
     assert "48 images: 3 iterations of 16" in text
-    assert re.search(r"images of an iteration 16 16 of them at a time 16 16 GFLOP per image", text)
+    assert re.search(r"images of an iteration 16 16 of them at a time 8 2 GFLOP per image", text)
     assert all(f"{row}, {precision}" in text for row in ("activations", "memory in all") for precision in PRECISIONS)
     assert "Not counted:" in text
 
