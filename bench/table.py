@@ -11,6 +11,7 @@ are of the whole evaluation of a run (`metrics.json`), minutes those of this com
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -91,11 +92,14 @@ def run(row: Row, out: Path, photographs: str | None) -> None:
         settings.append(f"data.source={photographs}")
     words = [word for setting in settings for word in ("--set", setting)]
     command = [sys.executable, "-m", "restill.cli", "run", row.recipe, "--out", str(folder), *words]
-    started = time.time()
+    before, started, code = json.loads(clock.read_text())["seconds"] if clock.exists() else 0.0, time.time(), None
     with (out / f"{row.name}.log").open("a") as log:
-        code = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=log, stderr=log).returncode
-    seconds = (json.loads(clock.read_text())["seconds"] if clock.exists() else 0) + time.time() - started
-    clock.write_text(json.dumps({"seconds": seconds}))
+        process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=log, stderr=log)
+        while code is None:  # the clock is kept while a row runs, so that being killed loses seconds, not minutes
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = process.wait(timeout=10)
+            seconds = before + time.time() - started
+            clock.write_text(json.dumps({"seconds": seconds}))
     sys.stderr.write(f"{row.name}: {'done' if code == 0 else f'exit code {code}'}, {seconds / 60:.1f} min\n")
 
 

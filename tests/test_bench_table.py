@@ -54,5 +54,5 @@ def test_finished_rows_are_shown_and_not_run_again(
     def refuse(*arguments: object, **options: object) -> None:
         raise AssertionError("a finished row was run again")
 
-    monkeypatch.setattr(bench.subprocess, "run", refuse)
+    monkeypatch.setattr(bench.subprocess, "Popen", refuse)
     bench.run(row, tmp_path, None)
