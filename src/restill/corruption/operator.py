@@ -25,6 +25,7 @@ method            meaning              noise    mask `M`          blur `k *`   d
                   the network
 `missing()`       entries that are     none     `not M`           none         none            none
                   not observed at all
+`whole()`         the same operators with nothing missing: what they share (masks alone change)
 ================  ===================  =======  ================  ===========  ==============  ================
 
 (`seen` is the identity for blur because there the network models blurred images, and all of a blurred image is
