@@ -124,12 +124,13 @@ class ExactSample:
             zero = torch.zeros(n, *shape, dtype=F64)
             measured = part.operator.apply(zero)
             domain = part.operator.to_domain(measured)
-            sizes = [len(cov), measured[0].numel(), domain[0].numel()]
+            white = (n, *part.operator.noise_shape(tuple(domain.shape[1:])))
+            sizes = [len(cov), measured[0].numel(), torch.Size(white[1:]).numel()]
             x, eps, noise = whitened(n, sum(sizes), seed=0).split(sizes, dim=1)
             clean = part.operator.apply((x @ torch.linalg.cholesky(cov).T).view_as(zero))
             level = part.operator.sigma_n.double().view(-1, 1, 1, 1)
             ys.append(part.operator.restrict(clean + level * eps.reshape(measured.shape)))
-            noises.append(noise.reshape(domain.shape))
+            noises.append(noise.reshape(white))
             shares.append(torch.full((n,), part.share / n, dtype=F64))
         self.y, noise, self.share = torch.cat(ys), torch.cat(noises), torch.cat(shares)
         self.operator = Operator.concatenate([part.operator for part in parts])
@@ -199,7 +200,7 @@ class PhaseTwo:
     Args:
         operator, further: one batch of all operators, each `rows` times in a row.
         rows: how often each comes.
-        shape, domain: of images and of the domain.
+        shape, domain: of images and of white noise, which is that of the domain unless the operator has another.
         level: of the generator's update and of the fake score's.
     """
 

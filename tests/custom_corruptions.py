@@ -129,6 +129,9 @@ class FourierMaskOperator(Operator):
     def restrict(self, y: Tensor) -> Tensor:
         return self.mask.to(y) * y
 
+    def noise_variance(self, d: Tensor) -> Tensor:
+        return self.mask.to(d).mean(dim=(1, 2, 3), keepdim=True).expand_as(d)
+
     def condition(self) -> Tensor:
         return self.mask
 

@@ -18,6 +18,7 @@ from restill.corruption import (
     Embedded,
     Function,
     Mask,
+    Mri,
     Poisson,
     register_operator,
 )
@@ -33,7 +34,8 @@ class Instance(NamedTuple):
         linear: whether its operators are.
         inverts: whether the image of a measurement, `to_image(y)`, would be measured as `y` again.
         drawn: parameters that differ from sample to sample.
-        precision: relative, of `from_domain` and `lift` in float64.
+        precision: relative, of `from_domain`, `lift` and `seen` in float64.
+        projects: whether `seen` is a projection; `A^H A` of several coils is none.
     """
 
     law: Corruption
@@ -43,6 +45,7 @@ class Instance(NamedTuple):
     inverts: bool = True
     drawn: tuple[str, ...] = ()
     precision: float = 1e-10
+    projects: bool = True
 
     def shapes(self) -> list[tuple[int, int, int]]:
         """Shapes of images, not square, and odd where the factor lets them."""
@@ -82,6 +85,11 @@ register_operator("listed-more", more, more_adjoint)
 
 MASKS = Embedded(random(6, 1, 9, 11) < 0.5)
 COLOUR_MASKS = Embedded(random(6, 3, 9, 11, seed=1) < 0.5)
+LINES = Embedded(np.eye(11, dtype=bool)[:4, None, None] | (np.abs(np.arange(11) - 5) < 2) | (random(4, 1, 1, 11) < 0.4))
+POINTS = Embedded(
+    (random(5, 1, 9, 11) < 0.4) | (np.abs(np.arange(11) - 5) < 2) & (np.abs(np.arange(9) - 4) < 2)[:, None]
+)
+COIL_MAPS = Embedded(random(3, 2, 5, 6, 2, seed=4) + 0.2)
 KERNEL = Embedded(random(3, 5, seed=2) / 7)
 LOPSIDED = Embedded(np.tri(5, 3, dtype=np.float32) / 12)
 SMALL = {"kind": "blur", "size": 3, "std": 0.7}
@@ -162,6 +170,39 @@ INSTANCES = {
         Compose(operators=({"kind": "function", "name": "listed-fewer"}, "mask"), sigma_n=0.1),
         drawn=("1.mask",),
         precision=1e-4,
+    ),
+    "mri": Instance(
+        Mri(acceleration=2, acs=2), channels=(2,), inverts=False, drawn=("mask", "maps"), precision=1e-6, projects=False
+    ),
+    "mri-one-coil": Instance(
+        Mri(acceleration=3, acs=1, coils=1, sigma_n=0.1), channels=(2,), drawn=("mask", "maps"), precision=1e-6
+    ),
+    "mri-sixteen-coils": Instance(
+        Mri(acceleration=(1.5, 3), acs=2, coils=16, sigma_n=(0.05, 0.1)),
+        channels=(2,),
+        inverts=False,
+        drawn=("mask", "maps", "sigma_n"),
+        precision=1e-6,
+        projects=False,
+    ),
+    "mri-equispaced": Instance(
+        Mri(acceleration=2.5, acs=3, coils=2, pattern="equispaced"),
+        channels=(2,),
+        inverts=False,
+        drawn=("mask", "maps"),
+        precision=1e-6,
+        projects=False,
+    ),
+    "mri-measured": Instance(
+        Mri(acs=3, coils=2, pattern="files", masks=LINES, maps=COIL_MAPS, sigma_n=0.1),
+        channels=(2,),
+        inverts=False,
+        drawn=("mask", "maps"),
+        precision=1e-6,
+        projects=False,
+    ),
+    "mri-points": Instance(
+        Mri(acs=3, coils=1, pattern="files", masks=POINTS), channels=(2,), drawn=("mask", "maps"), precision=1e-6
     ),
     "custom-mask": Instance(custom.RandomMask(sigma_n=0.2), drawn=("mask",)),
     "custom-blur": Instance(custom.Blur(width=0.8), inverts=False),

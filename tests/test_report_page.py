@@ -90,8 +90,6 @@ def test_grid_shows_values_where_and_as_they_are() -> None:
     assert picture[2, 2, 1] == 0  # the gap is transparent
     half = np.asarray(grid(images, columns=2, display_range=(0.0, 2.0), min_size=2))
     assert int(half[4, 0, 0]) == 128
-    magnitude = np.asarray(grid(torch.tensor([0.3, -0.4])[None, :, None, None], min_size=1, complex_pairs=True))
-    assert int(magnitude[0, 0, 0]) == 128
     mosaic = np.asarray(grid(torch.tensor([-1.0, 1.0, 1.0, -1.0])[None, :, None, None], min_size=1))
     assert mosaic[..., 0].tolist() == [[0, 255], [255, 0]]
     five = np.asarray(grid(torch.linspace(1, -0.2, 5)[None, :, None, None], min_size=1))
@@ -104,8 +102,6 @@ def test_grid_refuses_what_it_cannot_show() -> None:
     for images in (torch.zeros(0, 1, 8, 8), torch.zeros(2, 8, 8), torch.full((1, 1, 8, 8), math.nan)):
         with pytest.raises(UserError, match="a grid"):
             grid(images)
-    with pytest.raises(UserError, match="complex"):
-        grid(torch.zeros(1, 3, 8, 8), complex_pairs=True)
     with pytest.raises(UserError, match="display range"):
         grid(torch.zeros(1, 1, 8, 8), display_range=(1.0, 1.0))
 

@@ -96,6 +96,7 @@ class NetworkConfig:
         classes: names of the classes.
         image_shape: `(C, H, W)` of an image, where the domain has another shape.
         preconditioning: "edm", or "masked" for one that knows of missing pixels (`Denoiser`).
+        complex_values: whether the channels of an image are real and imaginary parts in turn.
         images_seen: length of its training in images.
         ema_sigma_rel: relative length of the average of the weights, where `restill select` chose it.
     """
@@ -116,6 +117,7 @@ class NetworkConfig:
     ema_sigma_rel: float | None = None
     image_shape: tuple[int, ...] | None = None
     preconditioning: str = "edm"
+    complex_values: bool = False
 
     @property
     def grid(self) -> tuple[int, ...]:

@@ -30,7 +30,10 @@ class Generator:
     def sample(self, n: int, seed: int = 0, *, start: int = 0, batch_size: int = 256) -> Tensor:
         """Images `start` to `start + n - 1` of a seed, `[n, C, H, W]`, float32 on the CPU, normalised to [-1, 1].
 
-        Image `k` of a seed is the same in every call (up to rounding between batch sizes).
+        Image `k` of a seed is the same in every call (up to rounding between batch sizes). The channels of complex
+        images (`config.complex_values`) are real and imaginary parts in turn, with magnitudes up to about 1:
+        `restill.tensors.channels_to_complex` makes complex numbers `[n, 1, H, W]` of them, and `restill.views` what is
+        looked at.
         """
         if n < 1:
             raise UserError(f"n must be at least 1, not {n}")
@@ -48,7 +51,7 @@ class Generator:
         return torch.cat([batch.float().cpu() for batch in batches])
 
     def to_physical(self, images: Tensor) -> Tensor:
-        """Normalised images in the units of the files that the measurements came from."""
+        """Normalised images in the units of the files that the measurements came from; complex ones as channels."""
         return images * self.config.scale + self.config.offset
 
 

@@ -9,6 +9,7 @@ from .downsampling import Downsampling, DownsamplingOperator
 from .embedded import Embedded
 from .function import Function, FunctionOperator, load_operator, register_operator
 from .masks import Mask, MaskOperator
+from .mri import Mri, MriOperator
 from .noise import AdditiveNoise
 from .operator import Identity, Operator
 from .poisson import Poisson, PoissonOperator
@@ -28,6 +29,8 @@ __all__ = [
     "Identity",
     "Mask",
     "MaskOperator",
+    "Mri",
+    "MriOperator",
     "Operator",
     "Poisson",
     "PoissonOperator",

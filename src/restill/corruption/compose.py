@@ -195,6 +195,11 @@ def _check_chain(parts: Sequence[Corruption]) -> None:
                 "and what follows would correlate their noise; put poisson last, or before mask"
             )
     for k, part in enumerate(parts):
+        if part.is_complex:
+            raise UserError(
+                f"corruption.operators[{k}]: kind {part.kind!r} stands alone: what is lost of it are frequencies, of "
+                "complex images, and no chain with other operators has an objective"
+            )
         if isinstance(part, (AdditiveNoise, Compose)):
             raise UserError(
                 f"corruption.operators[{k}]: kind {part.kind!r} is no operator; the noise of a chain is its sigma_n, "

@@ -42,6 +42,8 @@ class Corruption(ABC):
     kind: ClassVar[str]
     allows_clean: ClassVar[bool] = False
     is_mask: ClassVar[bool] = False
+    is_complex: ClassVar[bool] = False
+    """whether images are complex: channels are real and imaginary parts in turn"""
     sigma_n: float | tuple[float, ...] = 0.0
     weights: tuple[float, ...] | None = None
     clean_fraction: float = 0.0
@@ -112,6 +114,10 @@ class Corruption(ABC):
     def domain_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape `(C, h, w)` of the domain for images of `shape`, where the teacher denoises; the same by default."""
         return shape
+
+    def noise_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the space where noise is white, for images of `shape`; the domain by default."""
+        return self.domain_shape(shape)
 
     def partly_cleared(self, operator: OperatorT, generator: torch.Generator) -> OperatorT:
         """The drawn operators, a share `clean_fraction` of them replaced by none."""

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..errors import UserError
 
@@ -29,6 +31,15 @@ class Embedded:
         array = np.array(array, dtype=bool if array.dtype == bool else np.float32, order="C")
         array.setflags(write=False)
         self.array: NDArray[Any] = array
+        self._on: dict[torch.device, Tensor] = {}
+
+    def drawn(self, n: int, generator: torch.Generator) -> Tensor:
+        """`n` entries of the first axis, drawn at random, on the generator's device."""
+        device = generator.device
+        if device not in self._on:
+            self._on[device] = torch.from_numpy(self.array.copy()).to(device)
+        bank = self._on[device]
+        return bank[torch.randint(len(bank), (n,), generator=generator, device=device)]
 
     def describe(self) -> dict[str, Any]:
         """Plain data that `read` turns back into an equal object."""

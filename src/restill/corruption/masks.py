@@ -145,8 +145,7 @@ class Mask(Corruption, kind="mask"):
         self.observation_shape(shape)
         sigma_n = self.draw_sigma_n(n, generator)
         if isinstance(self.masks, Embedded):
-            bank = torch.from_numpy(np.array(self.masks.array)).to(generator.device)
-            mask = bank[torch.randint(len(bank), (n,), generator=generator, device=generator.device)]
+            mask = self.masks.drawn(n, generator)
         else:
             mask = self._pattern(self.pattern, self._draw_rate(n, generator), shape, generator)
         mask = mask.expand(-1, shape[0], -1, -1).contiguous()

@@ -21,6 +21,12 @@ method            meaning              noise    mask `M`          blur `k *`   d
 `restrict(y)`     a less corrupted     `y`      `M y`             `y`          `y`             `M y`
                   operator's `y`, as
                   this one sees it
+`noise(e)`        white noise `e` as    `e`      `M e`             `e`          `e`             `S^H F^-1 M e`
+                  it lies in the
+                  domain
+`embed(d)`        domain -> where       `d`      `d`               `d`          `d`             `F S d`
+                  noise is white
+`extract(e)`      and back              `e`      `e`               `e`          `e`             `S^H F^-1 e`
 `condition()`     channels shown to    none     `M`               none         none            `M`
                   the network
 `missing()`       entries that are     none     `not M`           none         none            none
@@ -96,6 +102,26 @@ class Operator(ABC):
     def restrict(self, y: Tensor) -> Tensor:
         """What this operator would have measured, from the observation of a less corrupted one; identity by default."""
         return y
+
+    def noise(self, e: Tensor) -> Tensor:
+        """White noise `e` `[n, *noise_shape]` as it adds to the noise of `to_domain(y)`; `seen(e)` by default."""
+        return self.seen(e)
+
+    def noise_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of white noise for a domain of `shape` `(C, h, w)`; the same by default."""
+        return shape
+
+    def noise_variance(self, d: Tensor) -> Tensor:
+        """Variance of every entry of `noise(e)`, `[n, C, h, w]` like `d`; 1 where the domain is observed by default."""
+        return self.seen(torch.ones_like(d))
+
+    def embed(self, d: Tensor) -> Tensor:
+        """`d` in the space where noise is white, `noise(embed(d)) = seen(d)`; the identity by default."""
+        return d
+
+    def extract(self, e: Tensor) -> Tensor:
+        """The inverse of `embed`, whose adjoint it is; the identity by default."""
+        return e
 
     def condition(self) -> Tensor | None:
         """Channels `[n, K, H, W]` that the network is shown beside the image, e.g. the mask; none by default."""

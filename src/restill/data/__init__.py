@@ -2,8 +2,29 @@
 
 from .arrays import Layout, array_source
 from .digits import digits
+from .kspace import KspaceSlice, KspaceSource, check_mask, open_kspace, open_maps, open_mask
+from .kspace_files import is_kspace
 from .masks import Binary, open_masks
+from .phantoms import phantoms
+from .phase import with_phase
 from .readers import open_images
 from .source import ImageSource
 
-__all__ = ["Binary", "ImageSource", "Layout", "array_source", "digits", "open_images", "open_masks"]
+__all__ = [
+    "Binary",
+    "ImageSource",
+    "KspaceSlice",
+    "KspaceSource",
+    "Layout",
+    "array_source",
+    "check_mask",
+    "digits",
+    "is_kspace",
+    "open_images",
+    "open_kspace",
+    "open_maps",
+    "open_mask",
+    "open_masks",
+    "phantoms",
+    "with_phase",
+]

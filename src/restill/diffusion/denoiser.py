@@ -25,9 +25,9 @@ class Denoiser(nn.Module):
         num_classes: number of classes of a class-conditional network, 0 otherwise.
 
         masked: whether the preconditioning knows of missing pixels. A pixel that is not shown is one of infinite noise:
-            `c_skip = 0` and `c_out = sigma_data` there. With EDM's own, as published, its prediction is multiplied by
-            `c_out`, which vanishes with sigma, so that gaps are hardly filled at small levels. The mask itself
-            is shown as it is instead of times `c_in`.
+            `c_skip = 0` and `c_out = sigma_data` there, and so is a frequency that is not shown. With EDM's own, as
+            published, its prediction is multiplied by `c_out`, which vanishes with sigma, so that gaps are hardly
+            filled at small levels. The mask itself is shown as it is instead of times `c_in`.
 
     Attributes:
         autocast: dtype in which the network's convolutions and products run, e.g. `torch.bfloat16`; None for that
@@ -88,7 +88,7 @@ class Denoiser(nn.Module):
         sigma_N = torch.as_tensor(sigma, dtype=x_t.dtype, device=x_t.device).expand(len(x_t))
         with torch.autocast(x_t.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             if self.masked and condition is not None and operator is not None:
-                return self._masked(x_t, sigma_N, condition, operator.missing(), one_hot, augment)
+                return self._masked(x_t, sigma_N, condition, operator, one_hot, augment)
             x_in = x_t if condition is None else torch.cat([x_t, condition], dim=1)
             out = self.net(x_in, sigma_N, one_hot, augment_labels=augment)
         return cast(Tensor, out[:, : self.channels])
@@ -98,14 +98,16 @@ class Denoiser(nn.Module):
         x_t: Tensor,
         sigma: Tensor,
         condition: Tensor,
-        missing: Tensor | None,
+        operator: Operator,
         one_hot: Tensor | None,
         augment: Tensor | None,
     ) -> Tensor:
-        """The preconditioned network with coefficients of their own for missing pixels."""
+        """The preconditioned network with coefficients of their own for what is not shown."""
         x_t, condition = x_t.to(self.net.precision), condition.to(self.net.precision)  # type: ignore[arg-type]
         c = self.net.coefficients(sigma.to(x_t).reshape(-1, 1, 1, 1))  # type: ignore[operator]
         x_in = torch.cat([c.c_in * x_t, condition], dim=1)
         out = self.net.model(x_in, c.c_noise.flatten(), one_hot, augment)[:, : self.channels].to(x_t)  # type: ignore[operator]
-        denoised = c.c_skip * x_t + c.c_out * out
-        return denoised if missing is None else torch.where(on_grid(missing, x_t), self.sigma_data * out, denoised)
+        skip, shown, missing = c.c_skip * x_t, operator.seen(out), operator.missing()
+        if missing is not None:  # of measurements on a coarser grid, something lies there
+            skip = skip.masked_fill(on_grid(missing, skip), 0.0)
+        return skip + c.c_out * shown + self.sigma_data * (out - shown)

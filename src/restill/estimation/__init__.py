@@ -1,11 +1,18 @@
-"""Noise that nobody has stated: its level, or its gain and read noise, estimated from the measurements."""
+"""What nobody has stated, from the measurements: noise, by its level or gain and read noise, and coil sensitivities."""
 
+from .coils import Compressed, calibration_of, compress_coils
 from .gaussian import NoiseEstimate, estimate_sigma, estimate_sigma_of
 from .poisson import PoissonGaussianEstimate, estimate_poisson_gaussian, estimate_poisson_gaussian_of
+from .sensitivity import calibration_residual, espirit
 
 __all__ = [
+    "Compressed",
     "NoiseEstimate",
     "PoissonGaussianEstimate",
+    "calibration_of",
+    "calibration_residual",
+    "compress_coils",
+    "espirit",
     "estimate_poisson_gaussian",
     "estimate_poisson_gaussian_of",
     "estimate_sigma",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,10 +23,11 @@ from ..metrics import (
     twin_check,
     twin_share,
 )
-from ..metrics.hidden import OPERATORS
+from ..metrics.hidden import operators_for
 from ..metrics.likelihood import Undefined, likelihood_check, measurement_likelihood
 from ..progress import progress_bar
 from ..store import Store
+from ..views import seen
 from .subjects import Source
 from .yardsticks import Yardstick, on_grid, random_order
 
@@ -37,6 +39,9 @@ _SCORED = 300  # measurements whose likelihood is estimated: each meets every ge
 @dataclass(frozen=True, eq=False)
 class Audit:
     """What the checks look at: the same measurements for all subjects.
+
+    Complex images are compared by their magnitudes where people would look at them (duplicates, residuals), and as they
+    are where operators or noise come in (hidden share, memorisation, likelihood), which know nothing of magnitudes.
 
     Attributes:
         store: the measurements.
@@ -50,7 +55,8 @@ class Audit:
 
     def of_data(self, source: Source, yardsticks: Sequence[Yardstick], n: int) -> list[Check]:
         """Statements on the measurements, and on what `n` images per set can tell."""
-        operator = self.store.batch(random_order(self.store)[:OPERATORS]).operator
+        count = operators_for(math.prod(self.store.shape))
+        operator = self.store.batch(random_order(self.store)[:count]).operator
         assert operator is not None
         shape, sigma_data = self.store.image_shape, source.config.sigma_data
         return [
@@ -63,17 +69,21 @@ class Audit:
         subject, law = source.subject, source.config.law()
         measured, held_out = _some(self.store), None if self.held_out is None else _some(self.held_out)
         anew = torch.cat(list(recorrupted([images], law, self.seed)))
+        looks = [seen(x, self.store.is_complex) for x in (images, anew, measured)]
         questions: list[Callable[[], Check]] = [
             lambda: memorisation_check(memorisation(measured, images, law, self.seed, held_out), subject),
-            lambda: twin_check(twin_share(images, _image_std(source, images)), len(images), subject),
-            lambda: residuals_check(residuals(anew, measured), subject),
+            lambda: twin_check(twin_share(looks[0], _image_std(source, looks[0])), len(images), subject),
+            lambda: residuals_check(residuals(*looks[1:]), subject),
         ]
         answers = _answers(subject, questions)
         unseen = self.held_out or self.store
         scored = unseen.batch(random_order(unseen)[:_SCORED])
         assert scored.operator is not None
         likelihood = measurement_likelihood(scored.y, scored.operator, images, self.seed, law)
-        return answers if isinstance(likelihood, Undefined) else [*answers, likelihood_check(likelihood, subject)]
+        if isinstance(likelihood, Undefined):
+            return answers
+        number = "measured number of k-space" if self.store.is_complex else "pixel"
+        return [*answers, likelihood_check(likelihood, subject, number)]
 
 
 def sample_sizes(yardsticks: Sequence[Yardstick], n: int) -> list[Check]:
@@ -97,13 +107,13 @@ def sample_sizes(yardsticks: Sequence[Yardstick], n: int) -> list[Check]:
 
 
 def _image_std(source: Source, images: Tensor) -> float:
-    """Standard deviation of images; where what the teacher denoises is no image, that of the generated ones."""
-    known = source.config.image_shape is None
+    """Standard deviation of what is seen of images; where the teacher does not know it, that of the generated ones."""
+    known = source.config.image_shape is None and not source.config.complex_values
     return source.config.sigma_data if known else max(float(images.std()), 1e-6)
 
 
 def _some(store: Store) -> Tensor:
-    return on_grid(store, random_order(store)[:_MEASUREMENTS])
+    return torch.cat([on_grid(store, part) for part in random_order(store)[:_MEASUREMENTS].split(store.block)])
 
 
 def _answers(subject: Subject, questions: list[Callable[[], Check]]) -> list[Check]:

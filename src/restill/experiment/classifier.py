@@ -6,27 +6,31 @@ import torch
 
 from ..errors import UserError
 from ..files import read_json, write_json
-from ..metrics import ClassifierFeatures, load_classifier, train_classifier
+from ..metrics import Features, as_seen, load_classifier, train_classifier
 from ..progress import progress_bar
 from ..store import Store
+from ..views import seen
 from .folder import Run
 from .shards import Shards
 
 _STEPS = 400
 
 
-def reference_classifier(run: Run, clean: Store, shards: Shards) -> ClassifierFeatures | None:
-    """The classifier trained on the labelled reference; None without labels, or where images are below 8 by 8."""
+def reference_classifier(run: Run, clean: Store, shards: Shards) -> Features | None:
+    """The classifier trained on the labelled reference; None without labels, or where images are below 8 by 8.
+
+    Of complex images it sees the magnitudes.
+    """
     if not run.recipe.evaluation.classifier or clean.labels is None or min(clean.image_shape[1:]) < 8:
         return None
     folder, trained_on = run.path / "classifier", run.path / "classifier" / "reference.json"
     if shards.first and not _kept(run, clean):
-        images = clean.batch(torch.arange(len(clean))).y
+        images = seen(clean.batch(torch.arange(len(clean))).y, clean.is_complex)
         with progress_bar(f"{'classifier':17}", _STEPS, unit="steps") as advance:
             train_classifier(images, clean.labels, steps=_STEPS, advance=advance).save(folder)
         write_json(trained_on, {"reference": clean.fingerprint})  # last: it says that the rest is complete
     shards.wait()
-    return load_classifier(folder)
+    return as_seen(load_classifier(folder), clean.is_complex)
 
 
 def _kept(run: Run, clean: Store) -> bool:

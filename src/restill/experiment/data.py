@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..config import Recipe, load_recipe, recipe_from
 from ..corruption import has_photon_noise
-from ..data import ImageSource, digits, open_images
+from ..data import ImageSource, digits, open_images, phantoms
 from ..errors import UserError
 from ..progress import Advance, progress_bar
 from ..report import corruption_in_words
@@ -24,6 +24,8 @@ def source_of(recipe: Recipe) -> ImageSource:
         raise UserError(f"{recipe.name}: which images? Give them with --set data.source=PATH")
     if section.source == "digits":
         return digits()
+    if section.source == "phantoms":
+        return phantoms(*([] if section.resize is None else [section.resize]))
     return open_images(section.source, section.resize)
 
 

@@ -15,7 +15,7 @@ from ..checkpoint import load_network_config, load_state, load_state_data
 from ..config import load_recipe, shipped_recipes
 from ..errors import UserError
 from ..metrics import load_results
-from ..report import corruption_in_words, rich_table
+from ..report import corruption_in_words, rich_table, subject_names
 from ..store import Store, open_store
 from .describe_recipe import describe_recipe
 from .facts import facts_table
@@ -69,6 +69,9 @@ def _store(store: Store) -> RenderableType:
         "classes": f"{store.num_classes}" if store.num_classes else "no labels",
         "shards": f"{len(manifest.shards)}, sha256 verified",
     }
+    if store.is_complex:
+        facts["samples"] += ", complex (real and imaginary part)"
+        facts["values"] = f"complex: a magnitude of {manifest.value_range[1]:g} in the files is 1 here"
     if manifest.corruption is None:
         return facts_table(f"{store.path}: clean reference", facts)
     facts["corruption"] = corruption_in_words(manifest.corruption)
@@ -97,15 +100,17 @@ def histogram(sigma_n: torch.Tensor) -> Text:
 
 
 def _run(run: Run) -> RenderableType:
-    facts = {"recipe": run.recipe.name}
+    facts, names = {"recipe": run.recipe.name}, dict[str, str]()
     if run.store.exists():
         store = open_store(run.store)
-        facts["store"] = f"{len(store):,} measurements with {corruption_in_words(store.corruption.describe())}"
+        what = "measurements of complex images" if store.is_complex else "measurements"
+        facts["store"] = f"{len(store):,} {what} with {corruption_in_words(store.corruption.describe())}"
+        names = subject_names(store.corruption.describe())
     for stage in ("teacher", "student"):
         facts[stage] = _progress(run, stage)
     parts: list[RenderableType] = [facts_table(f"{run.path}: run", facts)]
     if run.metrics.exists():
-        parts += [Text(), rich_table(load_results(run.metrics).results)]
+        parts += [Text(), rich_table(load_results(run.metrics).results, names)]
     if run.report.exists():
         parts.append(Text(f"\n{run.report}"))
     return Group(*parts)
@@ -126,9 +131,10 @@ def _network(path: Path) -> RenderableType:
     config = load_network_config(path)
     with torch.device("meta"):
         parameters = sum(p.numel() for p in config.build().parameters())
+    pairs = " complex (real and imaginary part)" if config.complex_values else ""
     facts = {
         "network": f"{config.cls} {config.kwargs.get('model_type', '')}, {parameters:,} parameters",
-        "images": f"{list(config.shape)}, classes: {config.num_classes or 'none'}",
+        "images": f"{list(config.shape)}{pairs}, classes: {config.num_classes or 'none'}",
         "trained on": f"{corruption_in_words(config.corruption)}, {config.images_seen:,} images presented",
         "sigma_data": f"{config.sigma_data:.4g}",
     }

@@ -96,7 +96,7 @@ def images_of(recipe: Recipe) -> Images:
             words = f"{what} from {where}{section.source}, which cannot be read here ({error})"
     if section.resize is None:
         return Images(f"{words}; their shape is not known", None)
-    shape = (_CHANNELS, section.resize, section.resize)
+    shape = (2 if recipe.law().is_complex else _CHANNELS, section.resize, section.resize)
     return Images(f"{words}, resized; assuming {_by(shape)}", shape)
 
 

@@ -20,6 +20,7 @@ from ..metrics import (
     Measure,
     Measured,
     Result,
+    as_seen,
     mean_std,
     measure,
     open_features,
@@ -51,7 +52,8 @@ def evaluate(
     Args:
         reference: store of clean images, or an `.npz` of reference statistics; by default the run's own store, if it
             has one. Without it only proximal metrics.
-        spaces: feature spaces beside pixels, the classifier and those that the recipe names.
+        spaces: feature spaces beside pixels, the classifier and those that the recipe names; of complex images they
+            are given the magnitudes, `[n, k, H, W]`.
         shards: this process among those that share the work; the first one has all results and writes them.
         held_out: store of measurements that nothing was trained on, for the checks of memorisation and likelihood.
 
@@ -62,8 +64,9 @@ def evaluate(
     if not sources:
         raise UserError(f"{run.path}: has no trained network to evaluate yet; run `restill pretrain` first")
     store = open_store(run.store)
-    shape, section = store.image_shape, run.recipe.evaluation
-    spaces = [*(open_features(spec, shape) for spec in section.features), *spaces]
+    section = run.recipe.evaluation
+    named = [open_features(spec, store.seen_shape) for spec in section.features]
+    spaces = [as_seen(space, store.is_complex) for space in (*named, *spaces)]
     unseen = None if held_out is None else alike(store, open_store(held_out), "measurements")
     audit = Audit(store, run.recipe.seed, unseen) if section.checks and shards.first else None
     clean = clean_store(run, store, reference)
@@ -108,10 +111,11 @@ def evaluation_of(
         store = open_store(run.store)
         if statistics is not None:
             if shards.first:
-                named = [open_features(spec, store.image_shape) for spec in (*recipe.evaluation.features, *features)]
-                write_reference(statistics, clean_store(run, store, reference), named)
+                named = [open_features(spec, store.seen_shape) for spec in (*recipe.evaluation.features, *features)]
+                spaces = [as_seen(space, store.is_complex) for space in named]
+                write_reference(statistics, clean_store(run, store, reference), spaces)
             return None
-        spaces = [open_features(spec, store.image_shape) for spec in features]
+        spaces = [open_features(spec, store.seen_shape) for spec in features]
         results, checks = evaluate(run, reference, spaces, shards, held_out)
         if not shards.first:
             return None

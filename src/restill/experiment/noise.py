@@ -81,6 +81,8 @@ def _check(model: str, out: Path | None, layout: str) -> None:
 def _open(path: Path, layout: str) -> _Measurements:
     if (path / "manifest.json").exists():
         store = open_store(path)
+        if store.is_complex:
+            raise UserError(f"{path}: holds k-space of complex images; estimate-noise looks at images")
         summary, scale = store.manifest.sigma_n, store.manifest.normalisation.scale
         how = "estimated" if summary.estimated else "stated"
         level = f"The store says {summary.mean * scale:.4g} ({how})."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from ..checkpoint import NetworkConfig
@@ -28,6 +30,7 @@ from ..tensors import mix_seed, right_broadcast
 from ..training import DistillationSettings, LearningRate, OptimiserSettings, TeacherSettings
 from ..training.posthoc import TRACKED
 
+_NUMBERS = 1 << 24  # in a batch of measurements that is looked through
 _ARCHITECTURES: dict[str, dict[str, object]] = {
     "ddpmpp": {
         "model_type": "SongUNet",
@@ -67,20 +70,20 @@ def device_of(name: str) -> torch.device:
 def estimate_sigma_data(store: Store) -> float:
     r"""Standard deviation of the clean data, :math:`\sigma_d^2 = var(y) - \sigma_n^2`, from measurements alone.
 
-    In the domain, where the teacher denoises, and over observed pixels.
+    In the domain, where the teacher denoises, and over observed pixels; of k-space what was measured of it counts.
 
     Raises:
         UserError: the stated noise is larger than all variation of the measurements.
     """
     count, total, squares, noise = 0.0, 0.0, 0.0, 0.0
-    for batch in store.iterate(1024):
+    for batch in store.iterate(max(1, min(1024, _NUMBERS // math.prod(store.shape)))):
         assert batch.operator is not None
         y = batch.operator.to_domain(batch.y).double()
-        observed = batch.operator.seen(torch.ones_like(y))
-        count += float(observed.sum())
+        unit = batch.operator.noise_variance(y)  # of noise of level 1
+        count += float((unit > 0).sum())
         total += float(y.sum())
         squares += float(y.square().sum())
-        noise += float((right_broadcast(batch.operator.sigma_n.double() ** 2, y) * observed).sum())
+        noise += float((right_broadcast(batch.operator.sigma_n.double() ** 2, y) * unit).sum())
     variance = squares / count - (total / count) ** 2
     if variance <= noise / count:
         raise UserError(
@@ -134,6 +137,7 @@ def network_config(recipe: Recipe, store: Store) -> NetworkConfig:
         classes=manifest.classes,
         preconditioning=network.preconditioning if law.condition_channels(image_shape) else "edm",
         image_shape=None if shape == image_shape else image_shape,
+        complex_values=store.is_complex,
     )
 
 

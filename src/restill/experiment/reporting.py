@@ -6,7 +6,7 @@ import json
 import math
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from ..corruption import Compose, Corruption, Function, Poisson
 from ..errors import UserError
 from ..files import sha256
 from ..metrics import (
+    OF_MAGNITUDES,
     ClassifierFeatures,
     DinoFeatures,
     InceptionFeatures,
@@ -42,13 +43,13 @@ from ..report import (
 )
 from ..store import Batch, Store, open_store
 from ..version import VERSION
+from ..views import phase_colours, seen
 from .folder import Run, open_run
-from .images import save_grid, save_overview
+from .images import save_grids, save_overview
 from .subjects import stage_of, subjects_of, trained
 
 _ENLARGED, _NEIGHBOURS = 6, 2  # images beside their nearest measurements, and how many of these
 _COMPARED = 36  # images of each run on a page that compares runs
-_NUMBERS = 1 << 24  # in a batch of measurements that is looked through
 _PAIRS = (
     "Each measurement, and what the teacher restores from it in one evaluation, against its own clean image: these say "
     "nothing about images that were drawn from nothing."
@@ -61,18 +62,40 @@ def report(run: Run) -> Verdict:
     Raises:
         UserError: the run has not been evaluated.
     """
-    measured, store, recipe = _measured(run), open_store(run.store), run.recipe
+    measured, store = _measured(run), open_store(run.store)
     images, missing, hashes = _images(run, store)
+    verdict = judge(measured.results, len(store), store.corruption.describe())
+    _save_pictures(run.path / "samples", images, missing, verdict.names, store.is_complex)
+    write_report(run.report, _data(run, store, measured, images, missing, hashes))
+    return verdict
+
+
+def _save_pictures(
+    folder: Path, images: Mapping[str, Tensor], missing: Tensor | None, names: Mapping[str, str], is_complex: bool
+) -> None:
+    """A grid of each subject, of complex images one of phases too, and all of them side by side."""
     for name, drawn in images.items():
-        save_grid(run.path / "samples" / f"{name}.png", drawn, missing if name == "measurements" else None)
-    save_overview(run.path / "samples" / "overview.png", images, {} if missing is None else {"measurements": missing})
+        save_grids(folder / f"{name}.png", drawn, is_complex, missing if name == "measurements" else None)
+    called = {names.get(name, name): seen(drawn, is_complex) for name, drawn in images.items()}
+    save_overview(folder / "overview.png", called, {} if missing is None else {"measurements": missing})
+
+
+def _data(
+    run: Run,
+    store: Store,
+    measured: Measured,
+    images: Mapping[str, Tensor],
+    missing: Tensor | None,
+    hashes: Mapping[str, str],
+) -> ReportData:
+    recipe = run.recipe
     facts, near = look_through(store, images["student"][:_ENLARGED] if "student" in images else None)
-    data = ReportData(
+    return ReportData(
         title=recipe.name,
         results=measured.results,
         n_measurements=len(store),
         corruption=store.corruption.describe(),
-        images=images,
+        images={name: seen(drawn, store.is_complex) for name, drawn in images.items()},
         log=run.read_log(),
         recipe=yaml.safe_dump(shortened(recipe.model_dump(mode="json")), sort_keys=False),
         versions=versions(),
@@ -84,9 +107,8 @@ def report(run: Run) -> Verdict:
         shown=_shown(store),
         command=f"restill run {run.path / 'recipe.yaml'} --out {run.path}-again{_operator_file(store.corruption)}",
         missing=missing,
+        phases={name: phase_colours(drawn) for name, drawn in images.items()} if store.is_complex else {},
     )
-    write_report(run.report, data)
-    return judge(measured.results, len(store), store.corruption.describe())
 
 
 def compare_runs(paths: Sequence[Path], out: Path) -> None:
@@ -118,11 +140,12 @@ def look_through(store: Store, images: Tensor | None) -> tuple[Measurements, Nea
 
     Returns:
         Facts for the report, and for each image its two nearest measurements, found among all: by the root mean square
-        difference, over what was observed, to what the measurement's own operator measures of the image.
+        difference, over what was observed, to what the measurement's own operator measures of the image. Of complex
+        images these are magnitudes, to be looked at; the differences are those of k-space.
     """
     low, high, best = float("inf"), float("-inf"), _Best(store.corruption)
     with progress_bar(f"{'report':17}", len(store), unit="measurements") as advance:
-        for batch in store.iterate(max(1, min(1024, _NUMBERS // math.prod(store.shape)))):
+        for batch in store.iterate(store.block):
             low, high = min(low, float(batch.y.min())), max(high, float(batch.y.max()))
             if images is not None:
                 best.look(images, batch)
@@ -130,7 +153,9 @@ def look_through(store: Store, images: Tensor | None) -> tuple[Measurements, Nea
     facts = _facts(store, (low, high))
     if images is None:
         return facts, None
-    return facts, Nearest(images, best.found["measurements"], best.found["distances"], best.found.get("missing"))
+    looks = seen(images, store.is_complex), seen(best.found["measurements"].flatten(0, 1), store.is_complex)
+    beside = looks[1].unflatten(0, best.found["distances"].shape)
+    return facts, Nearest(looks[0], beside, best.found["distances"], best.found.get("missing"))
 
 
 def _facts(store: Store, found: tuple[float, float]) -> Measurements:
@@ -227,8 +252,9 @@ def _measured(run: Run) -> Measured:
 
 def _shown(store: Store) -> dict[str, str]:
     """What a number in each of restill's own feature spaces can show; `metrics.json` has only their names."""
-    spaces = (PixelFeatures(store.image_shape), ClassifierFeatures, InceptionFeatures, DinoFeatures)
-    return {space.name: space.shows for space in spaces} | {"pairs": _PAIRS}
+    spaces = (PixelFeatures(store.seen_shape), ClassifierFeatures, InceptionFeatures, DinoFeatures)
+    more = f" {OF_MAGNITUDES}" if store.is_complex else ""
+    return {space.name: f"{space.shows}{more}" for space in spaces} | {"pairs": _PAIRS}
 
 
 def _images(run: Run, store: Store) -> tuple[dict[str, Tensor], Tensor | None, dict[str, str]]:
@@ -248,7 +274,7 @@ def _run_data(run: Run, label: str, seed: int) -> RunData:
     measured, store = _measured(run), open_store(run.store, verify=False)
     images = None
     if run.trained("student"):
-        images = torch.cat(list(trained(run, "student").draw(range(_COMPARED), seed)))
+        images = seen(torch.cat(list(trained(run, "student").draw(range(_COMPARED), seed))), store.is_complex)
     return RunData(
         label,
         measured.results,

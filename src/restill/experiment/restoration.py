@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ..metrics import PAIR_METRICS, Estimate, PixelFeatures, Result, Subject, lpips, psnr, ssim
+from ..metrics import PAIR_METRICS, Estimate, Result, Subject, lpips, pixels_of, psnr, ssim
 from ..progress import progress_bar
 from ..store import Batch, Store
+from ..views import seen
 from .folder import Run
 from .subjects import Source
 
@@ -31,7 +32,8 @@ def restoration(run: Run, store: Store, clean: Store, teacher: Source) -> list[R
 
     The restoration is the posterior mean `D(y; sigma_n)`: one evaluation of the teacher at the noise level of the
     measurement, which is where the truncated sampler ends. There is none where what a teacher denoises is no image but
-    a blurred one, one of lower resolution or another measurement: its posterior mean restores that.
+    a blurred one, one of lower resolution or another measurement: its posterior mean restores that. Of complex images
+    the magnitudes are compared, and the measurement is its zero-filled reconstruction.
     """
     section = run.recipe.evaluation
     wanted = [name for name in PAIR_METRICS if name in section.metrics]
@@ -43,28 +45,26 @@ def restoration(run: Run, store: Store, clean: Store, teacher: Source) -> list[R
     subjects: dict[Subject, Tensor] = {"measurements": observed}
     with progress_bar(f"{'restored':17}", len(index)) as advance:
         restored = []
-        for part in index.split(_BLOCK):
+        for part in index.split(min(_BLOCK, store.block)):
             restored.append(restore(teacher, store.batch(part)))
             advance(done=len(part))
     noisy = store.corruption.sigma_max > 0
     subjects["teacher-truncated" if noisy else "teacher-full"] = torch.cat(restored)
-    return [
-        _result(subject, name, _METRICS[name](images, reference), len(index), clean)
-        for subject, images in subjects.items()
-        for name in wanted
-    ]
+    results, reference = [], seen(reference, clean.is_complex)
+    for subject, images in subjects.items():
+        looks = seen(images, clean.is_complex)
+        results += [_result(subject, name, _METRICS[name](looks, reference), len(index), clean) for name in wanted]
+    return results
 
 
 def shows_image(batch: Batch, clean: Tensor) -> bool:
-    """Whether measurements without their noise would show the clean images wherever they show anything."""
+    """Whether measurements without their noise are what is seen of the clean images, as a teacher of images learned."""
     assert batch.operator is not None
     missing = batch.operator.missing()
-    difference = (batch.operator.to_image(batch.operator.apply(clean)) - clean).abs()
-    if missing is not None:
-        if missing.shape[2:] != difference.shape[2:]:
-            return False
-        difference = difference * ~missing
-    return float(difference.max()) <= _ALIKE * float(clean.abs().max())
+    if missing is not None and missing.shape[2:] != clean.shape[2:]:
+        return False
+    difference = batch.operator.to_image(batch.operator.apply(clean)) - batch.operator.seen(clean)
+    return float(difference.abs().max()) <= _ALIKE * float(clean.abs().max())
 
 
 def restore(teacher: Source, batch: Batch) -> Tensor:
@@ -76,7 +76,7 @@ def restore(teacher: Source, batch: Batch) -> Tensor:
     assert operator is not None
     sigma = operator.sigma_n.clamp(min=_SIGMA_MIN)
     with torch.no_grad():
-        d = operator.seen(operator.to_domain(batch.y))
+        d = operator.to_domain(operator.restrict(batch.y))
         images = operator.from_domain(teacher.denoiser(d, sigma, operator, batch.labels))
     return images.float().cpu()
 
@@ -90,14 +90,14 @@ def _changed(store: Store, clean: Store, n: int) -> tuple[Tensor, Tensor, Tensor
 
 
 def _observed(store: Store, index: Tensor) -> Iterator[Tensor]:
-    for part in index.split(_BLOCK):
+    for part in index.split(store.block):
         batch = store.batch(part)
         assert batch.operator is not None
         yield batch.operator.to_image(batch.y)
 
 
 def _result(subject: Subject, metric: str, estimate: Estimate, n: int, clean: Store) -> Result:
-    pixels = PixelFeatures(clean.image_shape)
+    pixels = pixels_of(clean.image_shape, clean.is_complex)
     return Result(
         subject=subject,
         metric=metric,

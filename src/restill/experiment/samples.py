@@ -11,12 +11,12 @@ from torch import Tensor
 from ..errors import UserError
 from ..progress import progress_bar
 from .folder import Run, amended
-from .images import check_output, save_grid, save_image
+from .images import check_output, save_grids, save_image
 from .subjects import GENERATED, trained
 
 
 def sample_run(path: Path, folder: Path, n: int, seed: int, subject: str, overrides: Sequence[str] = ()) -> None:
-    """Draw `n` images of a run into `folder`, with a grid of the first ones.
+    """Draw `n` images of a run into `folder`, with a grid of the first ones, and of complex ones of their phases.
 
     Raises:
         UserError: `n` below 1, an unknown sampler, a truncated one for measurements without noise, a stage that is not
@@ -44,4 +44,4 @@ def sample_run(path: Path, folder: Path, n: int, seed: int, subject: str, overri
             if len(shown) * source.batch_size < run.recipe.sampling.show:
                 shown.append(batch)
             advance(done=len(batch))
-    save_grid(folder / "grid.png", torch.cat(shown)[: run.recipe.sampling.show])
+    save_grids(folder / "grid.png", torch.cat(shown)[: run.recipe.sampling.show], source.config.complex_values)

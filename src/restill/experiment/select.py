@@ -21,7 +21,7 @@ import torch
 from ..checkpoint import load_state_data, save_network
 from ..errors import UserError
 from ..files import read_json, replacing, sha256, write_json
-from ..metrics import Moments, PixelFeatures, feature_moments, frechet_distance
+from ..metrics import Moments, feature_moments, frechet_distance, pixels_of
 from ..progress import Advance, progress_bar
 from ..report.selection import Candidate, Choice, choose, selection_png
 from ..store import Store, open_store
@@ -107,7 +107,7 @@ class _Measurer:
         recipe, store = run.recipe, open_store(run.store)
         self.recipe, self.law = recipe, store.corruption
         self.source = trained(run, "student")
-        self.features = PixelFeatures(self.source.config.grid)
+        self.features = pixels_of(self.source.config.grid, self.source.config.complex_values)
         self.measured = measured_moments(store, self.features)
         self.clean, self.reference = self._clean(store, reference)
         self.images = _REPEATS * recipe.student.select_samples
@@ -126,7 +126,7 @@ class _Measurer:
             return None, None
         clean = open_store(reference)
         check_reference(store, clean)
-        return feature_moments((batch.y for batch in clean.iterate(1024)), self.features), clean.fingerprint
+        return feature_moments((batch.y for batch in clean.iterate(clean.block)), self.features), clean.fingerprint
 
     def key(self, checkpoint: _Checkpoint, hashes: dict[Path, str]) -> str:
         """Equal for equal weights that are measured in the same way."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..checkpoint import NetworkConfig, load_state, load_state_data, save_network, save_state
 from ..corruption import Corruption
 from ..errors import UserError
-from ..metrics import Estimate, Features, FeatureSet, Moments, PixelFeatures, feature_moments, recorrupted
+from ..metrics import Estimate, Features, FeatureSet, Moments, feature_moments, pixels_of, recorrupted
 from ..metrics.frechet import frechet_estimate
 from ..sampling import OneStep, generate
 from ..store import Store
@@ -35,7 +35,7 @@ def measured_moments(store: Store, features: Features) -> Moments:
     """Moments of the features of the measurements, on the image grid."""
 
     def images() -> Iterator[Tensor]:
-        for batch in store.iterate(1024):
+        for batch in store.iterate(store.block):
             assert batch.operator is not None
             yield batch.operator.to_image(batch.y)
 
@@ -58,7 +58,7 @@ class Selection:
         self.config = dataclasses.replace(teacher, role="student", init_sigma=run.recipe.student.init_sigma)
         section = run.recipe.student
         self.every = max(1, section.select_every // section.batch_size)
-        self.features = PixelFeatures(teacher.grid)
+        self.features = pixels_of(teacher.grid, teacher.complex_values)
         self.measured = measured_moments(store, self.features)
 
     def proximal(self) -> Estimate:

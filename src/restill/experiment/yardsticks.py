@@ -12,15 +12,13 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..files import sha256
-from ..metrics import KEPT, Features, FeatureSet, PixelFeatures, Reference, load_reference, save_reference
+from ..metrics import KEPT, Features, FeatureSet, Reference, load_reference, pixels_of, save_reference
 from ..progress import progress_bar
 from ..store import Store, open_store
 from ..tensors import seeded
 from .classifier import reference_classifier
 from .folder import Run
 from .shards import Shards
-
-_BLOCK = 1024  # images of a store that are read at a time
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,11 @@ def alike(store: Store, other: Store, kind: Literal["measurements", "reference"]
         raise UserError(
             f"{other.path}: holds images {list(theirs.image_shape)}, the measurements are of {list(ours.image_shape)}"
         )
+    if ours.values != theirs.values:
+        raise UserError(
+            f"{other.path}: holds {theirs.values} images, the measurements are of {ours.values} ones; make both with "
+            "one command"
+        )
     if ours.normalisation != theirs.normalisation:
         raise UserError(f"{other.path}: has another range of values than {store.path}; make both with one command")
     return other
@@ -67,7 +70,7 @@ def yardsticks_of(
     run: Run, store: Store, clean: Store | None, spaces: Sequence[Features], shards: Shards
 ) -> list[Yardstick]:
     """The clean images in every feature space, if there are any, and the measurements in those that need no labels."""
-    pixels = PixelFeatures(store.image_shape)
+    pixels = pixels_of(store.image_shape, store.is_complex)
     spaces = [space for space in spaces if space.fingerprint != pixels.fingerprint]  # named although always there
     everywhere: list[Features] = [pixels, *spaces]
     yardsticks = []
@@ -82,7 +85,10 @@ def yardsticks_of(
 
 
 def on_grid(store: Store, index: Tensor) -> Tensor:
-    """Samples of a store as images `[n, C, H, W]`: clean ones as they are, measurements through `to_image`."""
+    """Samples of a store as images `[n, C, H, W]`: clean ones as they are, measurements through `to_image`.
+
+    Of k-space these are the zero-filled reconstructions; channels of complex images stay real and imaginary parts.
+    """
     batch = store.batch(index)
     return batch.y if batch.operator is None else batch.operator.to_image(batch.y)
 
@@ -97,10 +103,10 @@ def stored(
 ) -> list[FeatureSet]:
     """The samples of a store, or `n` random ones, in every feature space."""
     order = random_order(store)[:n]
-    mine = shards.mine(len(order), _BLOCK)
+    mine = shards.mine(len(order), store.block)
     sets = [FeatureSet(space.dim, KEPT) for space in spaces]
     with progress_bar(title, len(mine)) as advance:
-        for index in order[mine.start : mine.stop].split(_BLOCK):
+        for index in order[mine.start : mine.stop].split(store.block):
             images = on_grid(store, index)
             for known, space in zip(sets, spaces, strict=True):
                 known.update(space(images))

@@ -4,7 +4,17 @@ from .classifier import ClassifierFeatures, load_classifier, train_classifier
 from .dino import DinoFeatures
 from .estimate import Estimate
 from .feature_set import KEPT, FeatureSet
-from .features import Features, PixelFeatures, open_features, register_features, shown
+from .features import (
+    OF_MAGNITUDES,
+    Features,
+    MagnitudeFeatures,
+    PixelFeatures,
+    as_seen,
+    open_features,
+    pixels_of,
+    register_features,
+    shown,
+)
 from .frechet import (
     MomentAccumulator,
     Moments,
@@ -48,6 +58,7 @@ from .sets import (
 
 __all__ = [
     "KEPT",
+    "OF_MAGNITUDES",
     "OPTIONAL",
     "PAIR_METRICS",
     "SET_METRICS",
@@ -60,6 +71,7 @@ __all__ = [
     "FeatureSet",
     "Features",
     "InceptionFeatures",
+    "MagnitudeFeatures",
     "Measure",
     "Measured",
     "MomentAccumulator",
@@ -69,6 +81,7 @@ __all__ = [
     "Reference",
     "Result",
     "Subject",
+    "as_seen",
     "check_metrics",
     "density_coverage",
     "download_inception",
@@ -93,6 +106,7 @@ __all__ = [
     "memorisation_check",
     "needs",
     "open_features",
+    "pixels_of",
     "precision_recall",
     "proximal_moments",
     "psnr",

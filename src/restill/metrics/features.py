@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,11 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..files import sha256
+from ..views import magnitude, seen_shape
 
 MAX_PIXEL_FEATURES = 4096  # an eigendecomposition of this size takes about half a minute on two cores
+
+OF_MAGNITUDES = "Of complex images they see magnitudes alone, no phases."
 
 
 class Features(Protocol):
@@ -88,6 +91,39 @@ class PixelFeatures:
     def __call__(self, images: Tensor) -> Tensor:
         check_images(images, self.shape, self.name)
         return F.avg_pool2d(images, self.pool, ceil_mode=True).flatten(1) if self.pool > 1 else images.flatten(1)
+
+
+class MagnitudeFeatures:
+    """A feature space of complex images: that of their magnitudes (`views.magnitude`), which people look at.
+
+    Attributes:
+        of: the feature space of real images; name, dim and whatever else is not here are its own.
+    """
+
+    def __init__(self, of: Features) -> None:
+        self.of = of
+        self.name, self.dim, self.resize = of.name, of.dim, of.resize
+        self.fingerprint = hashlib.sha256(f"magnitude {of.fingerprint}".encode()).hexdigest()
+        self.shows = f"{shown(of)} {OF_MAGNITUDES}"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Features `[n, dim]` of the magnitudes of complex images `[n, 2k, H, W]`."""
+        return self.of(magnitude(images))
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "of":  # not there yet, as while a copy is made
+            raise AttributeError(name)
+        return getattr(self.of, name)
+
+
+def as_seen(features: Features, is_complex: bool) -> Features:
+    """A feature space of what is seen of images: of the magnitudes of complex ones."""
+    return MagnitudeFeatures(features) if is_complex else features
+
+
+def pixels_of(shape: tuple[int, ...], is_complex: bool = False) -> Features:
+    """The pixels of images of `shape` `(C, H, W)`, of complex ones their magnitudes."""
+    return as_seen(PixelFeatures(seen_shape(shape, is_complex)), is_complex)
 
 
 def check_images(images: Tensor, shape: tuple[int, int, int], name: str) -> None:

@@ -1,10 +1,12 @@
 r"""How far measurements lie from images that are measured in the same way, :math:`|A_i x_j - y_i|^2`.
 
-Operators that differ in nothing but their noise or in which pixels they lack measure each image once, and the work is
-one or two matrix products; others (a kernel for each sample) are applied to every image.
+Operators that differ in nothing but their noise or in what they do not observe measure each image once, and the work is
+one or two matrix products; others (a kernel or coil sensitivities for each sample) are applied to every image.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -22,9 +24,19 @@ def alike(operator: Operator) -> bool:
 
 def observed_numbers(y: Tensor, operator: Operator) -> Tensor:
     """How many numbers of each measurement `[n, ...]` were observed at all, `[n]`."""
-    total = torch.full((len(y),), float(y[0].numel()), dtype=y.dtype, device=y.device)
-    missing = operator.missing()
-    return total if missing is None else total - missing.expand(y.shape).flatten(1).sum(1)
+    shown = _observed(y, operator)
+    if shown is None:
+        return torch.full((len(y),), float(y[0].numel()), dtype=y.dtype, device=y.device)
+    return shown.flatten(1).sum(1).to(y)
+
+
+def _observed(y: Tensor, operator: Operator) -> Tensor | None:
+    """Which numbers of measurements were observed, bool like `y`; None where all were.
+
+    `missing` does not say it of k-space, since it speaks of the domain, where nothing is missing.
+    """
+    shown = operator.restrict(torch.ones_like(y)) != 0
+    return None if bool(shown.all()) else shown
 
 
 def squared_differences(y: Tensor, operator: Operator, images: Tensor) -> Tensor:
@@ -39,15 +51,16 @@ def squared_differences(y: Tensor, operator: Operator, images: Tensor) -> Tensor
     if not alike(whole):
         rows = max(1, _NUMBERS // (len(images) * y[0].numel()))
         parts = torch.arange(len(y), device=y.device).split(rows)
-        return torch.cat([_each(y[index], operator.select(index), images) for index in parts])
+        some = images.split(max(1, _NUMBERS // y[0].numel()))
+        return torch.cat([_each_of_all(y[index], operator.select(index), some) for index in parts])
     measured = torch.cat([_by_first(whole, part) for part in images.split(max(1, _NUMBERS // images[0].numel()))])
     mean = measured.mean(dim=0)  # of which both are freed: the products keep their digits
     a, b = y.flatten(1) - mean, measured - mean
-    missing = operator.missing()
-    if missing is None:
+    shown = _observed(y, operator)
+    if shown is None:
         squares = b.square().sum(1).expand(len(a), -1)
     else:
-        shown = (~missing).expand(y.shape).flatten(1).to(y)
+        shown = shown.flatten(1).to(y)
         a, squares = a * shown, shown @ b.square().T
     return torch.addmm(squares, a, b.T, alpha=-2).add_(a.square().sum(1)[:, None]).clamp_(min=0)
 
@@ -56,6 +69,10 @@ def _by_first(operator: Operator, images: Tensor) -> Tensor:
     """Images as the first of the operators measures them, without noise, `[m, d]`."""
     first = torch.zeros(len(images), dtype=torch.int64, device=operator.sigma_n.device)
     return operator.select(first).apply(images).flatten(1)
+
+
+def _each_of_all(y: Tensor, operator: Operator, images: Sequence[Tensor]) -> Tensor:
+    return torch.cat([_each(y, operator, part) for part in images], dim=1)
 
 
 def _each(y: Tensor, operator: Operator, images: Tensor) -> Tensor:

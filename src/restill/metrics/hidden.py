@@ -32,6 +32,7 @@ from .results import Check
 FLOOR = 1e-4  # of lambda, relative to t_1: what is passed with less than 1% of the amplitude counts as lost
 LIMIT = 0.01  # share hidden by all operators from which on there is a warning
 OPERATORS = 256  # enough for laws that show every pixel or frequency in some percent of the measurements
+_FEWEST, _APPLIED = 16, 1 << 26  # operators, and numbers that all of them measure, beyond which fewer are looked at
 _STEPS = 400  # of Lanczos at most
 _GAP = 2e-3  # between the bounds of the share, where Lanczos may stop
 _NUMBERS = 1 << 21  # in one application of operators
@@ -57,6 +58,11 @@ class Hidden:
     by_all_std: float
     operators: int
     noise: float
+
+
+def operators_for(numbers: int) -> int:
+    """How many operators to look at, where one measurement has so many numbers."""
+    return min(OPERATORS, max(_FEWEST, _APPLIED // numbers))
 
 
 def hidden_share(operator: Operator, shape: tuple[int, ...], sigma_data: float, seed: int) -> Hidden:

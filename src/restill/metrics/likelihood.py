@@ -33,8 +33,9 @@ from .results import Check, Subject
 
 Z_LIMIT = 4.0  # the images are shared by all terms: z has a standard deviation of up to 1.2 where nothing differs
 NATS_LIMIT = 1.0  # per measurement: a factor of e, below which a difference is not worth a warning
-_APPLIED = 1 << 28  # numbers of all applications of operators that differ: of these fewer measurements are scored
-_FEWEST = 40
+_APPLIED = 1 << 28  # numbers of all applications of operators that differ: of these fewer measurements are scored,
+_FEWEST = 40  # this many at least, and where that is still too much, under fewer images, as many at least;
+_LARGEST = 1 << 20  # and none at all where one measurement has more numbers
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ def measurement_likelihood(
 
     Where the operators differ in nothing but their noise or their missing pixels, each image is measured once; else
     every operator is applied to all images, `n m` applications, and only the first measurements are scored where that
-    is too much work. Samples without noise have no density and are left away, and so are those that observe nothing.
+    is too much work, if need be under the first images alone. Samples without noise have no density and are left away,
+    and so are those that observe nothing.
 
     Args:
         y: normalised measurements `[n, ...]`, as they were measured (not `to_image(y)`).
@@ -110,8 +112,9 @@ def measurement_likelihood(
     wide = wide_dtype(images.device)
     y, images = y.to(wide), images.to(wide)
     if not alike(operator.whole()):
-        most = max(_FEWEST, _APPLIED // (len(images) * y[0].numel()))
-        y, operator = y[:most], operator.select(slice(0, most))
+        if y[0].numel() > _LARGEST:
+            return Undefined("measurements by operators that all differ are too large to be scored under many images")
+        y, operator, images = _fewer(y, operator, images)
     generator = seeded("likelihood", seed, device=images.device)
     order = torch.randperm(len(images), generator=generator, device=images.device)
     chosen = order[: min(len(y), len(images))]
@@ -122,6 +125,13 @@ def measurement_likelihood(
     (value, value_std), (own_value, own_std) = _mean(theirs), _mean(ours)
     dim = round(float(observed_numbers(y, operator).mean()))
     return Likelihood(value, value_std, own_value, own_std, float(effective.mean()), len(y), len(images), dim)
+
+
+def _fewer(y: Tensor, operator: Operator, images: Tensor) -> tuple[Tensor, Operator, Tensor]:
+    """As many measurements and images as can be compared one by one."""
+    images = images[: max(_FEWEST, _APPLIED // (_FEWEST * y[0].numel()))]
+    most = max(_FEWEST, _APPLIED // (len(images) * y[0].numel()))
+    return y[:most], operator.select(slice(0, most)), images
 
 
 def _measured(x: Tensor, operator: Operator, generator: torch.Generator, corruption: Corruption | None) -> Tensor:
@@ -167,14 +177,17 @@ def _log_density(y: Tensor, operator: Operator, images: Tensor, own: Tensor | No
     return (total - scale) / observed, effective
 
 
-def likelihood_check(found: Likelihood, subject: Subject) -> Check:
-    """What `measurement_likelihood` found, in words. Its value is the difference, in nats per number (pixel)."""
+def likelihood_check(found: Likelihood, subject: Subject, number: str = "pixel") -> Check:
+    """What `measurement_likelihood` found, in words. Its value is the difference, in nats per number of a measurement.
+
+    Args:
+        number: what such a number is.
+    """
     error = found.difference_std
     sure = abs(found.difference) > Z_LIMIT * error
     matters = abs(found.difference) * found.dim > NATS_LIMIT
-    figures = (
-        f"difference {found.difference:+.2g} ± {error:.1g} nats per pixel; {found.measurements:.3g} and {found.own:.3g}"
-    )
+    difference = f"{found.difference:+.2g} ± {error:.1g} nats per {number}"
+    figures = f"difference {difference}; {found.measurements:.3g} and {found.own:.3g}"
     if not (sure and matters):
         words = f"Measurements are as likely under the generator as its own corrupted images ({figures})."
     elif found.difference < 0:

@@ -28,7 +28,7 @@ class Step(NamedTuple):
     sigma: Tensor
     """end levels `s' < s`, `[n]`"""
     noise: Tensor
-    """standard normal `[ends, steps, n, C, H, W]`"""
+    """standard normal `[ends, steps, n, *noise_shape]`"""
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ class Consistency:
         if self.ends < 2 or self.steps < 1:
             raise UserError(f"consistency needs ends >= 2 and steps >= 1, not {self.ends} and {self.steps}")
 
-    def draw(self, x_t: Tensor, sigma: Tensor, generator: torch.Generator) -> Step:
-        """Ends log-uniform between `sigma_min` and `s`, at `s` itself where that is smaller."""
+    def draw(self, noise: Tensor, sigma: Tensor, generator: torch.Generator) -> Step:
+        """Ends log-uniform between `sigma_min` and `s`, at `s` itself where that is smaller; noise like `noise`."""
         uniform = torch.rand(sigma.shape, generator=generator, device=sigma.device, dtype=sigma.dtype)
         low = sigma.clamp_max(self.sigma_min)
         end = low * (sigma / low) ** uniform
-        shape = (self.ends, self.steps, *x_t.shape)
-        return Step(end, torch.randn(shape, generator=generator, device=x_t.device, dtype=x_t.dtype))
+        shape = (self.ends, self.steps, *noise.shape)
+        return Step(end, torch.randn(shape, generator=generator, device=noise.device, dtype=noise.dtype))
 
     def __call__(
         self,
@@ -100,8 +100,9 @@ class Consistency:
         for j in range(self.steps):
             following = sigma * (step.sigma / sigma) ** (1 / (self.steps - j))
             ratio = right_broadcast((following / sigma) ** 2, x)
-            spread = right_broadcast((following**2 * (1 - (following / sigma) ** 2)).clamp_min(0).sqrt(), x)
+            spread = (following**2 * (1 - (following / sigma) ** 2)).clamp_min(0).sqrt()
+            noise = right_broadcast(spread, step.noise[i, j]) * step.noise[i, j]
             denoised = operator.seen(denoiser(x, sigma, operator, labels))
-            x = denoised + ratio * (x - denoised) + operator.seen(spread * step.noise[i, j])
+            x = denoised + ratio * (x - denoised) + operator.noise(noise)
             sigma = following
         return x

@@ -3,8 +3,8 @@ r"""Corruption-aware denoising objectives: what makes `D = E[x | x_t]` learnable
 All of them are one formula over the operator's methods, see `docs/architecture.md`. With `A` the operator of the
 measurement `y`, `A~` the further one, :math:`e = \sqrt{s^2 - \sigma_n^2}\, n`, :math:`c = 1 - \sigma_n^2/s^2`:
 
-    D = denoiser(to_domain~(restrict~(y)) + seen~(e), s, A~)
-    r = c seen(D) + (1 - c) seen~(e) - c to_domain(y)
+    D = denoiser(to_domain~(restrict~(y)) + noise~(e), s, A~)
+    r = c seen(D) + (1 - c) noise~(e) - c to_domain(y)
 
 which for pure noise is :math:`c D(x_t) + (1-c) x_t - y` with :math:`x_t = y + e` (Ambient Tweedie, eq. 7), for masks
 :math:`M (D - y)` (Ambient Diffusion, eq. 3.1), and without noise ordinary denoising of the observations.
@@ -30,7 +30,7 @@ class Draw(NamedTuple):
     sigma: Tensor
     """noise levels `[n]`"""
     noise: Tensor
-    """standard normal, `[n, C, H, W]` in the domain"""
+    """standard normal, where the noise of the measurements is white: `[n, *noise_shape]`"""
 
 
 class Noised(NamedTuple):
@@ -39,7 +39,7 @@ class Noised(NamedTuple):
     x_t: Tensor
     """network input `[n, C, H, W]`"""
     added: Tensor
-    """`seen~(e)`, the noise that was added, `[n, C, H, W]`: none where the network is shown nothing"""
+    """`noise~(e)`, the noise that was added, `[n, C, H, W]`: none where the network is shown nothing"""
     c: Tensor
     """`1 - sigma_n^2 / s^2`, `[n]`"""
 
@@ -63,7 +63,8 @@ class Objective(ABC):
     def draw(self, image: Tensor, operator: Operator, generator: torch.Generator) -> Draw:
         """Draw noise levels and noise for measurements whose `to_domain(y)` is `image` `[n, C, H, W]`."""
         sigma = self.levels.draw(self.noise_floor(operator).to(image), generator)
-        noise = torch.randn(image.shape, generator=generator, device=image.device, dtype=image.dtype)
+        shape = (len(image), *operator.noise_shape(tuple(image.shape[1:])))
+        noise = torch.randn(shape, generator=generator, device=image.device, dtype=image.dtype)
         return Draw(sigma, noise)
 
     def noised(self, y: Tensor, operator: Operator, further: Operator, draw: Draw) -> Noised:
@@ -71,7 +72,7 @@ class Objective(ABC):
         floor = self.noise_floor(operator).to(draw.sigma)
         c = 1 - (floor / draw.sigma) ** 2
         scale = right_broadcast((draw.sigma**2 - floor**2).clamp_min(0).sqrt(), draw.noise)
-        added = further.seen(scale * draw.noise)
+        added = further.noise(scale * draw.noise)
         return Noised(further.to_domain(further.restrict(y)) + added, added, c)
 
     def weight(self, sigma: Tensor, c: Tensor, sigma_data: float) -> Tensor:
@@ -106,13 +107,12 @@ class Objective(ABC):
         c = right_broadcast(noised.c, denoised)
         residual = operator.seen(c * denoised) + (1 - c) * noised.added - c * operator.to_domain(y)
         sigma_data = float(denoiser.sigma_data)  # type: ignore[arg-type]
-        weight = right_broadcast(self.weight(draw.sigma, noised.c, sigma_data), residual)
-        missing = further.missing()
-        if missing is not None:
-            weight = torch.where(
-                missing, right_broadcast(self.weight_of_missing(noised.c, sigma_data), residual), weight
-            )
-        return (weight * residual.square()).flatten(1).mean(1)
+        shown = further.seen(residual)
+        squares = right_broadcast(self.weight(draw.sigma, noised.c, sigma_data), residual) * shown.square()
+        if shown is not residual:  # a part of it the network is not shown
+            weight = right_broadcast(self.weight_of_missing(noised.c, sigma_data), residual)
+            squares = squares + weight * (residual - shown).square()
+        return squares.flatten(1).mean(1)
 
 
 @dataclass(frozen=True)

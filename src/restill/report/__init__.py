@@ -9,7 +9,7 @@ from .protocol import separate
 from .side_by_side import check_replaceable, write_comparison
 from .table import markdown_summary, markdown_table, rich_table, summary
 from .verdict import Verdict, judge
-from .words import corruption_in_words, shortened
+from .words import corruption_in_words, shortened, subject_names
 
 __all__ = [
     "Column",
@@ -33,6 +33,7 @@ __all__ = [
     "rich_table",
     "separate",
     "shortened",
+    "subject_names",
     "summary",
     "write_comparison",
     "write_report",

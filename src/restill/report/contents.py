@@ -68,7 +68,8 @@ class ReportData:
         results: all of `metrics.json`, at least one.
         n_measurements: that the run was trained on.
         corruption: `Corruption.describe()`.
-        images: `[n, C, H, W]` in normalised units, by subject; as many of each are shown as fit.
+        images: `[n, C, H, W]` in normalised units, by subject; as many of each are shown as fit. Of complex images
+            these, and those of `nearest`, are the magnitudes (`views.magnitude`).
         log: rows of `log.jsonl` (see `log_curves`).
         recipe: the resolved recipe as YAML text.
         versions: of software, by name.
@@ -82,6 +83,7 @@ class ReportData:
         shown: what numbers in a feature space can show and what not, a sentence by name of the features.
         command: that makes a run of the recipe.
         missing: where nothing was measured, for the images of the measurements; None where everything was.
+        phases: of complex images, in colours (`views.phase_colours`), by subject.
     """
 
     title: str
@@ -102,6 +104,7 @@ class ReportData:
     shown: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     missing: Tensor | None = None
+    phases: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ class RunData:
         n_measurements: that it was trained on.
         corruption: `Corruption.describe()`.
         checks: those of `metrics.json`.
-        images: the student's, `[n, C, H, W]` in normalised units; None where there is no student.
+        images: the student's, `[n, C, H, W]` in normalised units, of complex ones the magnitudes; None where there is
+            no student.
         log: rows of its `log.jsonl`.
     """
 

@@ -16,6 +16,7 @@ from .contents import Nearest
 from .pictures import data_uri, grid, png_bytes
 
 GRID_BYTES = 420_000  # of raw pixels per grid: four grids of noise, which PNG cannot compress, leave room for the rest
+HALF_BYTES = GRID_BYTES // 2  # of each, where phases stand below magnitudes
 _PAIR_BYTES = 1_050_000  # of raw pixels, all generated images with their neighbours
 _ENLARGED, _MOST = 160, 8  # pixels of the longer side, and the largest factor
 _GAPS = "Missing pixels are blue."
@@ -25,6 +26,8 @@ _CAPTIONS = {
     "teacher-truncated": "The teacher, stopped at the noise level of the measurements and denoised once.",
     "student": "The student: one network evaluation per image.",
 }
+_PHASES = "The phases of the first of these."
+_COLOURS = "Red is 0, green 120, cyan 180 and blue 240 degrees; the larger the magnitude, the brighter."
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,13 @@ def subject_figures(
     display_range: tuple[float, float],
     missing: Tensor | None = None,
     more: Mapping[str, str] | None = None,
+    budget: int = GRID_BYTES,
 ) -> dict[str, Figure]:
     """One grid for each subject, in the order of the method; all show equally many images.
 
     Args:
         missing: where nothing was measured, for the images of the measurements.
+        budget: raw bytes of each grid.
         more: sentences to be added to the captions, by subject.
 
     Raises:
@@ -63,7 +68,20 @@ def subject_figures(
         if subject in images:
             caption = " ".join(filter(None, (_CAPTIONS[subject], (more or {}).get(subject, ""))))
             gaps = missing if subject == "measurements" else None
-            figures[subject] = grid_figure(subject, images[subject], count, caption, display_range, missing=gaps)
+            figures[subject] = grid_figure(subject, images[subject], count, caption, display_range, budget, gaps)
+    return figures
+
+
+def phase_figures(phases: Mapping[str, Tensor]) -> dict[str, Figure]:
+    """One grid of phases in colours for each subject, in the order of the method. Raises UserError as `grid`."""
+    count = min((len(batch) for batch in phases.values()), default=0)
+    figures: dict[str, Figure] = {}
+    for subject in SUBJECTS:
+        if subject in phases:
+            caption = _PHASES if figures else f"{_PHASES} {_COLOURS}"  # once is enough
+            figures[subject] = grid_figure(
+                f"{subject}, phase", phases[subject], count, caption, (-1.0, 1.0), HALF_BYTES
+            )
     return figures
 
 

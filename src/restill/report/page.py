@@ -18,12 +18,12 @@ from .comparison import compare, number, uncertainties
 from .contents import Measurements, ReportData
 from .curves import log_curves, stage_times
 from .figures import histogram_svg
-from .images import nearest_figures, subject_figures
+from .images import GRID_BYTES, HALF_BYTES, nearest_figures, phase_figures, subject_figures
 from .protocol import by_key, separate, space_words, words_of
 from .table import BEST, heading, legend
 from .trust import agreement_sentence, agreements, check_groups, other_warnings, trust_sentence, urgent
 from .verdict import judge
-from .words import details, operator_in_words, teacher_draws, went_in
+from .words import details, is_complex, operator_in_words, teacher_draws, went_in, what_is_compared
 
 MAX_BYTES = 5_000_000
 
@@ -82,7 +82,9 @@ def render(data: ReportData) -> str:
     """The report as HTML text. Raises UserError as `write_report`."""
     results, left_out = separate(list(data.results))
     verdict = judge(data.results, data.n_measurements, data.corruption)
-    table, figures = compare(results), subject_figures(data.images, data.display_range, data.missing, _captions(data))
+    budget = HALF_BYTES if data.phases else GRID_BYTES
+    table, phases = compare(results), phase_figures(data.phases)
+    figures = subject_figures(data.images, data.display_range, data.missing, _captions(data), budget)
     agree = agreements(table)
     return template("report.html").render(
         data=data,
@@ -96,6 +98,8 @@ def render(data: ReportData) -> str:
         levels=_levels(data.measurements),
         input=figures.pop("measurements", None),
         outputs=list(reversed(figures.values())),
+        phases=phases,
+        compared=what_is_compared(data.corruption),
         nearest=nearest_figures(data.nearest, data.display_range) if data.nearest is not None else [],
         copy=_copy_distance(data),
         table=table,
@@ -115,7 +119,9 @@ def _captions(data: ReportData) -> dict[str, str]:
     """What a reader must know of the images of single subjects."""
     draws, known = teacher_draws(data.corruption), data.measurements
     captions = {"teacher-full": draws, "teacher-truncated": draws}
-    if known is not None and known.image_shape is not None:
+    if is_complex(data.corruption):
+        captions["measurements"] = "Shown as their zero-filled reconstructions: what was not measured of k-space is 0."
+    elif known is not None and known.image_shape is not None:
         captions["measurements"] = f"Brought from {_times(known.shape)} to the grid of the images."
     return captions
 
@@ -133,8 +139,10 @@ def _facts(data: ReportData) -> list[tuple[str, str]]:
     bounds = " and ".join(f"{value:g}" for value in known.value_range)
     found = " to ".join(number(value) for value in known.found).replace("-", "−")
     what = "stabilised values" if known.stabilised else "measured values"
-    facts += [("Noise level σₙ", _noise(known)), *stated]
-    facts += [("Units", f"{bounds} in the files are −1 and 1 here; {what} go from {found}")]
+    units = f"{bounds} in the files are −1 and 1 here; {what} go from {found}"
+    if is_complex(data.corruption):
+        units = f"a magnitude of {known.value_range[1]:g} in the files is 1 here; values of k-space go from {found}"
+    facts += [("Noise level σₙ", _noise(known)), *stated, ("Units", units)]
     return [*facts, ("From", known.source)] if known.source else facts
 
 

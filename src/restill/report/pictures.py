@@ -22,34 +22,30 @@ def grid(
     columns: int | None = None,
     display_range: tuple[float, float] = (-1.0, 1.0),
     min_size: int = 32,
-    complex_pairs: bool = False,
     missing: Tensor | None = None,
 ) -> Image.Image:
     """Images side by side, row by row; transparent between them.
 
     Args:
         images: `[n, C, H, W]` in normalised units. One channel is grey, three are RGB; any other number is shown in
-            grey as a mosaic, about a square, so that no channel is left out.
+            grey as a mosaic, about a square, so that no channel is left out. Of complex images give what is seen of
+            them (`views`).
         columns: per row; by default about a square.
-        display_range: values shown as black and white; what lies outside is clipped. Magnitudes are shown from 0 to the
-            upper end.
+        display_range: values shown as black and white; what lies outside is clipped.
         min_size: small images are enlarged by the smallest integer that brings their longer side to this many pixels.
-        complex_pairs: channels are real and imaginary parts in turn, of which the magnitudes are shown.
         missing: where nothing was measured, bool `[n, C, H, W]` or `[n, 1, H, W]`: shown in a blue of its own, where
             all channels of a pixel are missing; a channel that is missing alone is shown as its value.
 
     Raises:
-        UserError: no images, an odd number of channels for complex pairs, an empty range, values that are not finite.
+        UserError: no images, an empty range, values that are not finite.
     """
     images = images.detach().cpu().double()
-    if images.ndim != 4 or not images.numel() or (complex_pairs and images.shape[1] % 2):
-        raise UserError(f"a grid shows images [n, C, H, W], C even for complex pairs, not {list(images.shape)}")
+    if images.ndim != 4 or not images.numel():
+        raise UserError(f"a grid shows images [n, C, H, W], not {list(images.shape)}")
     if not bool(torch.isfinite(images).all()):
         raise UserError("a grid cannot show images with NaN or infinite values")
     low, high = display_range
     gaps = None if missing is None else missing.detach().cpu().all(dim=1, keepdim=True)
-    if complex_pairs:
-        images, low = images.unflatten(1, (-1, 2)).square().sum(dim=2).sqrt(), 0.0
     if images.shape[1] not in (1, 3):
         gaps = None if gaps is None else _mosaic(gaps.expand(images.shape).double(), 0.0) > 0.5
         images = _mosaic(images, low)

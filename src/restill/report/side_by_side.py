@@ -17,7 +17,7 @@ from .page import drawn, template, write_page
 from .protocol import Key, by_key, differences, separate, words_of
 from .trust import other_warnings, trust_sentence, urgent
 from .verdict import Verdict, judge
-from .words import corruption_in_words
+from .words import corruption_in_words, is_complex
 
 GENERATOR = "restill comparison"
 _GRID_BYTES = 1_600_000  # of raw pixels, all grids of the page together
@@ -199,10 +199,10 @@ def _speed(comparisons: Mapping[str, Comparison]) -> RunTable | None:
 
 def _figures(runs: Sequence[RunData]) -> list[Figure]:
     """The students' grids, equally many images of each."""
-    drawn_by = {run.label: run.images for run in runs if run.images is not None}
-    count = min((min(len(images), _SHOWN) for images in drawn_by.values()), default=0)
-    caption = "The student's first images."
+    drawn_by = {run.label: (run.images, is_complex(run.corruption)) for run in runs if run.images is not None}
+    count = min((min(len(images), _SHOWN) for images, _ in drawn_by.values()), default=0)
+    captions = ("The student's first images.", "The student's first images, their magnitudes.")
     return [
-        grid_figure(label, images, count, caption, (-1.0, 1.0), _GRID_BYTES // len(drawn_by))
-        for label, images in drawn_by.items()
+        grid_figure(label, images, count, captions[magnitudes], (-1.0, 1.0), _GRID_BYTES // len(drawn_by))
+        for label, (images, magnitudes) in drawn_by.items()
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -19,11 +19,14 @@ BEST = "★"
 _LABEL = 26  # columns of the terminal for the names of metrics; with four subjects this stays within 80
 
 
-def rich_table(results: Iterable[Result]) -> Table:
+def rich_table(results: Iterable[Result], names: Mapping[str, str] | None = None) -> Table:
     """The results as a table that fits 80 columns: subjects side by side, values without their spread.
 
     Metrics stand below each other, grouped by what they compare with and in which features. Results that do not
     compare are left out, as `judge` says in its notes.
+
+    Args:
+        names: what subjects are called, where that is not their name in the results (`Verdict.names`).
 
     Raises:
         UserError: no results, or two of one subject.
@@ -32,7 +35,8 @@ def rich_table(results: Iterable[Result]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), caption=_legend(comparison), caption_justify="left")
     table.add_column("", max_width=_LABEL, overflow="fold")
     for subject in comparison.subjects:
-        table.add_column(Text(subject.replace("-", "-\n")), justify="right", vertical="bottom", no_wrap=True)
+        title = Text(_called(subject, names).replace("-", "-\n"))
+        table.add_column(title, justify="right", vertical="bottom", no_wrap=True)
     for block in comparison.blocks:
         for name, columns in block.spaces:
             table.add_section()
@@ -47,16 +51,17 @@ def rich_table(results: Iterable[Result]) -> Table:
 def summary(results: Sequence[Result], verdict: Verdict) -> RenderableType:
     """Headline, table, and where the student does not win, for `rich.console.Console.print`."""
     after = [Text(text) for text in (verdict.where_not, *verdict.notes) if text]
-    return Group(Text(verdict.headline, style="bold"), Text(), rich_table(results), *after)
+    return Group(Text(verdict.headline, style="bold"), Text(), rich_table(results, verdict.names), *after)
 
 
-def markdown_table(results: Iterable[Result]) -> str:
+def markdown_table(results: Iterable[Result], names: Mapping[str, str] | None = None) -> str:
     """The results as a Markdown table, a row for each metric, the best of each in bold with a star.
 
-    Raises UserError as `rich_table`.
+    Arguments and UserError as for `rich_table`.
     """
     comparison = compare(separate(list(results))[0])
-    rows = [["", *comparison.subjects], ["---", *("---:" for _ in comparison.subjects)]]
+    titles = [_called(subject, names) for subject in comparison.subjects]
+    rows = [["", *titles], ["---", *("---:" for _ in titles)]]
     for block in comparison.blocks:
         for name, columns in block.spaces:
             for column in columns:
@@ -69,9 +74,8 @@ def markdown_table(results: Iterable[Result]) -> str:
 def markdown_summary(results: Sequence[Result], verdict: Verdict) -> str:
     """Headline, table, and where the student does not win, as Markdown."""
     after = [text for text in (legend(results), verdict.where_not, *verdict.notes) if text]
-    return "\n".join(
-        [_escape(verdict.headline), "", markdown_table(results), "\n\n".join(_escape(text) for text in after), ""]
-    )
+    table = markdown_table(results, verdict.names)
+    return "\n".join([_escape(verdict.headline), "", table, "\n\n".join(_escape(text) for text in after), ""])
 
 
 def heading(column: Column) -> str:
@@ -82,6 +86,10 @@ def heading(column: Column) -> str:
 def legend(results: Iterable[Result]) -> str:
     """What the marks and short titles of the table mean. Raises UserError as `rich_table`."""
     return _legend(compare(separate(list(results))[0]))
+
+
+def _called(subject: str, names: Mapping[str, str] | None) -> str:
+    return (names or {}).get(subject, subject)
 
 
 def _legend(comparison: Comparison) -> str:

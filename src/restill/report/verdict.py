@@ -7,13 +7,13 @@ other columns are listed wherever a teacher is as good as the student or better.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..metrics import Result
 from .comparison import Block, Column, Comparison, compare, group_name, number, uncertainties
 from .protocol import separate
-from .words import teacher_draws, went_in
+from .words import subject_names, teacher_draws, went_in, what_is_compared
 
 TEACHERS = ("teacher-full", "teacher-truncated")
 _FEW_LOSSES = 3
@@ -30,6 +30,7 @@ class Verdict:
         not_won: the metrics in which some teacher is as good as the student or better, in words.
         notes: what a reader must know to compare the numbers, in sentences.
         groups: the same metrics by their short names, a phrase for each reference and feature space.
+        names: what subjects are called, where that is not their name in the results.
     """
 
     wins: bool | None
@@ -38,6 +39,7 @@ class Verdict:
     not_won: tuple[str, ...]
     notes: tuple[str, ...]
     groups: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def listed(self) -> tuple[str, ...]:
@@ -69,14 +71,16 @@ def judge(results: Iterable[Result], n_measurements: int, corruption: Mapping[st
     wins, answer = _answer(deciding)
     not_won = [text for column in comparison.quality if (text := _not_won(column))]
     groups = tuple(phrase for block in comparison.blocks for space in block.spaces if (phrase := _group(block, *space)))
+    names = subject_names(corruption)
     sentences = [f"From {went_in(n_measurements, corruption)}, {_draws(comparison)}."]
     if deciding is not None:
         order = ("student", *TEACHERS, "measurements")
-        listed = ", ".join(f"{subject} {deciding.cell(subject)}" for subject in order if subject in deciding.values)
+        listed = ", ".join(f"{names.get(s, s)} {deciding.cell(s)}" for s in order if s in deciding.values)
         sentences.append(f"{deciding.title} ({'lower' if deciding.lower else 'higher'} is better): {listed}.")
     draws = [teacher_draws(corruption)] if any(teacher in comparison.subjects for teacher in TEACHERS) else []
+    draws += [what_is_compared(corruption)]
     headline, notes = " ".join([*sentences, answer]), (*left_out, *filter(None, draws), *_notes(comparison))
-    return Verdict(wins, answer, headline, tuple(not_won), notes, groups)
+    return Verdict(wins, answer, headline, tuple(not_won), notes, groups, names)
 
 
 _PROXIMAL = (

@@ -14,6 +14,7 @@ from ..corruption import (
     Embedded,
     Function,
     Mask,
+    Mri,
     Poisson,
     corruption_from,
 )
@@ -82,6 +83,28 @@ def teacher_draws(description: Mapping[str, Any]) -> str:
     return f"The teacher draws {' and '.join(dict.fromkeys(lost))} as it was trained to; only the student undoes that."
 
 
+def is_complex(description: Mapping[str, Any]) -> bool:
+    """Whether the law measures complex images; not where restill does not know it."""
+    law = _law(description)
+    return law is not None and law.is_complex
+
+
+def subject_names(description: Mapping[str, Any]) -> dict[str, str]:
+    """What subjects are called, where that is not their name in `metrics.json`."""
+    return {"measurements": "zero-filled"} if is_complex(description) else {}
+
+
+def what_is_compared(description: Mapping[str, Any]) -> str:
+    """A sentence on what is compared of complex images; empty for real ones."""
+    if not is_complex(description):
+        return ""
+    return (
+        "Images are complex: what is compared are their magnitudes (0 to 1 count as -1 to 1, as of any images), and of "
+        "measurements those of their zero-filled reconstructions, in which what was not measured of k-space is 0. No "
+        "such number sees a phase."
+    )
+
+
 _LOSSES: dict[type[Corruption] | type[None], str] = {
     Blur: "blurred images,",
     Downsampling: "images of the lower resolution (shown enlarged),",
@@ -127,6 +150,8 @@ def _operator(law: Corruption, description: Mapping[str, Any]) -> str:
     if isinstance(law, Poisson):
         read = f", read noise of {law.read_noise / law.gain:.3g}" if law.read_noise else ""
         return f"photon noise ({(1 - law.zero) / law.gain:,.4g} photons at white{read})"
+    if isinstance(law, Mri):
+        return _mri(law)
     if isinstance(law, Function):
         return f"the operator {law.name!r}"
     if isinstance(law, Compose):
@@ -154,6 +179,16 @@ def _blur(law: Blur) -> str:
     length = law.size - 1 if law.length is None else law.length
     angle = "any direction" if law.angle is None else f"{law.angle:g} degrees"
     return f"motion blur ({length:g} pixels, {angle})"
+
+
+def _mri(law: Mri) -> str:
+    coils = f"k-space of {law.coils} coil{'s' if law.coils > 1 else ''}"
+    if law.pattern == "files":
+        return f"undersampled {coils} (masks of measurements)"
+    if max(law.accelerations) == 1:
+        return f"fully sampled {coils}"
+    rates = " or ".join(f"{rate:g}-fold" for rate in law.accelerations)
+    return f"{rates} undersampled {coils} ({law.pattern} lines, the {law.acs} in the centre always)"
 
 
 def _generic(description: Mapping[str, Any]) -> str:

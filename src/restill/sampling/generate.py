@@ -41,8 +41,9 @@ def generate(
     try:
         for start in range(0, len(indices), batch_size):
             chosen = indices[start : start + batch_size]
-            latents = sample_normal(seed, chosen, shape).to(device)
             operator = _operators(corruption, image_shape or shape, seed, chosen)
+            white = tuple(shape) if operator is None else operator.noise_shape(tuple(shape))
+            latents = sample_normal(seed, chosen, white).to(device)
             labels = _labels(num_classes, seed, chosen)
             with torch.no_grad():  # left before `yield`, or it would hold in the caller's code too
                 images = sampler(

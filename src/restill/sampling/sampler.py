@@ -19,7 +19,7 @@ class Sampler(ABC):
     def __call__(
         self, denoiser: nn.Module, latents: Tensor, operator: Operator | None = None, labels: Tensor | None = None
     ) -> Tensor:
-        """Images `[n, C, H, W]` from latents `[n, C, H, W]`; image `i` depends on row `i` of the arguments alone."""
+        """Images `[n, C, H, W]` from latents `[n, *noise_shape]`; image `i` depends on row `i` of each alone."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,14 @@ class Heun(Sampler):
         self, denoiser: nn.Module, latents: Tensor, operator: Operator | None = None, labels: Tensor | None = None
     ) -> Tensor:
         def seen(x: Tensor, sigma: Tensor) -> Tensor:
-            out: Tensor = denoiser(x if operator is None else operator.seen(x), sigma, operator, labels)
-            return out
+            if operator is None:
+                out: Tensor = denoiser(x, sigma, None, labels)
+                return out
+            return operator.embed(denoiser(operator.noise(x), sigma, operator, labels))
 
         options = {"sigma_min": self.sigma_min, "sigma_max": self.sigma_max, "rho": self.rho, "stop_at": self.stop_at}
-        return heun(seen, latents, self.num_steps, **options).to(latents.dtype)
+        found = heun(seen, latents, self.num_steps, **options).to(latents.dtype)
+        return found if operator is None else operator.extract(found)
 
 
 @dataclass(frozen=True)
@@ -58,5 +61,5 @@ class OneStep(Sampler):
             out: Tensor = denoiser(x, sigma, None, labels)
         else:
             draw = getattr(denoiser, "image", denoiser)  # a closed form has only the domain
-            out = draw(operator.seen(x), sigma, operator, labels)
+            out = draw(operator.noise(x), sigma, operator, labels)
         return out

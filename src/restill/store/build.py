@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..corruption import Corruption
-from ..data import ImageSource
+from ..data import ImageSource, with_phase
 from ..errors import UserError
 from ..progress import Advance, silent
 from ..tensors import seeded
@@ -47,7 +47,9 @@ def corrupt_images(
 
     Operator and noise of image `i` are drawn with `seeded("corrupt", seed, i)`, image by image, so that they depend
     on nothing else and the same seed writes the same shards. The range of values (nominal, or the smallest and the
-    largest value of the data, found in a pass before) becomes [-1, 1].
+    largest value of the data, found in a pass before) becomes [-1, 1]. Where the corruption is of complex images, the
+    magnitudes of a source of one channel get a smooth random phase (`with_phase`), 0 stays 0 and the largest magnitude
+    becomes 1.
 
     Args:
         reference: where to write the clean images, normalised alike, for `evaluate`; None for nowhere.
@@ -63,14 +65,15 @@ def corrupt_images(
             check_free(path)
     if reference is not None and reference.resolve() == out.resolve():
         raise UserError(f"{out}: measurements and their reference must be two stores; choose another reference path")
-    contents = contents_of(source, source.value_range or _extremes(source), corruption)
+    source = with_phase(source, seed) if corruption.is_complex else source
+    contents = contents_of(source, _range(source, corruption.is_complex), corruption)
     with ExitStack() as stack:  # left in reverse: the reference appears first, the measurements once all is written
         measured = stack.enter_context(
             StoreWriter(out, contents, source=source.name, seed=seed, shard_bytes=shard_bytes)
         )
         clean: StoreWriter | None = None
         if reference is not None:
-            contents_clean = contents_of(source, contents.value_range, None)
+            contents_clean = contents_of(source, contents.value_range, None, is_complex=corruption.is_complex)
             clean = StoreWriter(reference, contents_clean, source=source.name, seed=seed, shard_bytes=shard_bytes)
             stack.enter_context(clean)
         for block in blocks(source, contents.normalisation):
@@ -87,11 +90,14 @@ def contents_of(
     value_range: tuple[float, float],
     corruption: Corruption | None,
     image_shape: tuple[int, int, int] | None = None,
+    *,
+    is_complex: bool = False,
 ) -> Contents:
     """Contents of the measurements of images, or of their reference where `corruption` is None.
 
     Args:
         source: the images; or what was measured of images of `image_shape`.
+        is_complex: whether a reference is of complex images; of measurements their law says it.
     """
     low, high = (float(value) for value in value_range)
     image_shape = image_shape or source.shape
@@ -103,6 +109,7 @@ def contents_of(
         value_range=(low, high),
         classes=source.classes,
         corruption=None if corruption is None else corruption.describe(),
+        values="complex" if is_complex or (corruption is not None and corruption.is_complex) else "real",
     )
 
 
@@ -126,6 +133,18 @@ def _measure(block: Block, corruption: Corruption, seed: int) -> tuple[Tensor, d
         y.append(corruption.corrupt(x, operator, generator))
         parameters.append(operator.parameters())
     return torch.cat(y), {name: torch.cat([p[name] for p in parameters]) for name in parameters[0]}
+
+
+def _range(source: ImageSource, is_complex: bool) -> tuple[float, float]:
+    """What becomes [-1, 1]; of complex images from minus to plus the largest magnitude."""
+    if not is_complex:
+        return source.value_range or _extremes(source)
+    if source.value_range is not None:
+        return source.value_range
+    largest = max(float(np.hypot(image[::2], image[1::2]).max()) for image in source)
+    if largest == 0:
+        raise UserError(f"{source.name}: all values are 0; images of one value cannot be learned from")
+    return -largest, largest
 
 
 def _extremes(source: ImageSource) -> tuple[float, float]:

@@ -90,6 +90,8 @@ class Contents(_Model):
 
     `shape` is that of one observation, `image_shape` that of one image `(C, H, W)`; `value_range` is the physical
     range that is stored as [-1, 1]; `corruption` describes the law (`Corruption.describe`), None in a reference.
+    `values` says what the channels of an image are: "complex" if real and imaginary parts in turn. Then 0 stays 0, and
+    magnitudes are at most about 1 in stored units.
     """
 
     kind: Literal["measurements", "reference"]
@@ -99,6 +101,13 @@ class Contents(_Model):
     value_range: tuple[float, float]
     classes: tuple[str, ...] | None
     corruption: dict[str, Any] | None
+    values: Literal["real", "complex"] = "real"
+
+    @model_validator(mode="after")
+    def _complex_images_have_pairs_of_channels(self) -> Self:
+        if self.values == "complex" and (self.image_shape[0] % 2 or self.normalisation.offset != 0):
+            raise ValueError("complex images have an even number of channels, and 0 stays 0 (offset)")
+        return self
 
     @model_validator(mode="after")
     def _measurements_have_a_corruption(self) -> Self:
@@ -124,8 +133,8 @@ class Manifest(Contents):
         return self
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data for `manifest.json`, schema number first."""
-        data = self.model_dump(mode="json", by_alias=True)
+        """Plain data for `manifest.json`, schema number first; `values` only where they are complex."""
+        data = self.model_dump(mode="json", by_alias=True, exclude=None if self.values == "complex" else {"values"})
         return {"schema": data.pop("schema"), **data}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,11 @@ from typing_extensions import Self
 from ..corruption import Corruption, Operator, corruption_from
 from ..errors import UserError
 from ..files import sha256
+from ..views import seen_shape
 from .manifest import Manifest, Shard, read_manifest
 from .writing import writer_of, writing_path
+
+_NUMBERS = 1 << 24  # of measurements that are looked at at a time
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,21 @@ class Store:
         """`(C, H, W)` of the images that were measured."""
         return self.manifest.image_shape
 
+    @property
+    def is_complex(self) -> bool:
+        """Whether the channels of an image are real and imaginary parts in turn."""
+        return self.manifest.values == "complex"
+
+    @property
+    def seen_shape(self) -> tuple[int, int, int]:
+        """`(C, H, W)` of what is looked at and measured: the images, or the magnitudes of complex ones."""
+        return seen_shape(self.image_shape, self.is_complex)
+
+    @property
+    def block(self) -> int:
+        """How many samples to look at at a time: 1024, or fewer where these are more than 16 million numbers."""
+        return max(1, min(1024, _NUMBERS // math.prod(self.shape)))
+
     @functools.cached_property
     def corruption(self) -> Corruption:
         """The law that the measurements follow. Raises UserError if this is a reference or the kind is not known."""
@@ -118,7 +137,7 @@ class Store:
             yield self.batch(index)
 
     def to_physical(self, y: Tensor) -> Tensor:
-        """Normalised images in the units of the files that the store was made from, float32."""
+        """Normalised images, or k-space, in the units of the files that the store was made from, float32."""
         return self.manifest.normalisation.to_physical(y)
 
     def _gather(self, index: Tensor) -> dict[str, Tensor]:

@@ -139,14 +139,14 @@ class Distillation(Training):
     def generate(self, generator: torch.Generator) -> Generated:
         """One part of a batch of `x_g = G(z)`, with the student's graph where gradients are enabled."""
         n, device = self.batch_size // self.settings.accumulate, self.device
-        shape = self.corruption.domain_shape(self.shape)
+        shape = self.corruption.noise_shape(self.shape)
         z = torch.randn(n, *shape, generator=generator, device=device) * self.settings.init_sigma
         labels = None
         if self.teacher.num_classes:
             labels = torch.randint(self.teacher.num_classes, (n,), generator=generator, device=device)
         shown = self.corruption.further(self.corruption.draw(n, self.shape, generator), generator)
         sigma = torch.full((n,), self.settings.init_sigma, device=device)
-        return Generated(self.student.image(shown.seen(z), sigma, shown, labels), labels)
+        return Generated(self.student.image(shown.noise(z), sigma, shown, labels), labels)
 
     def student_gradient(self, generated: Generated, generator: torch.Generator) -> dict[str, Tensor]:
         """Gradient of the generator: teacher against fake score on `u = A(x_g)`, to which no sigma_n noise is added."""
@@ -156,8 +156,9 @@ class Distillation(Training):
         observed = operator.apply(generated.images)
         u = operator.to_domain(observed)
         sigma = settings.levels.draw(n, generator)
-        noise = torch.randn(u.shape, generator=generator, device=self.device)
-        x_t = further.to_domain(further.restrict(observed)) + further.seen(right_broadcast(sigma, noise) * noise)
+        white = operator.noise_shape(tuple(u.shape[1:]))
+        noise = torch.randn(n, *white, generator=generator, device=self.device)
+        x_t = further.to_domain(further.restrict(observed)) + further.noise(right_broadcast(sigma, noise) * noise)
         self.fake.requires_grad_(False)
         with torch.set_grad_enabled(settings.loss.through_networks):
             a = operator.seen(self.teacher(x_t, sigma, further, labels))

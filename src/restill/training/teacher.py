@@ -124,7 +124,7 @@ class TeacherTraining(Training):
         further = self.corruption.further(operator, generator)
         image = operator.to_domain(y)
         draw = settings.objective.draw(image, operator, generator)
-        step = settings.consistency.draw(image, draw.sigma, generator) if settings.consistency.weight else None
+        step = settings.consistency.draw(draw.noise, draw.sigma, generator) if settings.consistency.weight else None
         labels = batch.labels if self.denoiser.num_classes else None
         return Presented(y, operator, further, draw, step, labels, augment_labels)
 
