@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo demo-mri test test-slow lint bench clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -17,6 +17,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: $(VENV)/.installed  ## handwritten digits, from noisy images to a one-step generator, in about 5 minutes
 	$(VENV)/bin/restill run digits-noise --out demo
+
+demo-mri: $(VENV)/.installed  ## undersampled k-space of four coils, to a one-step generator of complex images
+	$(VENV)/bin/restill run brain-mri-tiny --out demo-mri
 
 test: $(VENV)/.installed  ## the fast test suite
 	$(PY) -m pytest

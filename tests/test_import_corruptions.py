@@ -424,7 +424,7 @@ def test_a_recipe_of_counts_with_a_pedestal(tmp_path: Path) -> None:
 
 
 def test_recipes_that_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data.masks and data.image_size go with data.content measurements"):
+    with pytest.raises(UserError, match=r"data.masks goes with data.content measurements"):
         load_recipe("digits-noise", ["data.masks=nan"])
     np.save(tmp_path / "scans.npy", CLEAN[:, 0])
     more = [f"data.source={tmp_path / 'scans.npy'}", "data.content=measurements", "data.resize=null"]

@@ -79,7 +79,7 @@ def pretrain(
     precision: Precision = None,
 ) -> None:
     """Phase I alone: train the teacher on a store; the same command continues it."""
-    from .experiment import amended, prepare_store, recipe_on_store, working_on
+    from .experiment import amended, baselines, prepare_store, recipe_on_store, working_on
     from .experiment import pretrain as stage
 
     if out_path is None:
@@ -94,6 +94,7 @@ def pretrain(
     with working_on(out_path, checked) as current:
         prepare_store(current)
         stage(current)
+        baselines(current)
     say(f"{current.stage('teacher')}: teacher; next `restill distill {out_path}`")
 
 
@@ -120,7 +121,7 @@ def sample(
     out_path: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder for the images")],
     n: Annotated[int, typer.Option("-n", help="number of images")] = 64,
     seed: Annotated[int, typer.Option(help="image k of a seed is always the same")] = 0,
-    sampler: Annotated[str, typer.Option(help="student, teacher-full or teacher-truncated")] = "student",
+    sampler: Annotated[str, typer.Option(help="student, teacher-full, teacher-truncated or l1-edm")] = "student",
     operator: OperatorFile = None,
     device: Device = None,
     precision: Precision = None,

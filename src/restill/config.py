@@ -61,8 +61,8 @@ def recipe_from(data: Mapping[str, Any], where: str = "recipe") -> Recipe:
     contents = with_contents(recipe.corruption, law)
     if contents != recipe.corruption:  # a run is complete without the files that its recipe names
         recipe = recipe.model_copy(update={"corruption": contents})
-    if recipe.data.content != "measurements" and (recipe.data.masks or recipe.data.image_size):
-        raise UserError(f"{where}: data.masks and data.image_size go with data.content measurements")
+    if recipe.data.content != "measurements":
+        _check_data(recipe, where)
     if recipe.objective.kind == "standard" and law.sigma_max > 0:
         raise UserError(
             f"{where}: objective.kind standard learns the noise too; with corruption.sigma_n > 0 use ambient-tweedie"
@@ -75,6 +75,13 @@ def recipe_from(data: Mapping[str, Any], where: str = "recipe") -> Recipe:
         if section.batch_size % section.accumulate:
             raise UserError(f"{where}: {name}.accumulate must divide {name}.batch_size {section.batch_size}")
     return recipe
+
+
+def _check_data(recipe: Recipe, where: str) -> None:
+    """Raises UserError for keys that only measurements have."""
+    for key in ("masks", "image_size", "crop", "coils", "maps"):
+        if getattr(recipe.data, key) is not None:
+            raise UserError(f"{where}: data.{key} goes with data.content measurements")
 
 
 def save_recipe(path: Path, recipe: Recipe) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .errors import UserError
+from .kspace_command import check_options, import_kspace_command
 from .options import (
     Law,
     OperatorFile,
@@ -81,7 +82,9 @@ def _law(
 
 
 def import_(
-    source: Annotated[Path, typer.Argument(help="folder, archive, .npy or .npz of real measurements")],
+    source: Annotated[
+        Path, typer.Argument(help="folder, archive, .npy or .npz of images; .h5, .npy or .npz of k-space")
+    ],
     out_path: Annotated[Path, typer.Option("--out", metavar="STORE", help="store to write")],
     sigma_n: Annotated[
         str | None,
@@ -90,12 +93,14 @@ def import_(
         ),
     ] = None,
     sigma_unit: Annotated[
-        str, typer.Option(help="data, or normalised where sigma_n is for values in [-1, 1]")
-    ] = "data",
+        str | None, typer.Option(help="data (default), or normalised where sigma_n is for values in [-1, 1]")
+    ] = None,
     corruption: Law = None,
     masks: Annotated[
         str | None,
-        typer.Option(metavar="PATH|nan", help="missing pixels: masks, 0 where missing, one per image or one for all"),
+        typer.Option(
+            metavar="PATH|nan", help="0 where missing; of pixels one per image or one for all, of k-space one"
+        ),
     ] = None,
     operator: OperatorFile = None,
     image_size: Annotated[
@@ -105,9 +110,61 @@ def import_(
         str | None, typer.Option("--range", metavar="LOW,HIGH", help="values that become -1 and 1; found by itself")
     ] = None,
     resize: Annotated[int | None, typer.Option(help="crop to the centre square and resize to this side")] = None,
-    layout: Annotated[str, typer.Option(help="axes of arrays: auto, NHW, NHWC or NCHW")] = "auto",
+    layout: Annotated[str | None, typer.Option(help="axes of arrays: auto (default), NHW, NHWC or NCHW")] = None,
+    crop: Annotated[str | None, typer.Option(metavar="H,W", help="k-space: size of the images")] = None,
+    coils: Annotated[int | None, typer.Option(help="k-space: number of virtual coils")] = None,
+    maps: Annotated[Path | None, typer.Option(help="k-space: coil sensitivities; estimated if not given")] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(metavar="STORE", help="k-space undersampled by --corruption: store of full images"),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="k-space: of the lines that are dropped; 0 by default")] = None,
+    tolerance: Annotated[
+        float | None, typer.Option(help="k-space: share of calibration data left by coil maps that is warned of, 0.2")
+    ] = None,
 ) -> None:
-    """Take real measurements into a store, with a noise level that is stated or estimated (auto)."""
+    """Take real measurements, images or k-space, into a store, with noise that is stated or estimated (auto)."""
+    from .data import is_kspace
+
+    law = None if corruption is None else law_of(corruption)
+    of_images: dict[str, Any] = {"--sigma-unit": sigma_unit, "--operator": operator, "--image-size": image_size}
+    of_images |= {"--range": value_range, "--resize": resize, "--layout": layout}
+    of_kspace: dict[str, Any] = {"--crop": crop, "--coils": coils, "--maps": maps, "--reference": reference}
+    of_kspace |= {"--seed": seed, "--tolerance": tolerance}
+    kspace = is_kspace(source)
+    check_options(kspace, source, of_kspace, of_images)
+    if kspace:
+        import_kspace_command(
+            source,
+            out_path,
+            sigma_n=sigma_n,
+            law=law,
+            mask=masks,
+            maps=maps,
+            crop=crop,
+            coils=coils,
+            reference=reference,
+            seed=seed,
+            tolerance=tolerance,
+        )
+        return
+    layout, sigma_unit = layout or "auto", sigma_unit or "data"
+    _import_images(source, out_path, sigma_n, sigma_unit, law, masks, image_size, value_range, resize, layout)
+
+
+def _import_images(
+    source: Path,
+    out_path: Path,
+    sigma_n: str | None,
+    sigma_unit: str,
+    law: dict[str, Any] | None,
+    masks: str | None,
+    image_size: str | None,
+    value_range: str | None,
+    resize: int | None,
+    layout: str,
+) -> None:
+    """`restill import` of images."""
     from .data import open_images
     from .progress import progress_bar
     from .store import import_measurements, masks_from
@@ -116,7 +173,6 @@ def import_(
         raise UserError(f"--layout must be auto, NHW, NHWC or NCHW, not {layout!r}")
     if sigma_unit not in ("data", "normalised"):
         raise UserError(f"--sigma-unit must be data or normalised, not {sigma_unit!r}")
-    law = None if corruption is None else law_of(corruption)
     level, limits, size = level_of(sigma_n, law), range_of(value_range), size_of(image_size)
     images, known = open_images(source, resize, layout), masks_from(masks, resize)  # type: ignore[arg-type]
     passes = 1 + 2 * (level in ("auto", "auto-per-sample")) + (known is not None)

@@ -111,13 +111,13 @@ def range_of(text: str | None) -> tuple[float, float] | None:
     return low, high
 
 
-def size_of(text: str | None) -> tuple[int, int] | None:
-    """`--image-size H,W`. Raises UserError for anything else."""
+def size_of(text: str | None, option: str = "--image-size") -> tuple[int, int] | None:
+    """`--image-size H,W`, or another such option. Raises UserError for anything else."""
     if text is None:
         return None
     words = text.split(",")
     if len(words) != 2 or not all(word.strip().isdigit() and int(word) for word in words):
-        raise UserError(f"--image-size {text!r}: write it as H,W, e.g. --image-size 128,128")
+        raise UserError(f"{option} {text!r}: write it as H,W, e.g. {option} 128,128")
     return int(words[0]), int(words[1])
 
 

@@ -22,7 +22,8 @@ class Data(Section):
 
     `source` is `digits` (scikit-learn's handwritten digits), a folder, archive or array file, or a measurement store.
     `content: clean` images are corrupted by the recipe's corruption (a benchmark); `content: measurements` are taken
-    as they are, with the corruption's `sigma_n`, `gain` and the like in `sigma_unit`.
+    as they are, with the corruption's `sigma_n`, `gain` and the like in `sigma_unit`. Measurements may be multi-coil
+    k-space (`crop`, `coils`, `maps`, and one mask for all in `masks`).
     """
 
     source: str | None = None
@@ -30,7 +31,14 @@ class Data(Section):
     resize: PositiveInt | None = None
     sigma_unit: Literal["data", "normalised"] = "data"
     masks: str | None = Field(None, description="of measurements: a folder or file with one each, or nan")
-    image_size: tuple[PositiveInt, PositiveInt] | None = Field(None, description="of what a user's operator measured")
+    image_size: tuple[PositiveInt, PositiveInt] | None = Field(
+        None, strict=False, description="of what a user's operator measured"
+    )
+    crop: tuple[PositiveInt, PositiveInt] | None = Field(
+        None, strict=False, description="of k-space: H, W of the images"
+    )
+    coils: PositiveInt | None = Field(None, description="of k-space: number of virtual coils")
+    maps: str | None = Field(None, description="of k-space: coil sensitivities; estimated from it if null")
     reference: str | None = Field(None, description="store of clean images, opened by evaluate alone")
 
 
@@ -120,6 +128,16 @@ class Student(Section):
     )
 
 
+class Baselines(Section):
+    """What a student of undersampled k-space is compared with."""
+
+    l1_wavelet: bool = Field(False, description="L1-wavelet compressed sensing of every measurement")
+    l1_edm: bool = Field(False, description="a diffusion model of these reconstructions, trained like the teacher")
+    iterations: PositiveInt = Field(100, description="of FISTA")
+    weight: PositiveFloat | None = Field(None, description="of the L1 norm; chosen by held-out lines if null")
+    wavelet: str = Field("db4", description="goes with a stated weight; chosen with it otherwise")
+
+
 class Sampling(Section):
     """How samples are drawn from the teacher, and how many at a time."""
 
@@ -162,6 +180,7 @@ class Recipe(Section):
     objective: ObjectiveSection = ObjectiveSection()
     teacher: Teacher = Teacher()
     student: Student = Student()
+    baselines: Baselines = Baselines()
     sampling: Sampling = Sampling()
     evaluation: Evaluation = Evaluation()
     execution: Execution = Execution()

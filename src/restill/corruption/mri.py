@@ -170,10 +170,10 @@ class Mri(Corruption, kind="mri"):
                     f"corruption.masks: are of shape {list(found)}; images {list(shape)} need [k, 1, 1 or {shape[1]}, "
                     f"{shape[2]}]"
                 )
-        elif max(self.accelerations) * self.acs > shape[2]:
+        elif max(self.accelerations) * self.acs >= shape[2]:
             raise UserError(
-                f"corruption.acs {self.acs} of {shape[2]} lines is more than acceleration {max(self.accelerations):g} "
-                f"measures; state at most {int(shape[2] / max(self.accelerations))} centre lines"
+                f"corruption.acs {self.acs} of {shape[2]} lines leaves acceleration {max(self.accelerations):g} no "
+                f"other line, so that none is ever learned; state fewer than {shape[2] / max(self.accelerations):g}"
             )
         return (2 * self.coils, *shape[1:])
 

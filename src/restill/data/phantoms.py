@@ -47,7 +47,7 @@ def phantoms(size: int = 64, count: int = 2000) -> ImageSource:
     Source: the ellipses of L. Shepp, B. Logan, The Fourier reconstruction of a head section, 1974, made random.
     """
     made = [_heads(start, min(250, count - start), size) for start in range(0, count, 250)]
-    labels = torch.cat([label for _, label in made]).numpy()
+    labels = torch.cat([label for _, label in made]).tolist()
     images = torch.cat([image for image, _ in made]).numpy()
     source = array_source(images, "phantoms", value_range=(0.0, 255.0), labels=labels)
     return dataclasses.replace(source, classes=_CLASSES)

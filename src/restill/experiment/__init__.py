@@ -8,6 +8,7 @@ from pathlib import Path
 from ..config import Recipe, load_recipe
 from ..metrics import Result, load_results, was_asked
 from ..report import Verdict
+from .baselines import baselines
 from .data import prepare_store, recipe_on_store, with_law_of_store
 from .evaluation import evaluate
 from .folder import Run, amended, open_run, working_on
@@ -36,6 +37,7 @@ def run(recipe: str | Path | Recipe, out: str | Path, overrides: Sequence[str] =
         prepare_store(current)
         pretrain(current)
         distill(current)
+        baselines(current)
         results = load_results(current.metrics).results if _evaluated(current) else evaluate(current).results
         return results, report(current)
 
@@ -53,6 +55,7 @@ def _evaluated(current: Run) -> bool:
 __all__ = [
     "Run",
     "amended",
+    "baselines",
     "distill",
     "evaluate",
     "open_run",

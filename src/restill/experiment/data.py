@@ -9,11 +9,11 @@ from pathlib import Path
 
 from ..config import Recipe, load_recipe, recipe_from
 from ..corruption import has_photon_noise
-from ..data import ImageSource, digits, open_images, phantoms
+from ..data import ImageSource, digits, is_kspace, open_images, open_kspace, phantoms
 from ..errors import UserError
 from ..progress import Advance, progress_bar
 from ..report import corruption_in_words
-from ..store import Store, corrupt_images, import_measurements, masks_from, open_store
+from ..store import Store, corrupt_images, import_kspace, import_measurements, masks_from, open_store
 from .folder import Run
 
 
@@ -69,6 +69,8 @@ def prepare_store(run: Run) -> Store:
         target = os.path.relpath(store.path.resolve(), run.path.resolve())
         run.store.symlink_to(target, target_is_directory=True)
         return store
+    if holds_kspace(recipe):
+        return _imported_kspace(run)
     source = source_of(recipe)
     with progress_bar("store   ", len(source)) as advance:
         if recipe.data.content == "clean":
@@ -76,6 +78,48 @@ def prepare_store(run: Run) -> Store:
             _remove_half(reference)
             return corrupt_images(source, recipe.law(), run.store, reference, recipe.seed, advance)
         return _imported(run, source, advance)
+
+
+def holds_kspace(recipe: Recipe) -> bool:
+    """Whether the measurements that a recipe names are multi-coil k-space.
+
+    Raises:
+        UserError: keys that the other sort of measurements has.
+    """
+    section = recipe.data
+    if section.content != "measurements" or section.source is None:
+        return False
+    kspace = is_kspace(section.source)
+    wrong = ("resize", "image_size") if kspace else ("crop", "coils", "maps")
+    for key in wrong:
+        if getattr(section, key) is not None:
+            what = "images, but these are k-space" if kspace else f"k-space, but {section.source} is none"
+            raise UserError(f"{recipe.name}: data.{key} is for {what}; leave it out")
+    return kspace
+
+
+def _imported_kspace(run: Run) -> Store:
+    """The store of the k-space that the recipe names; with a reference where its lines are dropped here."""
+    recipe, section = run.recipe, run.recipe.data
+    if section.sigma_unit != "data":
+        raise UserError(f"{recipe.name}: data.sigma_unit must be data for k-space, whose slices have a scale each")
+    reference = run.path / "reference" if "acceleration" in recipe.corruption else None
+    if reference is not None:
+        _remove_half(reference)
+    source = open_kspace(str(section.source))
+    with progress_bar("store   ", 2 * len(source), unit="slices") as advance:
+        return import_kspace(
+            source,
+            run.store,
+            reference=reference,
+            crop=section.crop,
+            coils=section.coils,
+            mask=section.masks,
+            maps=section.maps,
+            law=recipe.corruption,
+            seed=recipe.seed,
+            advance=advance,
+        )
 
 
 def _usable(store: Store) -> Store:

@@ -13,12 +13,13 @@ from rich.text import Text
 
 from ..config import Recipe
 from ..corruption import Corruption
+from ..data import open_kspace, with_phase
 from ..errors import UserError
 from ..report import corruption_in_words
 from ..store import open_store
 from ..store.measured import Measured
 from .cost import PRECISIONS, NetworkCost, PhaseCost, network_cost, student_cost, teacher_cost
-from .data import source_of, with_law_of_store
+from .data import holds_kspace, source_of, with_law_of_store
 from .facts import facts_table
 from .objects import network_arguments, student_settings, teacher_settings
 
@@ -94,6 +95,9 @@ def images_of(recipe: Recipe) -> Images:
             return _read(recipe, f"{what} from {where}{section.source}")
         except UserError as error:
             words = f"{what} from {where}{section.source}, which cannot be read here ({error})"
+    if section.crop is not None:
+        shape = (2, *section.crop)
+        return Images(f"{words}, cropped to {_by(section.crop)}", shape)
     if section.resize is None:
         return Images(f"{words}; their shape is not known", None)
     shape = (2 if recipe.law().is_complex else _CHANNELS, section.resize, section.resize)
@@ -103,11 +107,18 @@ def images_of(recipe: Recipe) -> Images:
 def _read(recipe: Recipe, words: str) -> Images:
     """As the images say. Raises UserError where they cannot be read."""
     section = recipe.data
+    shape: tuple[int, ...]
     if section.content == "store":
         store = open_store(str(section.source), verify=False)
         return Images(f"{words}: {len(store):,} of {_by(store.image_shape)}", store.image_shape, store.num_classes)
+    if holds_kspace(recipe):
+        kspace = open_kspace(str(section.source))
+        shape = (2, *(section.crop or kspace.sizes))
+        return Images(f"{words}: k-space, {len(kspace):,} slices of {_by(shape[1:])}", shape)
     source = source_of(recipe)
-    shape: tuple[int, ...] = source.shape
+    if section.content == "clean" and recipe.law().is_complex:
+        source = with_phase(source, recipe.seed)
+    shape = source.shape
     if section.content == "measurements":
         normalised, masked = section.sigma_unit == "normalised", section.masks is not None
         measured = Measured(recipe.corruption, normalised, source.shape, masked, section.image_size)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..corruption import Corruption
 from ..errors import UserError
 from ..metrics import (
     KEPT,
@@ -20,6 +21,7 @@ from ..metrics import (
     Measure,
     Measured,
     Result,
+    Subject,
     as_seen,
     mean_std,
     measure,
@@ -28,8 +30,10 @@ from ..metrics import (
     save_results,
 )
 from ..progress import Advance, progress_bar, silent
+from ..recipe import Evaluation
 from ..report import Verdict, judge
 from ..store import Store, open_store
+from .baselines import how_reconstructed
 from .checks import AUDITED, Audit
 from .folder import Run, amended, working_on
 from .restoration import restoration
@@ -63,8 +67,8 @@ def evaluate(
     sources = [trained(run, subject) for subject in subjects_of(run)]
     if not sources:
         raise UserError(f"{run.path}: has no trained network to evaluate yet; run `restill pretrain` first")
-    store = open_store(run.store)
-    section = run.recipe.evaluation
+    own = next((source for source in sources if source.subject != "l1-edm"), sources[0])
+    store, section = open_store(run.store), run.recipe.evaluation
     named = [open_features(spec, store.seen_shape) for spec in section.features]
     spaces = [as_seen(space, store.is_complex) for space in (*named, *spaces)]
     unseen = None if held_out is None else alike(store, open_store(held_out), "measurements")
@@ -72,14 +76,18 @@ def evaluate(
     clean = clean_store(run, store, reference)
     from_file = [yardstick_of_file(reference, spaces)] if reference is not None and clean is None else []
     yardsticks = [*from_file, *yardsticks_of(run, store, clean, spaces, shards)]
-    results = _measure_measurements(run, store, yardsticks, shards)
+    results = _measure_stored("measurements", store, section, yardsticks, shards)
+    if run.reconstructions.exists():
+        results += _measure_stored(
+            "l1-wavelet", open_store(run.reconstructions), section, yardsticks, shards, how_reconstructed(run)
+        )
     if clean is not None and shards.first:
-        results += restoration(run, store, clean, sources[0])
-    checks: list[Check] = [] if audit is None else audit.of_data(sources[0], yardsticks, section.samples)
+        results += restoration(run, store, clean, own)
+    checks: list[Check] = [] if audit is None else audit.of_data(own, yardsticks, section.samples)
     for source in sources:
-        measured, shown = _measure(run, source, yardsticks, shards)
+        measured, shown = _measure(run, source, yardsticks, shards, store.corruption)
         results += measured
-        checks += [] if audit is None else audit.of_subject(source, shown)
+        checks += [] if audit is None or source.subject == "l1-edm" else audit.of_subject(source, shown)
     if shards.first:
         save_results(run.metrics, results, checks, section.model_dump(mode="json"))
     shards.wait()
@@ -122,21 +130,29 @@ def evaluation_of(
         return results, judge(results, len(store), store.corruption.describe()), checks
 
 
-def _measure_measurements(run: Run, store: Store, yardsticks: Sequence[Yardstick], shards: Shards) -> list[Result]:
-    """The measurements themselves against the clean images: what there was to begin with."""
+def _measure_stored(
+    subject: Subject,
+    store: Store,
+    section: Evaluation,
+    yardsticks: Sequence[Yardstick],
+    shards: Shards,
+    how: str | None = None,
+) -> list[Result]:
+    """Images of a store against the clean ones: the measurements themselves, or reconstructions of them."""
     clean = [y for y in yardsticks if y.reference == "clean"]
     if not clean:
         return []
-    section = run.recipe.evaluation
-    sets = stored(store, [y.features for y in clean], shards, f"{'measurements':17}", section.samples)
+    sets = stored(store, [y.features for y in clean], shards, f"{subject:17}", section.samples)
     results = []
     for yardstick, ours in zip(clean, sets, strict=True):
         for name, found in measure(ours, yardstick.known, yardstick.features, section.metrics).items():
-            results.append(_result(yardstick, name, [found], ours.n, subject="measurements"))
+            results.append(_result(yardstick, name, [found], ours.n, subject=subject, sampler=how))
     return results
 
 
-def _measure(run: Run, source: Source, yardsticks: Sequence[Yardstick], shards: Shards) -> tuple[list[Result], Tensor]:
+def _measure(
+    run: Run, source: Source, yardsticks: Sequence[Yardstick], shards: Shards, law: Corruption
+) -> tuple[list[Result], Tensor]:
     """All metrics of one subject over all sampling seeds, and the first images of the first seed."""
     section = run.recipe.evaluation
     found: list[list[dict[str, Measure]]] = [[] for _ in yardsticks]
@@ -146,7 +162,7 @@ def _measure(run: Run, source: Source, yardsticks: Sequence[Yardstick], shards: 
         list(source.draw(range(-source.batch_size, 0), seed=0))  # the first batch also pays for allocation
         for number, seed in enumerate(section.seeds):
             stream = _Stream(source, section.samples, seed, shards, advance, AUDITED if number == 0 else 0)
-            sets = stream.sets(yardsticks)
+            sets = stream.sets(yardsticks, law)
             seconds.append(shards.largest(stream.seconds))
             shown = torch.cat(shards.gathered(stream.shown))[:AUDITED] if number == 0 else shown
             for measures, yardstick, ours in zip(found, yardsticks, sets, strict=True):
@@ -172,7 +188,7 @@ class _Stream:
         self.seconds = 0.0
         self.shown = torch.empty(0, *source.config.grid)
 
-    def sets(self, yardsticks: Sequence[Yardstick]) -> list[FeatureSet]:
+    def sets(self, yardsticks: Sequence[Yardstick], law: Corruption) -> list[FeatureSet]:
         """The images in every space: as they are where the reference is clean, corrupted anew where it is not."""
         sets = [FeatureSet(y.features.dim, KEPT) for y in yardsticks]
         clean, measured = ([i for i, y in enumerate(yardsticks) if (y.reference == "clean") == is_clean]
@@ -184,7 +200,7 @@ class _Stream:
                     sets[i].update(yardsticks[i].features(images))
                 yield images
 
-        for images in recorrupted(passing(), self.source.config.law(), self.seed, first=self.mine.start):
+        for images in recorrupted(passing(), law, self.seed, first=self.mine.start):
             for i in measured:
                 sets[i].update(yardsticks[i].features(images))
         return [self.shards.merged(ours) for ours in sets]

@@ -33,6 +33,7 @@ _NEEDED_BY = {
     "objective": "teacher",
     "teacher": "teacher",
     "student": "student",
+    "baselines": "baseline",
 }
 
 
@@ -71,12 +72,17 @@ class Run:
         return self.path / "report.html"
 
     def stage(self, name: str) -> Path:
-        """Folder of the stage `teacher` or `student`."""
+        """Folder of the stage `teacher`, `student` or `baseline`."""
         return self.path / name
 
     def state(self, stage: str) -> Path:
         """Training state from which a stage continues."""
         return self.path / stage / "state.safetensors"
+
+    @property
+    def reconstructions(self) -> Path:
+        """Store of L1-wavelet reconstructions of the measurements, where the recipe asks for such baselines."""
+        return self.path / "baseline" / "store"
 
     @property
     def snapshots(self) -> Path:

@@ -263,6 +263,10 @@ def _images(run: Run, store: Store) -> tuple[dict[str, Tensor], Tensor | None, d
     batch = store.batch(torch.arange(min(show, len(store))))
     images = {"measurements": on_image_grid(batch)}
     hashes = {"measurements": store.fingerprint}
+    if run.reconstructions.exists():
+        reconstructed = open_store(run.reconstructions)
+        images["l1-wavelet"] = reconstructed.batch(torch.arange(len(batch))).y
+        hashes["l1-wavelet"] = reconstructed.fingerprint
     for subject in subjects_of(run):
         source, stage = trained(run, subject), stage_of(subject)
         images[subject] = torch.cat(list(source.draw(range(show), run.recipe.evaluation.seeds[0])))

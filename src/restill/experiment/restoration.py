@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..metrics import PAIR_METRICS, Estimate, Result, Subject, lpips, pixels_of, psnr, ssim
 from ..progress import progress_bar
-from ..store import Batch, Store
+from ..store import Batch, Store, open_store
 from ..views import seen
 from .folder import Run
 from .subjects import Source
@@ -28,7 +28,7 @@ def paired(store: Store, clean: Store) -> bool:
 
 
 def restoration(run: Run, store: Store, clean: Store, teacher: Source) -> list[Result]:
-    """PSNR, SSIM and, if asked for, LPIPS of the measurements and of the teacher's restoration of each.
+    """PSNR, SSIM and, if asked for, LPIPS of the measurements, of the teacher's restoration of each, and of baselines.
 
     The restoration is the posterior mean `D(y; sigma_n)`: one evaluation of the teacher at the noise level of the
     measurement, which is where the truncated sampler ends. There is none where what a teacher denoises is no image but
@@ -43,6 +43,8 @@ def restoration(run: Run, store: Store, clean: Store, teacher: Source) -> list[R
     if not len(index) or not shows_image(store.batch(index[:_BLOCK]), reference[:_BLOCK]):
         return []
     subjects: dict[Subject, Tensor] = {"measurements": observed}
+    if run.reconstructions.exists():
+        subjects["l1-wavelet"] = open_store(run.reconstructions).batch(index).y
     with progress_bar(f"{'restored':17}", len(index)) as advance:
         restored = []
         for part in index.split(min(_BLOCK, store.block)):
@@ -109,5 +111,5 @@ def _result(subject: Subject, metric: str, estimate: Estimate, n: int, clean: St
         reference="clean",
         features_fingerprint=pixels.fingerprint,
         reference_fingerprint=clean.fingerprint,
-        sampler=None if subject == "measurements" else "each measurement restored in one evaluation",
+        sampler=None if subject in ("measurements", "l1-wavelet") else "each measurement restored in one evaluation",
     )

@@ -17,12 +17,12 @@ from ..tensors import seeded
 from .folder import Run
 from .objects import compiled, device_of, prepared, sampler_of
 
-GENERATED: tuple[Subject, ...] = ("teacher-full", "teacher-truncated", "student")
+GENERATED: tuple[Subject, ...] = ("l1-edm", "teacher-full", "teacher-truncated", "student")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A trained network with the way it draws: `teacher-full`, `teacher-truncated` or `student`."""
+    """A trained network with the way it draws: one of `GENERATED`."""
 
     subject: Subject
     denoiser: Denoiser
@@ -56,7 +56,7 @@ class Source:
 
 def subjects_of(run: Run) -> list[Subject]:
     """Everything that the run has trained. Without noise there is nothing to truncate a sampler for."""
-    found = [subject for subject in GENERATED if run.trained(stage_of(subject))]
+    found: list[Subject] = [subject for subject in GENERATED if run.trained(stage_of(subject))]
     if "teacher-truncated" in found and load_network_config(run.stage("teacher")).law().sigma_max == 0:
         found.remove("teacher-truncated")
     return found
@@ -64,7 +64,7 @@ def subjects_of(run: Run) -> list[Subject]:
 
 def stage_of(subject: Subject) -> str:
     """Whose network draws the images of a subject."""
-    return "student" if subject == "student" else "teacher"
+    return {"student": "student", "l1-edm": "baseline"}.get(subject, "teacher")
 
 
 def trained(run: Run, subject: Subject) -> Source:

@@ -31,6 +31,7 @@ from .selection import Selection, Snapshots
 _EXPLAIN = {  # what the notes of the progress display mean
     "teacher": "phase I: the loss has no meaning in absolute value, for it levels off at what the noise leaves "
     "unpredictable; only its fall at the beginning says that the teacher learns.",
+    "baseline": "the diffusion model of L1-wavelet reconstructions, which the student is compared with.",
     "student": "phase II: the score gap is how far the fake score of the generated images is from the teacher's, and "
     "falls towards 0 as the student matches; the proximal Fréchet distance is that between re-corrupted student images "
     "and the measurements, lower is better, and needs no clean image; the loss itself is negative when it works.",
@@ -48,7 +49,7 @@ def pretrain(run: Run) -> None:
     batches = Batches(store, recipe.teacher.batch_size, recipe.seed, device)
     training = TeacherTraining(denoiser, batches, store.corruption, teacher_settings(recipe), recipe.seed)
     compiled(denoiser, recipe)
-    _train(run, "teacher", training)
+    train(run, "teacher", training)
     config = dataclasses.replace(config, images_seen=training.images_seen)
     save_network(run.stage("teacher"), training.ema.module, config)
 
@@ -78,7 +79,7 @@ def distill(run: Run) -> None:
         snapshots(progress)
         return selection(progress, best)
 
-    _train(run, "student", training, after_step)
+    train(run, "student", training, after_step)
 
 
 def finished(run: Run, stage: str) -> bool:
@@ -90,7 +91,7 @@ def finished(run: Run, stage: str) -> bool:
     return bool(data["step"] >= data["steps"])
 
 
-def _train(
+def train(
     run: Run,
     stage: str,
     training: Training,

@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeFloat
 from ..errors import UserError
 from ..files import read_json, write_json
 
-Subject = Literal["measurements", "teacher-full", "teacher-truncated", "student"]
+Subject = Literal["measurements", "l1-wavelet", "l1-edm", "teacher-full", "teacher-truncated", "student"]
 Reference = Literal["clean", "measurements"]
 Uncertainty = Literal["seeds", "jackknife", "subsets", "splits"]
 Status = Literal["ok", "warning", "info"]
-SUBJECTS: tuple[Subject, ...] = ("measurements", "teacher-full", "teacher-truncated", "student")
+SUBJECTS: tuple[Subject, ...] = ("measurements", "l1-wavelet", "l1-edm", "teacher-full", "teacher-truncated", "student")
 
 
 class Result(BaseModel):

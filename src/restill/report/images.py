@@ -22,6 +22,8 @@ _ENLARGED, _MOST = 160, 8  # pixels of the longer side, and the largest factor
 _GAPS = "Missing pixels are blue."
 _CAPTIONS = {
     "measurements": "The first measurements: all that training saw.",
+    "l1-wavelet": "L1-wavelet compressed sensing of the first measurements.",
+    "l1-edm": "A diffusion model of L1-wavelet reconstructions.",
     "teacher-full": "The teacher, sampled down to noise level 0.",
     "teacher-truncated": "The teacher, stopped at the noise level of the measurements and denoised once.",
     "student": "The student: one network evaluation per image.",

@@ -16,6 +16,7 @@ from .protocol import separate
 from .words import subject_names, teacher_draws, went_in, what_is_compared
 
 TEACHERS = ("teacher-full", "teacher-truncated")
+RIVALS = (*TEACHERS, "l1-edm")
 _FEW_LOSSES = 3
 
 
@@ -74,7 +75,7 @@ def judge(results: Iterable[Result], n_measurements: int, corruption: Mapping[st
     names = subject_names(corruption)
     sentences = [f"From {went_in(n_measurements, corruption)}, {_draws(comparison)}."]
     if deciding is not None:
-        order = ("student", *TEACHERS, "measurements")
+        order = ("student", *RIVALS, "l1-wavelet", "measurements")
         listed = ", ".join(f"{names.get(s, s)} {deciding.cell(s)}" for s in order if s in deciding.values)
         sentences.append(f"{deciding.title} ({'lower' if deciding.lower else 'higher'} is better): {listed}.")
     draws = [teacher_draws(corruption)] if any(teacher in comparison.subjects for teacher in TEACHERS) else []
@@ -98,15 +99,17 @@ def _deciding(comparison: Comparison) -> Column | None:
 def _answer(column: Column | None) -> tuple[bool | None, str]:
     if column is None or "student" not in column.values:
         return None, "The student's pixel-space Fréchet distance was not measured, so there is no verdict."
-    measured = [teacher for teacher in TEACHERS if teacher in column.values]
-    if not measured:
+    measured = [rival for rival in RIVALS if rival in column.values]
+    if not any(teacher in measured for teacher in TEACHERS):
         return None, "No teacher was measured, so there is no verdict."
     what = column.title[0].lower() + column.title[1:]
-    ahead = [teacher for teacher in measured if not column.beats("student", teacher)]
+    ahead = [rival for rival in measured if not column.beats("student", rival)]
     if ahead:
         better = " and ".join(ahead)
         return False, f"The student does not beat {better} in {what}{_close(column, ahead)}."
-    whom = "both teachers" if len(measured) == 2 else f"{measured[0]}, the only teacher measured"
+    teachers = [teacher for teacher in measured if teacher in TEACHERS]
+    whom = "both teachers" if len(teachers) == 2 else f"{teachers[0]}, the only teacher measured"
+    whom += ", and l1-edm" if "l1-edm" in measured else ""
     blind = "" if column.reference == "clean" else ", as far as measurements can tell (no clean reference was given)"
     return True, f"The student beats {whom} in {what}{blind}{_close(column, measured)}."
 
@@ -124,7 +127,7 @@ def _not_won(column: Column) -> str:
     """The column in words, if some teacher is as good as the student or better."""
     if "student" not in column.values or column.lower is None:
         return ""
-    ahead = [t for t in TEACHERS if t in column.values and not column.beats("student", t)]
+    ahead = [rival for rival in RIVALS if rival in column.values and not column.beats("student", rival)]
     if not ahead:
         return ""
     return f"{column.title} (student {column.cell('student')}, {', '.join(f'{t} {column.cell(t)}' for t in ahead)})"

@@ -3,17 +3,20 @@
 from .build import corrupt_images
 from .gaps import masks_from
 from .importing import import_measurements
-from .manifest import Manifest, Normalisation
+from .kspace import import_kspace
+from .manifest import Contents, Manifest, Normalisation
 from .reader import Batch, Store, open_store
 from .writer import StoreWriter
 
 __all__ = [
     "Batch",
+    "Contents",
     "Manifest",
     "Normalisation",
     "Store",
     "StoreWriter",
     "corrupt_images",
+    "import_kspace",
     "import_measurements",
     "masks_from",
     "open_store",

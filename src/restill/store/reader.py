@@ -58,6 +58,8 @@ class Store:
         manifest: what it holds.
         sigma_n: noise level of every sample in normalised units, float32 `[N]`; zeros in a reference.
         labels: classes, int64 `[N]`, or None.
+        scale: units of every sample, float32 `[N]`, where each has its own, as slices of k-space: in those of the files
+            a sample is `stored * scale`. None where the units are those of the manifest.
     """
 
     def __init__(self, path: Path, manifest: Manifest, shards: list[dict[str, Tensor]]) -> None:
@@ -67,6 +69,7 @@ class Store:
         self._ends = torch.tensor([shard.count for shard in manifest.shards]).cumsum(0)
         self.sigma_n = torch.cat([shard["sigma_n"] for shard in shards])
         self.labels = torch.cat([shard["labels"] for shard in shards]) if "labels" in shards[0] else None
+        self.scale = torch.cat([shard["scale"] for shard in shards]) if "scale" in shards[0] else None
 
     def __len__(self) -> int:
         return self.manifest.count
@@ -126,6 +129,7 @@ class Store:
             raise IndexError(f"indices must be 0 to {len(self) - 1}")
         values = self._gather(index)
         y, labels = values.pop("y"), values.pop("labels", None)
+        values.pop("scale", None)
         if self.manifest.corruption is None:
             return Batch(y, None, labels)
         parameters = {name.removeprefix("operator."): value for name, value in values.items()}

@@ -57,10 +57,17 @@ def whole_axes(mask: Mask) -> tuple[bool, bool]:
     That is so of a mask that is a product of both axes, and along an axis a run of lines that holds the centre and at
     least half of all: what scanners fill with zeros at the edges is a resolution, and not a gap.
     """
-    rows, columns = mask.any(1), mask.any(0)
+    rows, columns = _projections(mask)
     if (mask != rows[:, None] & columns).any():
         return False, False
     return _is_run(rows), _is_run(columns)
+
+
+def _projections(mask: Mask) -> tuple[Mask, Mask]:
+    """Rows and columns in which anything was measured."""
+    rows: Mask = np.asarray(mask.any(1))
+    columns: Mask = np.asarray(mask.any(0))
+    return rows, columns
 
 
 def _is_run(line: Mask) -> bool:
@@ -133,7 +140,7 @@ def _coarser(maps: Tensor, axis: int, size: int) -> Tensor:
 def calibration_block(mask: Mask, size: tuple[int, int]) -> tuple[int, int]:
     """(height, width) of the largest centre block that is fully sampled; of points that are no product, a square."""
     full = np.broadcast_to(mask, size)
-    rows, columns = full.any(1), full.any(0)
+    rows, columns = _projections(full)
     if (full == rows[:, None] & columns).all():
         return _width(rows), _width(columns)
     sides = range(min(size), 0, -1)

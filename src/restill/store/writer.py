@@ -79,13 +79,21 @@ class StoreWriter:
             raise self._cannot_write(error) from error
         return self
 
-    def append(self, y: Tensor, parameters: Mapping[str, Tensor], labels: Tensor | None = None) -> None:
+    def append(
+        self,
+        y: Tensor,
+        parameters: Mapping[str, Tensor],
+        labels: Tensor | None = None,
+        *,
+        scale: Tensor | None = None,
+    ) -> None:
         """Add `n` samples.
 
         Args:
             y: normalised observations `[n, *contents.shape]`.
             parameters: of the operators, each `[n, ...]`; `sigma_n` `[n]` must be among them.
             labels: classes, integers `[n]`.
+            scale: units of each sample, `[n]`, where they are not those of all: `physical = stored * scale`.
 
         Raises:
             UserError: NaN or infinity in `y`, or the disk is full.
@@ -100,6 +108,8 @@ class StoreWriter:
         tensors |= {f"operator.{name}": value for name, value in parameters.items() if name != "sigma_n"}
         if labels is not None:
             tensors["labels"] = labels.to(torch.int64)
+        if scale is not None:
+            tensors["scale"] = scale.to(torch.float32)
         self._names = self._names or sorted(tensors)
         if sorted(tensors) != self._names:
             raise ValueError(f"expected tensors {self._names}, not {sorted(tensors)}")

@@ -1,0 +1,111 @@
+"""L1-wavelet reconstructions and their diffusion model, as a run makes them beside its student."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from restill import run as run_all
+from restill.cli import _run_app as main
+from restill.config import recipe_from
+from restill.errors import UserError
+from restill.experiment import Run, baselines, open_run, prepare_store, working_on
+from restill.metrics import load_results
+from restill.reconstruction import compressed_sensing
+from restill.store import open_store
+from tiny import images, settings
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny run with both baselines, by the command line."""
+    folder = tmp_path_factory.mktemp("baselines")
+    np.save(folder / "magnitudes.npy", images(40, (1, 16, 16))[:, 0])
+    words = settings(
+        f"data.source={folder / 'magnitudes.npy'}", "data.resize=16", "corruption.acs=2", "baselines.iterations=15",
+        "execution.precision=fp32", "evaluation.checks=false",
+    )  # fmt: skip
+    assert main(["run", "brain-mri-tiny", "--out", str(folder / "run"), *words]) == 0
+    return folder / "run"
+
+
+def values(path: Path, metric: str, features: str) -> dict[str, float]:
+    results = load_results(path / "metrics.json").results
+    return {r.subject: r.value for r in results if (r.metric, r.features, r.reference) == (metric, features, "clean")}
+
+
+def test_every_subject_is_measured(made: Path) -> None:
+    found = values(made, "frechet", "pixels")
+    assert set(found) == {"measurements", "l1-wavelet", "l1-edm", "teacher-full", "student"}
+    pairs = values(made, "psnr", "pairs")
+    assert pairs["l1-wavelet"] > pairs["measurements"] + 0.5
+    assert found["l1-wavelet"] < found["measurements"]
+    page = (made / "report.html").read_text()
+    assert "l1-wavelet" in page and "l1-edm" in page and (made / "samples" / "l1-edm.png").exists()
+
+
+def test_reconstructions_are_those_of_the_measurements(made: Path) -> None:
+    store, reconstructed = open_store(made / "store"), open_store(made / "baseline" / "store")
+    choice = json.loads((made / "baseline" / "l1-wavelet.json").read_text())
+    batch = store.batch(torch.arange(5))
+    assert batch.operator is not None
+    expected = compressed_sensing(batch.y, batch.operator, choice["weight"], 15, choice["wavelet"])
+    torch.testing.assert_close(reconstructed.batch(torch.arange(5)).y, expected, rtol=1e-3, atol=1e-3)
+    assert len(reconstructed) == len(store) and reconstructed.is_complex
+    assert reconstructed.manifest.normalisation == store.manifest.normalisation
+    errors = choice["errors"]
+    assert min(errors[choice["wavelet"]]) == min(min(tried) for tried in errors.values())
+    assert choice["candidates"][np.argmin(errors[choice["wavelet"]])] == choice["weight"]
+    how = {r.sampler for r in load_results(made / "metrics.json").results if r.subject == "l1-wavelet"} - {None}
+    assert all(f"weight {choice['weight']:.2g}, chosen by held-out lines" in words for words in how) and how
+
+
+def test_a_finished_run_makes_nothing_anew(made: Path) -> None:
+    weights = made / "baseline" / "model.safetensors"
+    before = weights.stat().st_mtime_ns, (made / "baseline" / "store" / "manifest.json").stat().st_mtime_ns
+    run_all(made / "recipe.yaml", made)
+    assert (weights.stat().st_mtime_ns, (made / "baseline" / "store" / "manifest.json").stat().st_mtime_ns) == before
+
+
+def test_the_diffusion_model_draws(made: Path, tmp_path: Path) -> None:
+    assert main(["sample", str(made), "-n", "3", "--sampler", "l1-edm", "--out", str(tmp_path / "drawn")]) == 0
+    drawn = np.load(tmp_path / "drawn" / "000002.npy")
+    assert drawn.shape == (16, 16) and drawn.dtype == np.complex64 and np.isfinite(drawn).all()
+
+
+def test_no_clean_image_is_opened(made: Path, tmp_path: Path) -> None:
+    """Without the reference, and interrupted before it: the same reconstructions and the same network, bit for bit."""
+    again = tmp_path / "again"
+    shutil.copytree(made, again, symlinks=True)
+    shutil.rmtree(again / "baseline")
+    shutil.rmtree(again / "reference")
+    with working_on(again, open_run(again).recipe) as current:
+        baselines(current)
+    for name in ("store/shard-00000.safetensors", "model.safetensors"):
+        old, new = (load_file(folder / "baseline" / name) for folder in (made, again))
+        assert old.keys() == new.keys() and all(torch.equal(old[key], new[key]) for key in old)
+
+
+def test_stated_weight_is_used(made: Path, tmp_path: Path) -> None:
+    recipe = open_run(made).recipe
+    stated = recipe.baselines.model_copy(update={"weight": 1e-2, "wavelet": "haar", "l1_edm": False})
+    with working_on(tmp_path / "run", recipe.model_copy(update={"baselines": stated})) as current:
+        prepare_store(current)
+        baselines(current)
+        choice = json.loads((current.stage("baseline") / "l1-wavelet.json").read_text())
+        assert (choice["weight"], choice["wavelet"], choice["errors"]) == (1e-2, "haar", None)
+        assert not Run(current.path, recipe).trained("baseline")
+
+
+def test_only_k_space_has_such_baselines(tmp_path: Path) -> None:
+    recipe = recipe_from({"name": "x", "data": {"source": "digits"}, "baselines": {"l1_wavelet": True}}, "x")
+    with working_on(tmp_path / "run", recipe) as current:
+        prepare_store(current)
+        with pytest.raises(UserError, match="baselines are for undersampled k-space"):
+            baselines(current)
