@@ -194,7 +194,7 @@ def test_a_failure_of_ours_is_one_line_too(monkeypatch: pytest.MonkeyPatch, caps
         (["sample", "nowhere", "--out", "x"], "nowhere: is not a run"),
         (
             ["sample", "nowhere", "--out", "x", "--sampler", "best"],
-            "must be one of teacher-full, teacher-truncated, student",
+            "must be one of l1-edm, teacher-full, teacher-truncated, student",
         ),
     ],
 )

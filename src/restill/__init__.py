@@ -22,13 +22,14 @@ if TYPE_CHECKING:
         Function,
         Identity,
         Mask,
+        Mri,
         Operator,
         Poisson,
         corruption_from,
         load_operator,
         register_operator,
     )
-    from .data import digits, open_images, open_masks
+    from .data import digits, open_images, open_kspace, open_masks, phantoms
     from .diffusion import Denoiser
     from .diffusion.networks import build_network
     from .errors import UserError
@@ -36,15 +37,15 @@ if TYPE_CHECKING:
     from .generator import Generator, load_denoiser, load_generator
     from .objectives import DMD, SDS, AmbientTweedie, DistillationLoss, Objective, SiD, Standard
     from .sampling import Heun, OneStep, Sampler, generate
-    from .store import Store, corrupt_images, import_measurements, open_store
+    from .store import Store, corrupt_images, import_kspace, import_measurements, open_store
     from .training import Batches, Distillation, DistillationSettings, TeacherSettings, TeacherTraining
 
 _HOMES = {
     "corruption": (
-        "AdditiveNoise", "Blur", "Compose", "Corruption", "Downsampling", "Function", "Identity", "Mask", "Operator",
-        "Poisson", "corruption_from", "load_operator", "register_operator",
+        "AdditiveNoise", "Blur", "Compose", "Corruption", "Downsampling", "Function", "Identity", "Mask", "Mri",
+        "Operator", "Poisson", "corruption_from", "load_operator", "register_operator",
     ),
-    "data": ("digits", "open_images", "open_masks"),
+    "data": ("digits", "open_images", "open_kspace", "open_masks", "phantoms"),
     "diffusion": ("Denoiser",),
     "diffusion.networks": ("build_network",),
     "errors": ("UserError",),
@@ -52,18 +53,19 @@ _HOMES = {
     "generator": ("Generator", "load_denoiser", "load_generator"),
     "objectives": ("DMD", "SDS", "AmbientTweedie", "DistillationLoss", "Objective", "SiD", "Standard"),
     "sampling": ("Heun", "OneStep", "Sampler", "generate"),
-    "store": ("Store", "corrupt_images", "import_measurements", "open_store"),
+    "store": ("Store", "corrupt_images", "import_kspace", "import_measurements", "open_store"),
     "training": ("Batches", "Distillation", "DistillationSettings", "TeacherSettings", "TeacherTraining"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022 - by layer
-    "AdditiveNoise", "Blur", "Compose", "Corruption", "Downsampling", "Function", "Identity", "Mask", "Operator",
-    "Poisson", "corruption_from", "load_operator", "register_operator", "digits", "open_images", "open_masks",
+    "AdditiveNoise", "Blur", "Compose", "Corruption", "Downsampling", "Function", "Identity", "Mask", "Mri",
+    "Operator", "Poisson", "corruption_from", "load_operator", "register_operator", "digits", "open_images",
+    "open_kspace", "open_masks", "phantoms",
     "Denoiser", "build_network", "UserError", "run", "Generator", "load_denoiser", "load_generator", "DMD", "SDS",
     "AmbientTweedie", "DistillationLoss", "Objective", "SiD", "Standard", "Heun", "OneStep", "Sampler", "generate",
-    "Store", "corrupt_images", "import_measurements", "open_store", "Batches", "Distillation", "DistillationSettings",
-    "TeacherSettings", "TeacherTraining",
+    "Store", "corrupt_images", "import_kspace", "import_measurements", "open_store", "Batches", "Distillation",
+    "DistillationSettings", "TeacherSettings", "TeacherTraining",
 ]  # fmt: skip
 
 

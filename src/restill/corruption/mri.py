@@ -83,7 +83,7 @@ class MriOperator(Operator):
         return (share * self.maps.to(d).square().sum(dim=(1, -1))[:, None]).expand_as(d)
 
     def restrict(self, y: Tensor) -> Tensor:
-        return self.mask.to(y) * y
+        return torch.where(self.mask, y, 0.0)  # a product would keep the signs of what was not measured
 
     def condition(self) -> Tensor:
         return self.mask.expand(-1, 2, *self.maps.shape[2:4])

@@ -72,11 +72,15 @@ def _store(store: Store) -> RenderableType:
     if store.is_complex:
         facts["samples"] += ", complex (real and imaginary part)"
         facts["values"] = f"complex: a magnitude of {manifest.value_range[1]:g} in the files is 1 here"
+    if store.scale is not None:
+        low, high = float(store.scale.min()), float(store.scale.max())
+        facts["values"] = f"complex: what is {low:.3g} to {high:.3g} in the files is 1 here, by a scale of each slice"
     if manifest.corruption is None:
         return facts_table(f"{store.path}: clean reference", facts)
     facts["corruption"] = corruption_in_words(manifest.corruption)
     levels = f"{sigma.mean:.4g} ({sigma.min:.4g} to {sigma.max:.4g}{estimated})"
-    facts["sigma_n"] = f"{levels}; in the files' units {sigma.mean * scale:.4g}"
+    physical = sigma.mean * scale if store.scale is None else float((store.sigma_n * store.scale).mean())
+    facts["sigma_n"] = f"{levels}; in the files' units {physical:.4g}"
     return Group(facts_table(f"{store.path}: measurements", facts), Text("\nnoise levels"), histogram(store.sigma_n))
 
 
