@@ -1,6 +1,6 @@
 """The table of corruptions in docs/benchmarks.md: every row is an ordinary run, and all of them are resumable.
 
-    nohup python bench/table.py --out runs/table --photographs cifar10-test.tar.xz &
+    nohup python bench/table.py --out runs/table --photographs cifar10-test.tar.xz --brains brain-mri-128.npz &
     python bench/table.py --out runs/table --print
 
 Rows run in the order of `ROWS`, those that matter most first, `--jobs` at a time with one thread each (two such runs
@@ -18,13 +18,15 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from restill.metrics import Result, load_results
 
-SUBJECTS = ("measurements", "teacher-full", "teacher-truncated", "student")
+SUBJECTS = ("measurements", "l1-wavelet", "l1-edm", "teacher-full", "teacher-truncated", "student")
+SETS = ("digits", "photographs", "brains")
 COLUMNS = (  # title, reference, features, metric
     ("Fréchet pixels", "clean", "pixels", "frechet"),
     ("Fréchet classifier", "clean", "classifier", "frechet"),
@@ -48,7 +50,7 @@ class Row:
     def name(self) -> str:
         """Of its directory."""
         words = self.title.replace("+ ", "").replace(".", "").replace("/", "-")
-        return "-".join([self.images, *words.split(), str(self.seed)])
+        return "-".join([self.images, *words.replace("= ", "").replace(",", "").split(), str(self.seed)])
 
 
 def _of(images: str) -> list[Row]:
@@ -74,22 +76,35 @@ def _of(images: str) -> list[Row]:
     ]
 
 
+def _of_brains() -> list[Row]:
+    """Undersampled k-space of four coils; two centre lines, as eight-fold acceleration leaves only four in all."""
+    rows = []
+    for acceleration in (4, 2, 6, 8):
+        settings = (f"corruption.acceleration={acceleration}", "corruption.acs=2")
+        rows.append(Row("brains", f"R = {acceleration}", "brain-mri-tiny", settings))
+    return [*rows, Row("brains", "64x64, R = 4", "brain-mri-small", ("corruption.acceleration=4",))]
+
+
 def rows() -> list[Row]:
     """All rows, in the order in which they are run."""
     digits, photographs = _of("digits"), _of("photographs")
     seeds = [Row(row.images, row.title, row.recipe, row.settings, seed) for seed in (1, 2) for row in digits[:2]]
     others = [row for pair in zip(digits[2:], photographs[2:], strict=True) for row in pair]
-    return [*digits[:2], *photographs[:2], *others, *seeds]
+    return [*digits[:2], *photographs[:2], *others, *seeds, *_of_brains()]
 
 
-def run(row: Row, out: Path, photographs: str | None) -> None:
-    """Run or continue a row, and add up its minutes."""
+def run(row: Row, out: Path, files: Mapping[str, str | None]) -> None:
+    """Run or continue a row, and add up its minutes.
+
+    Args:
+        files: where the images of `photographs` and `brains` lie.
+    """
     folder, clock = out / row.name, out / f"{row.name}.json"
     if (folder / "report.html").exists():
         return
     settings = [*row.settings, f"seed={row.seed}"]
-    if row.images == "photographs":
-        settings.append(f"data.source={photographs}")
+    if row.images in files:
+        settings.append(f"data.source={files[row.images]}")
     words = [word for setting in settings for word in ("--set", setting)]
     command = [sys.executable, "-m", "restill.cli", "run", row.recipe, "--out", str(folder), *words]
     before, started, code = json.loads(clock.read_text())["seconds"] if clock.exists() else 0.0, time.time(), None
@@ -116,7 +131,7 @@ def table(out: Path) -> str:
     """Everything that is finished, as Markdown."""
     lines = [f"| corruption | seed | subject | {' | '.join(title for title, *_ in COLUMNS)} | minutes |"]
     lines.append(f"|---|---:|---|{'---:|' * (len(COLUMNS) + 1)}")
-    for images in ("digits", "photographs"):
+    for images in SETS:
         for row in sorted((r for r in rows() if r.images == images), key=_place):
             folder = out / row.name
             if not (folder / "metrics.json").exists():
@@ -134,13 +149,15 @@ def table(out: Path) -> str:
 
 
 def _place(row: Row) -> tuple[int, int]:
-    return [r.title for r in _of(row.images)].index(row.title), row.seed
+    own = _of_brains() if row.images == "brains" else _of(row.images)
+    return [r.title for r in own].index(row.title), row.seed
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--photographs", help="images for the rows of photographs; without it only digits")
+    parser.add_argument("--brains", help="magnitude images for the rows of MRI; without it none of these")
     parser.add_argument("--only", help="rows whose directory's name contains this")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--print", action="store_true", help="print what is finished, run nothing")
@@ -148,10 +165,11 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     wanted = [row for row in rows() if arguments.only is None or arguments.only in row.name]
-    wanted = [row for row in wanted if row.images == "digits" or arguments.photographs]
+    files = {"photographs": arguments.photographs, "brains": arguments.brains}
+    wanted = [row for row in wanted if row.images == "digits" or files[row.images]]
     if not arguments.print:
         with ThreadPoolExecutor(arguments.jobs) as pool:
-            list(pool.map(lambda row: run(row, arguments.out, arguments.photographs), wanted))
+            list(pool.map(lambda row: run(row, arguments.out, files), wanted))
     for row in rows():
         picture = arguments.out / row.name / "samples" / "overview.png"
         if arguments.grids and picture.exists() and row.seed == 0:

@@ -29,11 +29,12 @@ def bench() -> ModuleType:
 
 def test_every_row_is_a_valid_run_of_its_own(bench: ModuleType) -> None:
     rows = bench.rows()
-    assert len({row.name for row in rows}) == len(rows) == 24
+    assert len({row.name for row in rows}) == len(rows) == 29
     for row in rows:
         recipe = load_recipe(row.recipe, [*row.settings, f"seed={row.seed}"])
         assert recipe.seed == row.seed
         noisy = "noise" in row.title
+        assert (row.images == "brains") == recipe.law().is_complex == ("R = " in row.title)
         assert (recipe.law().sigma_max > 0) == noisy
         assert not noisy or f"noise {recipe.law().sigma_max:g}".replace("0.", ".") in row.title
     assert {r.seed for r in rows if r.title in ("noise .4", "inpainting .8") and r.images == "digits"} == {0, 1, 2}
@@ -55,4 +56,4 @@ def test_finished_rows_are_shown_and_not_run_again(
         raise AssertionError("a finished row was run again")
 
     monkeypatch.setattr(bench.subprocess, "Popen", refuse)
-    bench.run(row, tmp_path, None)
+    bench.run(row, tmp_path, {})
