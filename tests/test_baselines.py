@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 from restill import run as run_all
 from restill.cli import _run_app as main
 from restill.config import recipe_from
+from restill.corruption import Mri
 from restill.errors import UserError
 from restill.experiment import Run, baselines, open_run, prepare_store, working_on
-from restill.metrics import load_results
+from restill.metrics import data_consistency, load_results
 from restill.reconstruction import compressed_sensing
 from restill.store import open_store
 from tiny import images, settings
@@ -29,7 +30,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "magnitudes.npy", images(40, (1, 16, 16))[:, 0])
     words = settings(
         f"data.source={folder / 'magnitudes.npy'}", "data.resize=16", "corruption.acs=2", "baselines.iterations=15",
-        "execution.precision=fp32", "evaluation.checks=false",
+        "execution.precision=fp32",
     )  # fmt: skip
     assert main(["run", "brain-mri-tiny", "--out", str(folder / "run"), *words]) == 0
     return folder / "run"
@@ -48,6 +49,36 @@ def test_every_subject_is_measured(made: Path) -> None:
     assert found["l1-wavelet"] < found["measurements"]
     page = (made / "report.html").read_text()
     assert "l1-wavelet" in page and "l1-edm" in page and (made / "samples" / "l1-edm.png").exists()
+
+
+def test_data_consistency_is_that_of_the_reconstructions(made: Path) -> None:
+    """Recomputed with numpy, slice by slice; all 40 slices."""
+    store, reconstructed = open_store(made / "store"), open_store(made / "baseline" / "store")
+    checks = {c.subject: c for c in load_results(made / "metrics.json").checks if c.name == "data-consistency"}
+    assert set(checks) == {"measurements", "l1-wavelet", "teacher-full"}
+    batch, found = store.batch(torch.arange(40)), []
+    assert batch.operator is not None
+    predicted = batch.operator.apply(reconstructed.batch(torch.arange(40)).y)
+    for k in range(40):
+        difference = (predicted[k] - batch.y[k]).numpy().astype(np.float64)
+        found.append(np.sqrt((difference**2).sum() / (batch.y[k].numpy().astype(np.float64) ** 2).sum()))
+    assert checks["l1-wavelet"].value == pytest.approx(np.mean(found), rel=1e-3)
+    assert checks["l1-wavelet"].value < checks["measurements"].value < 1
+    assert f"{checks['l1-wavelet'].value:.2%}" in checks["l1-wavelet"].sentence
+
+
+def test_data_consistency_counts_noise() -> None:
+    """n = 200 slices: the true image differs from noisy k-space by the noise, within 5 standard errors."""
+    law = Mri(acs=2, coils=3, sigma_n=0.05)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 2, 16, 16, generator=generator, dtype=torch.float64)
+    operator = law.draw(200, (2, 16, 16), generator)
+    y = law.corrupt(x, operator, generator)
+    residual, noise = data_consistency(x, y, operator)
+    ratio = residual / noise
+    assert abs(ratio.mean() - 1) < 5 * ratio.std() / 200**0.5 + 1e-3
+    with pytest.raises(UserError, match="measurement 3 is all 0"):
+        data_consistency(x, torch.where(torch.arange(200)[:, None, None, None] == 3, 0.0, y), operator)
 
 
 def test_reconstructions_are_those_of_the_measurements(made: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from restill.config import load_recipe, shipped_recipes
-from restill.corruption import Blur, Downsampling, Mask
+from restill.corruption import Blur, Downsampling, Mask, Mri
 from restill.diffusion.networks import build_network
 from restill.errors import UserError
 from restill.experiment.objects import network_arguments, network_config, student_settings, teacher_settings
@@ -48,6 +48,22 @@ def test_a_mask_adds_the_weights_of_its_channels_alone(name: str) -> None:
     width, channels, taps = 128, 3, 3 * 3
     first, last = width * channels * taps, width * channels * taps + channels
     assert parameters(name) == PARAMETERS[OTHERS] + first + last == 61_812_486
+
+
+@pytest.mark.parametrize("acceleration", [2, 4, 6, 8])
+def test_brains(acceleration: int) -> None:
+    """The papers' network for MRI: 4 channels in and out, of plain convolutions; R by one key."""
+    recipe = load_recipe("fastmri-brain", [f"corruption.acceleration={acceleration}"])
+    shape = (2, *(recipe.data.crop or ()))
+    with torch.device("meta"):
+        network = build_network("EDMPrecond", network_arguments(recipe, recipe.law(), shape))
+    assert sum(p.numel() for p in network.parameters()) == 20_014_980
+    law = recipe.law()
+    assert shape == (2, 384, 320) and law == Mri(acceleration=acceleration, acs=20, coils=4)
+    assert law.condition_channels(shape) + shape[0] == 4
+    teacher, student = teacher_settings(recipe), student_settings(recipe)
+    assert (teacher.batch_size, teacher.optimiser.grad_clip, teacher.augment) == (8, 1.0, 0.0)
+    assert (student.batch_size, student.generator.grad_clip) == (24, 1.0)
 
 
 def test_augmentation_labels_are_part_of_the_count() -> None:

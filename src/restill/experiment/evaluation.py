@@ -35,6 +35,7 @@ from ..report import Verdict, judge
 from ..store import Store, open_store
 from .baselines import how_reconstructed
 from .checks import AUDITED, Audit
+from .fits import fits
 from .folder import Run, amended, working_on
 from .restoration import restoration
 from .shards import Shards, joined
@@ -84,6 +85,7 @@ def evaluate(
     if clean is not None and shards.first:
         results += restoration(run, store, clean, own)
     checks: list[Check] = [] if audit is None else audit.of_data(own, yardsticks, section.samples)
+    checks += [] if audit is None else fits(run, store, own)
     for source in sources:
         measured, shown = _measure(run, source, yardsticks, shards, store.corruption)
         results += measured

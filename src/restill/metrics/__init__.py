@@ -1,6 +1,7 @@
 """How good images are: features, the Fréchet distance, its proximal form, and the record of results."""
 
 from .classifier import ClassifierFeatures, load_classifier, train_classifier
+from .data_consistency import data_consistency, data_consistency_check
 from .dino import DinoFeatures
 from .estimate import Estimate
 from .feature_set import KEPT, FeatureSet
@@ -83,6 +84,8 @@ __all__ = [
     "Subject",
     "as_seen",
     "check_metrics",
+    "data_consistency",
+    "data_consistency_check",
     "density_coverage",
     "download_inception",
     "feature_moments",
