@@ -18,10 +18,8 @@ from tiny import images
 def test_heads_differ_and_have_two_classes() -> None:
     source = phantoms(24, 300)
     heads = np.stack(list(source))
-    assert (
-        heads.shape == (300, 1, 24, 24) and source.value_range == (0, 255)
+    assert heads.shape == (300, 1, 24, 24) and source.value_range == (0, 255)
     assert source.classes == ("healthy", "lesion")
-    )
     assert heads.min() >= 0 and heads.max() <= 255 and heads.max() > 200
     assert len({head.tobytes() for head in heads}) == 300
     assert (heads[:, 0, [0, 0, -1, -1], [0, -1, 0, -1]] == 0).all()  # air in the corners
