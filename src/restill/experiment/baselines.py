@@ -6,22 +6,18 @@ the ordinary denoising objective, on reconstructions as if they were clean.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import torch
 
-from ..checkpoint import save_network
 from ..corruption import AdditiveNoise
 from ..errors import UserError
 from ..files import read_json, write_json
 from ..progress import progress_bar
 from ..reconstruction import CANDIDATES, WeightChoice, choose_weight_for, reconstruct
 from ..store import Contents, Store, StoreWriter, open_store
-from ..training import Batches, TeacherTraining
 from .folder import Run
-from .objects import compiled, device_of, fresh_denoiser, network_config, prepared, teacher_settings
-from .training import train
+from .training import train_denoiser
 
 WAVELETS = ("haar", "db4")
 
@@ -32,7 +28,7 @@ def baselines(run: Run) -> None:
     if section.l1_wavelet or section.l1_edm:
         _reconstruct(run)
     if section.l1_edm and not run.trained("baseline"):
-        _diffusion(run)
+        train_denoiser(run, "baseline", open_store(run.reconstructions))
 
 
 def how_reconstructed(run: Run) -> str:
@@ -95,17 +91,3 @@ def _choice(run: Run, store: Store) -> dict[str, Any]:
     }
     write_json(path, choice)
     return choice
-
-
-def _diffusion(run: Run) -> None:
-    """Train the diffusion model of the reconstructions, or continue."""
-    recipe, store = run.recipe, open_store(run.reconstructions)
-    device = device_of(recipe.execution.device)
-    config = network_config(recipe, store)
-    denoiser = prepared(fresh_denoiser(config, recipe.seed), recipe, device)
-    batches = Batches(store, recipe.teacher.batch_size, recipe.seed, device)
-    training = TeacherTraining(denoiser, batches, store.corruption, teacher_settings(recipe), recipe.seed)
-    compiled(denoiser, recipe)
-    train(run, "baseline", training)
-    config = dataclasses.replace(config, images_seen=training.images_seen)
-    save_network(run.stage("baseline"), training.ema.module, config)

@@ -13,7 +13,7 @@ from typing import Any
 from ..checkpoint import load_network, load_state, load_state_data, save_network, save_state
 from ..errors import NonFiniteError, UserError
 from ..progress import progress_bar
-from ..store import open_store
+from ..store import Store, open_store
 from ..training import Batches, Distillation, Progress, TeacherTraining, Training
 from ..training import run as training_loop
 from .folder import Run
@@ -40,18 +40,21 @@ _EXPLAIN = {  # what the notes of the progress display mean
 
 def pretrain(run: Run) -> None:
     """Phase I: train the teacher on the run's store, or continue, or find it done."""
-    if run.trained("teacher"):
-        return
-    recipe, store = run.recipe, open_store(run.store)
-    device = device_of(recipe.execution.device)
+    if not run.trained("teacher"):
+        train_denoiser(run, "teacher", open_store(run.store))
+
+
+def train_denoiser(run: Run, stage: str, store: Store) -> None:
+    """Train a diffusion model of the measurements of `store` with the settings of the recipe's teacher, or continue."""
+    recipe, device = run.recipe, device_of(run.recipe.execution.device)
     config = network_config(recipe, store)
     denoiser = prepared(fresh_denoiser(config, recipe.seed), recipe, device)
     batches = Batches(store, recipe.teacher.batch_size, recipe.seed, device)
     training = TeacherTraining(denoiser, batches, store.corruption, teacher_settings(recipe), recipe.seed)
     compiled(denoiser, recipe)
-    train(run, "teacher", training)
+    _train(run, stage, training)
     config = dataclasses.replace(config, images_seen=training.images_seen)
-    save_network(run.stage("teacher"), training.ema.module, config)
+    save_network(run.stage(stage), training.ema.module, config)
 
 
 def distill(run: Run) -> None:
@@ -79,7 +82,7 @@ def distill(run: Run) -> None:
         snapshots(progress)
         return selection(progress, best)
 
-    train(run, "student", training, after_step)
+    _train(run, "student", training, after_step)
 
 
 def finished(run: Run, stage: str) -> bool:
@@ -91,7 +94,7 @@ def finished(run: Run, stage: str) -> bool:
     return bool(data["step"] >= data["steps"])
 
 
-def train(
+def _train(
     run: Run,
     stage: str,
     training: Training,
