@@ -29,7 +29,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("baselines")
     np.save(folder / "magnitudes.npy", images(40, (1, 16, 16))[:, 0])
     words = settings(
-        f"data.source={folder / 'magnitudes.npy'}", "data.resize=16", "corruption.acs=2", "baselines.iterations=15", "baselines.l1_edm=true",
+        f"data.source={folder / 'magnitudes.npy'}", "data.resize=16", "corruption.acs=2",
+        "baselines.iterations=15", "baselines.l1_edm=true",
         "execution.precision=fp32",
     )  # fmt: skip
     assert main(["run", "brain-mri-tiny", "--out", str(folder / "run"), *words]) == 0
