@@ -141,7 +141,7 @@ def test_every_corruption_in_the_documentation_is_one(tmp_path: Path, monkeypatc
     np.save("psf.npy", np.ones((3, 3)))
     text = (ROOT / "docs" / "your-data.md").read_text(encoding="utf-8")
     found = [law_of(law) for law in re.findall(r'"(\{kind: .*?\})"', text)]
-    kinds = {"blur", "downsampling", "poisson", "function", "compose", "mask"}
+    kinds = {"blur", "downsampling", "poisson", "function", "compose", "mask", "mri"}
     assert {corruption_from(law).kind for law in found} == kinds == {law["kind"] for law in found}
 
 

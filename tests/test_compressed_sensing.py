@@ -190,7 +190,7 @@ def test_cycle_spinning_helps() -> None:
 
 def test_the_largest_eigenvalue() -> None:
     x = phantoms(2, 12)
-    _, operator = measured(MULTI_COIL, x)
+    _, operator = measured(Mri(acceleration=3, acs=3), x)
     loud = operator.with_parameters({"maps": operator.maps * torch.tensor([1.0, 3.0]).view(2, 1, 1, 1, 1)})
     unit = torch.eye(288).view(288, 2, 12, 12)
     for k, found in enumerate(largest_eigenvalue(loud, (2, 12, 12), iterations=300)):
