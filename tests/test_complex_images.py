@@ -181,9 +181,7 @@ def test_a_manifest_of_before_is_of_real_images(store: Store, tmp_path: Path) ->
 
 def test_only_pairs_of_channels_are_complex(tmp_path: Path) -> None:
     odd = array_source(images(4, (3, SIZE, SIZE)), layout="NCHW")
-    with pytest.raises(
-        UserError, match="images of 3 channels; MRI is simulated from magnitudes"
-    ):
+    with pytest.raises(UserError, match="images of 3 channels; MRI is simulated from magnitudes"):
         corrupt_images(odd, Mri(acs=2, coils=1), tmp_path / "y", None, seed=0)
     black = array_source(np.zeros((4, 2, SIZE, SIZE), np.float32), layout="NCHW")
     with pytest.raises(UserError, match="all values are 0"):
