@@ -32,8 +32,8 @@ def equispaced_lines(acceleration_N: Tensor, width: int, acs: int, generator: to
     return (teeth | centre(width, acs, device))[:, None, None]
 
 
-def fewer(mask: Tensor, acs: int, generator: torch.Generator) -> Tensor:
-    """Subsets of masks `[n, 1, h, W]` of acceleration `R` with acceleration `R + 1`; the centre is kept.
+def fewer(mask: Tensor, acs: int, delta: float, generator: torch.Generator) -> Tensor:
+    """Subsets of masks `[n, 1, h, W]` of acceleration `R` with acceleration `R + delta`; the centre is kept.
 
     Args:
         mask: bool; `h` is 1 for lines, and the height for single points of k-space.
@@ -43,7 +43,7 @@ def fewer(mask: Tensor, acs: int, generator: torch.Generator) -> Tensor:
     if height > 1:
         kept = kept & centre(height, acs, mask.device)[:, None]
     total, measured = height * width, mask.flatten(1).sum(1)
-    return _kept(mask, mask & kept, total / (total / measured + 1), generator)
+    return _kept(mask, mask & kept, total / (total / measured + delta), generator)
 
 
 def _kept(mask: Tensor, always: Tensor, count_N: Tensor, generator: torch.Generator) -> Tensor:

@@ -104,13 +104,15 @@ def _precise(x: Tensor) -> Tensor:
 class Mri(Corruption, kind="mri"):
     """Undersampled Cartesian k-space of several coils (RSD, section 4.3; Ambient MRI, section 3).
 
-    What the network is shown lacks further lines: a measurement of acceleration R is shown at R + 1.
+    What the network is shown lacks further lines: a measurement of acceleration R is shown at R + delta.
 
     Attributes:
         sigma_n: of the real and of the imaginary part of each sample of k-space, where images have magnitudes up to 1.
         acceleration: R, the width over the number of measured lines, at least 1, or several of which each sample draws
             one.
         acs: centre lines that are always measured and never taken away.
+        delta: what the further mask adds to the acceleration, above 0; 1 in the papers. More of it leaves the teacher
+            more lines to learn from, and shows it less.
         pattern: "random" or "equispaced" lines, or "files" for masks of measurements.
         coils: number of (virtual) coils.
         maps: "birdcage", a ring of coils rotated at random, or coarse maps of measurements `[k, coils, h, w, 2]`.
@@ -120,6 +122,7 @@ class Mri(Corruption, kind="mri"):
     is_complex: ClassVar[bool] = True
     acceleration: float | tuple[float, ...] = 4.0
     acs: int = 4
+    delta: float = 1.0
     pattern: str = "random"
     coils: int = 4
     maps: str | Mapping[str, Any] | Embedded = "birdcage"
@@ -134,6 +137,11 @@ class Mri(Corruption, kind="mri"):
         for acceleration in self.accelerations:
             number("acceleration", acceleration, 1, math.inf)
         whole("acs", self.acs, 1, " of centre lines")
+        number("delta", self.delta, 0)
+        if self.delta == 0:
+            raise UserError(
+                "corruption.delta must lie above 0: without further masks nothing is learned of other lines"
+            )
         whole("coils", self.coils, 1, "")
         one_of("pattern", self.pattern, (*PATTERNS, "files"))
         for name in ("maps", "masks"):
@@ -194,7 +202,7 @@ class Mri(Corruption, kind="mri"):
 
     def further(self, operator: Operator, generator: torch.Generator) -> MriOperator:
         assert isinstance(operator, MriOperator)
-        return dataclasses.replace(operator, mask=fewer(operator.mask, self.acs, generator))
+        return dataclasses.replace(operator, mask=fewer(operator.mask, self.acs, self.delta, generator))
 
     def _draw_mask(self, n: int, width: int, generator: torch.Generator) -> Tensor:
         if isinstance(self.masks, Embedded):

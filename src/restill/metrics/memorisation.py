@@ -7,6 +7,9 @@ Mann-Whitney statistic :math:`z` of Meehan, Chaudhuri and Dasgupta (arXiv 2004.0
 not cell by cell). :math:`z \ll 0` means copying, or images less varied than the data. Neighbours share distances, which
 makes the standard deviation of :math:`z` about 1.1 to 1.2 where nothing is copied; hence the limit of 4.
 
+What tells copies from images that are only smoother than the data, which are near to every measurement: the distance
+to the nearest measurement by that to the second nearest, small for a copy. It is compared in the same way.
+
 Noise hides copies. How many would be noticed is measured, not assumed: the generated images take the part of the data,
 one corruption of them that of the measurements, a second one that of perfect copies.
 """
@@ -52,6 +55,7 @@ class Memorisation:
 
     Attributes:
         z: Mann-Whitney statistic; far below 0 for copies.
+        z_ratio: the same statistic of the ratios of the two smallest distances; below 0 for copies, not for smoothness.
         area: chance that a generated image is farther from its nearest measurement than a measurement is from its
             own, 0 to 1; 0.5 where nothing is copied.
         z_copy: what `z` would be about if every image behind a measurement were reproduced.
@@ -63,6 +67,7 @@ class Memorisation:
     """
 
     z: float
+    z_ratio: float
     area: float
     z_copy: float
     n: int
@@ -109,12 +114,13 @@ def memorisation(
     _check(measurements, images, held_out)
     y = measurements.flatten(1)
     distances, rows = nearest(_corrupted(images, corruption, seed), y, 2)
-    among = nearest(y, y, 1, exclude_self=True)[0] if held_out is None else nearest(held_out.flatten(1), y, 1)[0]
+    among = nearest(y, y, 2, exclude_self=True)[0] if held_out is None else nearest(held_out.flatten(1), y, 2)[0]
     z, area = mann_whitney(distances[:, 0], among[:, 0])
-    ratio = torch.where(distances[:, 1] > 0, distances[:, 0] / distances[:, 1], 0.0)
+    ratio, ratio_among = _ratio(distances), _ratio(among)
     by_ratio = ratio.argsort(stable=True)[:k]
     return Memorisation(
         z=z,
+        z_ratio=mann_whitney(ratio, ratio_among)[0],
         area=area,
         z_copy=(_area_of_copies(images, corruption, seed) - 0.5) / _spread(len(images), len(among)),
         n=len(y),
@@ -123,6 +129,11 @@ def memorisation(
         first=Neighbours(torch.arange(len(images[:k]), device=rows.device), rows[:k, 0], ratio[:k]),
         suspects=Neighbours(by_ratio, rows[by_ratio, 0], ratio[by_ratio]),
     )
+
+
+def _ratio(distances: Tensor) -> Tensor:
+    """The smallest distance by the second smallest, `[n]`."""
+    return torch.where(distances[:, 1] > 0, distances[:, 0] / distances[:, 1], 0.0)
 
 
 def _check(measurements: Tensor, images: Tensor, held_out: Tensor | None) -> None:
@@ -198,7 +209,7 @@ def memorisation_check(found: Memorisation, subject: Subject) -> Check:
         sentence=_words(found),
         settings={
             "images": found.images, "measurements": found.n, "held_out": found.held_out, "z_copy": found.z_copy,
-            "area": found.area, "limit": Z_LIMIT,
+            "z_ratio": found.z_ratio, "area": found.area, "limit": Z_LIMIT,
         },
     )  # fmt: skip
 
@@ -210,8 +221,8 @@ def _words(found: Memorisation) -> str:
         return (
             f"The generated images, corrupted anew, lie nearer to the measurements than {reference} "
             f"(z = {found.z:.1f}): about as if {found.copied:.0%} of them were copies of training data ({power}), or "
-            "as if they were less varied than the data; look at the most suspicious ones beside their nearest "
-            "measurements."
+            f"as if they were smoother or less varied than the data. {_speaks_for(found)} Look at the most suspicious "
+            "ones beside their nearest measurements."
         )
     if found.noticeable > 1:
         return (
@@ -228,6 +239,20 @@ def _words(found: Memorisation) -> str:
         f"No sign of memorisation: the generated images, corrupted anew, are as far from the measurements as "
         f"{reference} (z = {found.z:.1f}; {power}, so that about {found.noticeable:.0%} of copies "
         "or more would have been noticed)."
+    )
+
+
+def _speaks_for(found: Memorisation) -> str:
+    """Which of the two it is likely to be."""
+    if found.z_ratio < -Z_LIMIT:
+        return (
+            "One measurement stands out from the second nearest more than for the data itself "
+            f"(z = {found.z_ratio:.1f} of the ratios of the two distances), which speaks for copies."
+        )
+    return (
+        "The nearest measurement does not stand out from the second nearest more than for the data itself "
+        f"(z = {found.z_ratio:.1f} of the ratios of the two distances), which speaks for the latter; few copies among "
+        "many smooth images would not show in this."
     )
 
 

@@ -25,7 +25,7 @@ from .sampling import Mask, calibration_block, cropped_mask, is_whole, mask_of
 
 _MOST_COILS = 8  # virtual ones, unless more are asked for
 _CENTRE = 12  # at most one in so many lines is never taken away, as in fastMRI at acceleration 4
-_KEYS = ("kind", "acceleration", "acs", "pattern", "coils")
+_KEYS = ("kind", "acceleration", "acs", "delta", "pattern", "coils")
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,14 @@ class Statement:
     Attributes:
         undersampling: the law by which lines are to be dropped; None where they are as measured.
         acs: centre lines that are never taken away; None where the files say it.
+        delta: what the further masks add to the acceleration.
         coils: number of virtual coils.
         sigma_n: noise levels in the units of the files.
     """
 
     undersampling: Mri | None
     acs: int | None
+    delta: float
     coils: int
     sigma_n: SigmaN
 
@@ -70,7 +72,7 @@ class Statement:
                 "corruption.pattern goes with corruption.acceleration, to drop lines of fully sampled k-space"
             )
         undersampling = checked if "acceleration" in description else None
-        return cls(undersampling, description.get("acs"), count, 0.0 if sigma_n is None else sigma_n)
+        return cls(undersampling, description.get("acs"), checked.delta, count, 0.0 if sigma_n is None else sigma_n)
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ def law_of(statement: Statement, found: Survey, bank: MapBank, levels: NDArray[n
     Args:
         levels: noise of every slice in the units of the store.
     """
-    common = {"coils": statement.coils, "maps": bank.embedded(), **empirical(levels)}
+    common = {"delta": statement.delta, "coils": statement.coils, "maps": bank.embedded(), **empirical(levels)}
     law = statement.undersampling
     if law is not None and not found.padded:
         return Mri(acceleration=law.acceleration, acs=law.acs, pattern=law.pattern, **common)
