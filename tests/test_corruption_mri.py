@@ -123,7 +123,7 @@ def test_equispaced_lines_are() -> None:
 @pytest.mark.parametrize("delta", [0.5, 1.0, 3.0])
 @pytest.mark.parametrize("acceleration", [2.0, 4.0, 8.0])
 def test_further_masks_are_subsets_of_the_stated_acceleration(acceleration: float, delta: float) -> None:
-    """n = 4,000: acceleration R + delta in the mean, within 5 standard errors; the centre is kept, something is lost."""
+    """n = 4,000: R + delta in the mean, within 5 standard errors; the centre is kept, something is lost."""
     n, width, acs = 4000, 40, 3
     mask = random_lines(torch.full((n,), acceleration), width, acs, generator(1))
     less = fewer(mask, acs, delta, generator(2))
