@@ -1,7 +1,7 @@
 """The verdict that every output opens with, computed from the results and from nothing else.
 
 It is decided by the Fréchet distance in pixels to clean images, or, without a clean reference, by the proximal one; the
-other columns are listed wherever a teacher is as good as the student or better.
+other columns are listed wherever another generator, a teacher or l1-edm, is as good as the student or better.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Verdict:
     """What the results say.
 
     Attributes:
-        wins: whether the student beats every measured teacher in the deciding column; None where that was not measured.
+        wins: whether the student beats every other generator in the deciding column; None where that was not measured.
         answer: this, in one sentence.
         headline: what was done, how fast, and how good, in two or three sentences; ends with the answer.
-        not_won: the metrics in which some teacher is as good as the student or better, in words.
+        not_won: the metrics in which another generator is as good as the student or better, in words.
         notes: what a reader must know to compare the numbers, in sentences.
         groups: the same metrics by their short names, a phrase for each reference and feature space.
         names: what subjects are called, where that is not their name in the results.
@@ -52,7 +52,7 @@ class Verdict:
         """One sentence that lists where the student does not win; empty where nothing was compared."""
         if self.not_won:
             return f"Where the student does not win: {'; '.join(self.listed)}."
-        return "" if self.wins is None else "No measured quality puts a teacher ahead of the student."
+        return "" if self.wins is None else "No measured quality puts another generator ahead of the student."
 
 
 def judge(results: Iterable[Result], n_measurements: int, corruption: Mapping[str, Any]) -> Verdict:
@@ -124,7 +124,7 @@ def _close(column: Column, others: list[str]) -> str:
 
 
 def _not_won(column: Column) -> str:
-    """The column in words, if some teacher is as good as the student or better."""
+    """The column in words, if another generator is as good as the student or better."""
     if "student" not in column.values or column.lower is None:
         return ""
     ahead = [rival for rival in RIVALS if rival in column.values and not column.beats("student", rival)]
