@@ -20,12 +20,14 @@ from torch import Tensor
 from ..errors import UserError
 from ..fourier import fft2c, ifft2c
 from ..tensors import channels_to_complex, complex_to_channels
+from .chebyshev import chebyshev
 from .coils import BANK, birdcage, refined
 from .corruption import Corruption, number, one_of, whole
 from .embedded import Embedded
 from .lines import PATTERNS, fewer
 from .operator import Operator
 
+_UNSCALE_STEPS = 8
 MOST_MASKS = 4096  # that a law keeps of measured ones
 
 
@@ -71,6 +73,10 @@ class MriOperator(Operator):
 
     def seen(self, d: Tensor) -> Tensor:
         return self.adjoint(self.embed(d))
+
+    def unscale(self, d: Tensor, shown: Tensor, missing: Tensor) -> Tensor:
+        """By a polynomial in `A^H A`, no projection with many coils: to 6% for `missing/shown` of 20, 40% of 100."""
+        return chebyshev(self.seen, d / missing, 1 - shown / missing, _UNSCALE_STEPS)
 
     def noise(self, e: Tensor) -> Tensor:
         return self.adjoint(e)

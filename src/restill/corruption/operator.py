@@ -18,6 +18,7 @@ method            meaning              noise    mask `M`          blur `k *`   d
 `project(x)`      network -> domain    `x`      `x`               `x`          `D x`, or `x`   `x`
 `seen(d)`         the part of `d`      `d`      `M d`             `d`          `d`             `A^H A d`
                   that was observed
+`scale(d, a, b)`  `a seen(d) + b (d - seen(d))`; `unscale` is its inverse
 `restrict(y)`     a less corrupted     `y`      `M y`             `y`          `y`             `M y`
                   operator's `y`, as
                   this one sees it
@@ -98,6 +99,15 @@ class Operator(ABC):
     def seen(self, d: Tensor) -> Tensor:
         """The part of `d`, in the domain, that the observation determines; the identity by default."""
         return d
+
+    def scale(self, d: Tensor, shown: Tensor | float, missing: Tensor | float) -> Tensor:
+        """`shown seen(d) + missing (d - seen(d))`: factors of their own for what the observation determines or not."""
+        part = self.seen(d)
+        return shown * d if part is d else shown * part + missing * (d - part)
+
+    def unscale(self, d: Tensor, shown: Tensor, missing: Tensor) -> Tensor:
+        """The inverse of `scale`, here that of a projection: factors are positive and broadcast against `d`."""
+        return self.scale(d, 1 / shown, 1 / missing)
 
     def restrict(self, y: Tensor) -> Tensor:
         """What this operator would have measured, from the observation of a less corrupted one; identity by default."""

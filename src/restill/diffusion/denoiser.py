@@ -107,7 +107,7 @@ class Denoiser(nn.Module):
         c = self.net.coefficients(sigma.to(x_t).reshape(-1, 1, 1, 1))  # type: ignore[operator]
         x_in = torch.cat([c.c_in * x_t, condition], dim=1)
         out = self.net.model(x_in, c.c_noise.flatten(), one_hot, augment)[:, : self.channels].to(x_t)  # type: ignore[operator]
-        skip, shown, missing = c.c_skip * x_t, operator.seen(out), operator.missing()
+        skip, missing = c.c_skip * x_t, operator.missing()
         if missing is not None:  # of measurements on a coarser grid, something lies there
             skip = skip.masked_fill(on_grid(missing, skip), 0.0)
-        return skip + c.c_out * shown + self.sigma_data * (out - shown)
+        return skip + operator.scale(out, c.c_out, self.sigma_data)

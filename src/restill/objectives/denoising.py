@@ -107,11 +107,9 @@ class Objective(ABC):
         c = right_broadcast(noised.c, denoised)
         residual = operator.seen(c * denoised) + (1 - c) * noised.added - c * operator.to_domain(y)
         sigma_data = float(denoiser.sigma_data)  # type: ignore[arg-type]
-        shown = further.seen(residual)
-        squares = right_broadcast(self.weight(draw.sigma, noised.c, sigma_data), residual) * shown.square()
-        if shown is not residual:  # a part of it the network is not shown
-            weight = right_broadcast(self.weight_of_missing(noised.c, sigma_data), residual)
-            squares = squares + weight * (residual - shown).square()
+        shown = right_broadcast(self.weight(draw.sigma, noised.c, sigma_data).rsqrt(), residual)
+        missing = right_broadcast(self.weight_of_missing(noised.c, sigma_data).rsqrt(), residual)
+        squares = further.unscale(residual, shown, missing).square()
         return squares.flatten(1).mean(1)
 
 
