@@ -66,3 +66,8 @@ def quadratic_minimiser(loss: Callable[[Tensor], Tensor], like: Tensor) -> Tenso
     hessian = torch.autograd.functional.hessian(loss, start).reshape(like.numel(), like.numel())
     step = torch.linalg.pinv(hessian, rtol=1e-10, hermitian=True) @ gradient(loss, start).flatten()
     return start - step.view_as(like)
+
+
+def edm_weight(sigma: Tensor, sigma_data: float) -> Tensor:
+    """`lambda(s) = (s^2 + sigma_d^2) / (s sigma_d)^2` (EDM, table 1)."""
+    return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2

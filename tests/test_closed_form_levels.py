@@ -14,7 +14,7 @@ import torch
 from scipy import stats
 
 from restill.objectives import GeneratorLevels, LogNormalLevels
-from restill.objectives.levels import edm_weight, truncated_share
+from restill.objectives.levels import truncated_share
 
 N = 50_000
 LOG_NORMAL = stats.lognorm(s=1.2, scale=math.exp(-1.2))
@@ -100,9 +100,3 @@ def test_generator_levels_options() -> None:
     floored = GeneratorLevels(floor=0.4).draw(N, torch.Generator().manual_seed(0))
     assert 0.1 < (free < 0.4).double().mean() < 0.9
     torch.testing.assert_close(floored, free.clamp_min(0.4), rtol=0, atol=0)
-
-
-def test_edm_weight_is_the_inverse_square_of_c_out() -> None:
-    sigma = torch.tensor([0.002, 0.5, 80.0], dtype=torch.float64)
-    c_out = sigma * 0.75 / (sigma**2 + 0.75**2).sqrt()
-    torch.testing.assert_close(edm_weight(sigma, 0.75), c_out**-2, rtol=1e-12, atol=0)

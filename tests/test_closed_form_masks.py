@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from closed_form import covariance, gradient
+from closed_form import covariance, edm_weight, gradient
 from closed_form_operators import (
     ExactSample,
     Part,
@@ -25,9 +25,8 @@ from closed_form_operators import (
     posterior_mean,
     table,
 )
-from restill.corruption import Mask, MaskOperator
+from restill.corruption import Mask, MaskOperator, Operator
 from restill.objectives import DMD, AmbientTweedie, DistillationLoss, Objective, SiD, Standard
-from restill.objectives.levels import edm_weight
 
 F64 = torch.float64
 ROW, SQUARE, COLOURS = (1, 1, 3), (1, 2, 2), (2, 1, 2)
@@ -49,8 +48,9 @@ def parts(shape: tuple[int, int, int], pairs: list[Shown], *sigma_n: float) -> l
 class OtherWeights(AmbientTweedie):
     """The same objective with seven times the weight on what is not shown."""
 
-    def weight_of_missing(self, c: Tensor, sigma_data: float) -> Tensor:
-        return 7 * super().weight_of_missing(c, sigma_data)
+    def whitened(self, residual: Tensor, further: Operator, sigma: Tensor, c: Tensor, sigma_data: float) -> Tensor:
+        found = super().whitened(residual, further, sigma, c, sigma_data)
+        return found + (7**0.5 - 1) * (found - further.seen(found))
 
 
 def expect_minimum(sample: ExactSample, best: Tensor, shown: list[Tensor], *objectives: Objective) -> None:

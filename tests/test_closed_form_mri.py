@@ -81,8 +81,9 @@ def sample_of(
 class OtherWeights(AmbientTweedie):
     """The same objective with seven times the weight on what is not shown."""
 
-    def weight_of_missing(self, c: Tensor, sigma_data: float) -> Tensor:
-        return 7 * super().weight_of_missing(c, sigma_data)
+    def whitened(self, residual: Tensor, further: Operator, sigma: Tensor, c: Tensor, sigma_data: float) -> Tensor:
+        found = super().whitened(residual, further, sigma, c, sigma_data)
+        return found + (7**0.5 - 1) * (found - further.seen(found))
 
 
 def own_gradient(sample: ExactSample, objective: AmbientTweedie | Standard, weight: Tensor) -> Tensor:

@@ -13,11 +13,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from closed_form import LinearDenoiser, covariance, gaussian_denoiser, gradient, quadratic_minimiser, whitened
+from closed_form import (
+    LinearDenoiser,
+    covariance,
+    edm_weight,
+    gaussian_denoiser,
+    gradient,
+    quadratic_minimiser,
+    whitened,
+)
 from custom_corruptions import BlurOperator, FourierMaskOperator, MaskOperator
 from restill.corruption import Identity, Operator
 from restill.objectives import AmbientTweedie, Draw, Objective, Standard
-from restill.objectives.levels import edm_weight
 
 F64 = torch.float64
 
@@ -114,9 +121,11 @@ def test_loss_at_the_optimum_is_the_weighted_posterior_variance() -> None:
 def test_weight_is_capped_near_the_noise_level() -> None:
     sigma = torch.tensor([0.5, 0.9], dtype=F64)
     c = torch.tensor([0.01, 0.5], dtype=F64)
-    got = AmbientTweedie().weight(sigma, c, 0.5)
+    residual, operator = torch.ones(2, 1, 1, 1, dtype=F64), Identity(torch.zeros(2))
+    got = AmbientTweedie().whitened(residual, operator, sigma, c, 0.5).flatten() ** 2
     torch.testing.assert_close(got, edm_weight(sigma, 0.5) / torch.tensor([0.05, 0.5], dtype=F64))
-    torch.testing.assert_close(AmbientTweedie(c_min=1.0).weight(sigma, c, 0.5), edm_weight(sigma, 0.5))
+    got = AmbientTweedie(c_min=1.0).whitened(residual, operator, sigma, c, 0.5).flatten() ** 2
+    torch.testing.assert_close(got, edm_weight(sigma, 0.5))
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from closed_form import edm_weight
 from restill.corruption import Compose, Identity, Mask, MaskOperator, Operator
 from restill.diffusion import Denoiser
 from restill.diffusion.networks import build_network
 from restill.objectives import AmbientTweedie, Draw
-from restill.objectives.levels import edm_weight
 from tiny import tiny_denoiser
 
 F64 = torch.float64
@@ -131,9 +131,10 @@ def test_loss_weight_and_output_scale_are_one(c: float) -> None:
     sigma = torch.tensor([0.002, 0.1, 0.7, 5.0, 80.0], dtype=F64)
     share = torch.full_like(sigma, c)
     objective = AmbientTweedie(c_min=0.05)
-    shown = objective.weight(sigma, share, SIGMA_DATA) * edm(sigma)[1].flatten() ** 2
-    missing = objective.weight_of_missing(share, SIGMA_DATA) * SIGMA_DATA**2
-    for product in (shown, missing):
+    half = MaskOperator(torch.zeros(5), torch.tensor([True, False]).expand(5, 1, 1, 2))
+    ones = torch.ones(5, 1, 1, 2, dtype=F64)
+    weight = objective.whitened(ones, half, sigma, share, SIGMA_DATA).square()[:, 0, 0]
+    for product in (weight[:, 0] * edm(sigma)[1].flatten() ** 2, weight[:, 1] * SIGMA_DATA**2):
         torch.testing.assert_close(product * max(c, 0.05), torch.ones(5, dtype=F64))
     torch.testing.assert_close(edm_weight(sigma * 1e9, SIGMA_DATA), torch.full_like(sigma, 1 / SIGMA_DATA**2))
 

@@ -27,7 +27,8 @@ from .embedded import Embedded
 from .lines import PATTERNS, fewer
 from .operator import Operator
 
-_UNSCALE_STEPS = 8
+_STEPS = 6  # of polynomials in A^H A
+_SMALLEST = 0.05  # ratio of variances in them
 MOST_MASKS = 4096  # that a law keeps of measured ones
 
 
@@ -74,9 +75,23 @@ class MriOperator(Operator):
     def seen(self, d: Tensor) -> Tensor:
         return self.adjoint(self.embed(d))
 
-    def unscale(self, d: Tensor, shown: Tensor, missing: Tensor) -> Tensor:
-        """By a polynomial in `A^H A`, no projection with many coils: to 6% for `missing/shown` of 20, 40% of 100."""
-        return chebyshev(self.seen, d / missing, 1 - shown / missing, _UNSCALE_STEPS)
+    def wiener(self, d: Tensor, ratio: Tensor) -> Tensor:
+        """`(A^H A + ratio)^-1 d`, the regularised SENSE reconstruction of `d = A^H y` (Pruessmann et al. 2001).
+
+        By a polynomial in `A^H A`, which with several coils is no projection; ratios below 0.05 count as that.
+        """
+        ratio = ratio.clamp_min(_SMALLEST)
+        return chebyshev(self.seen, d / ratio, -1 / ratio, _STEPS)
+
+    def spread(self, d: Tensor, ratio: Tensor) -> Tensor:
+        """`(A^H A + ratio)^-1 (b A^H A + ratio) d`, exact on the eigenvalues 0 and 1."""
+        ratio = ratio.clamp_min(_SMALLEST)
+        return self.wiener(_slope(ratio) * self.seen(d) + ratio * d, ratio)
+
+    def whiten(self, d: Tensor, ratio: Tensor) -> Tensor:
+        ratio = ratio.clamp_min(_SMALLEST)
+        found = chebyshev(self.seen, d / ratio, -_slope(ratio) / ratio, _STEPS)
+        return self.seen(found) + ratio * found
 
     def noise(self, e: Tensor) -> Tensor:
         return self.adjoint(e)
@@ -99,6 +114,10 @@ class MriOperator(Operator):
 
     def augmented(self, move: Callable[[Tensor], Tensor]) -> MriOperator:
         raise UserError("teacher.augment must be 0 for kind mri: k-space does not flip and turn as its images do")
+
+
+def _slope(ratio: Tensor) -> Tensor:
+    return ratio.sqrt() * ((1 + ratio).sqrt() - ratio.sqrt())
 
 
 def _precise(x: Tensor) -> Tensor:

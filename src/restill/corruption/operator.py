@@ -18,7 +18,9 @@ method            meaning              noise    mask `M`          blur `k *`   d
 `project(x)`      network -> domain    `x`      `x`               `x`          `D x`, or `x`   `x`
 `seen(d)`         the part of `d`      `d`      `M d`             `d`          `d`             `A^H A d`
                   that was observed
-`scale(d, a, b)`  `a seen(d) + b (d - seen(d))`; `unscale` is its inverse
+`wiener(d, r)`    mean and spread of white Gaussian images given what is seen of them with noise, and the inverse of
+`spread(d, r)`    the latter: how the network's input, its output, and the residuals of its training are scaled
+`whiten(d, r)`
 `restrict(y)`     a less corrupted     `y`      `M y`             `y`          `y`             `M y`
                   operator's `y`, as
                   this one sees it
@@ -100,14 +102,27 @@ class Operator(ABC):
         """The part of `d`, in the domain, that the observation determines; the identity by default."""
         return d
 
-    def scale(self, d: Tensor, shown: Tensor | float, missing: Tensor | float) -> Tensor:
-        """`shown seen(d) + missing (d - seen(d))`: factors of their own for what the observation determines or not."""
-        part = self.seen(d)
-        return shown * d if part is d else shown * part + missing * (d - part)
+    def wiener(self, d: Tensor, ratio: Tensor) -> Tensor:
+        """The Wiener filter `(1 + ratio)^-1 d`: the mean of images, white and Gaussian a priori, given `d`.
 
-    def unscale(self, d: Tensor, shown: Tensor, missing: Tensor) -> Tensor:
-        """The inverse of `scale`, here that of a projection: factors are positive and broadcast against `d`."""
-        return self.scale(d, 1 / shown, 1 / missing)
+        Args:
+            d: what is seen of an image, with noise, `[n, C, h, w]`.
+            ratio: variance of the noise by that of an image, above 0, `[n, 1, 1, 1]`.
+        """
+        return d / (1 + ratio)
+
+    def spread(self, d: Tensor, ratio: Tensor) -> Tensor:
+        """How far such images lie from it, by their deviation: `sqrt(ratio / (1 + ratio))` where seen, 1 elsewhere.
+
+        As a linear map of `d`; about so, where `seen` is no projection.
+        """
+        seen, scale = self.seen(d), (ratio / (1 + ratio)).sqrt()
+        return scale * d if seen is d else scale * seen + (d - seen)
+
+    def whiten(self, d: Tensor, ratio: Tensor) -> Tensor:
+        """The inverse of `spread`."""
+        seen, scale = self.seen(d), (ratio / (1 + ratio)).rsqrt()
+        return scale * d if seen is d else scale * seen + (d - seen)
 
     def restrict(self, y: Tensor) -> Tensor:
         """What this operator would have measured, from the observation of a less corrupted one; identity by default."""

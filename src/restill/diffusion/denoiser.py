@@ -104,10 +104,12 @@ class Denoiser(nn.Module):
     ) -> Tensor:
         """The preconditioned network with coefficients of their own for what is not shown."""
         x_t, condition = x_t.to(self.net.precision), condition.to(self.net.precision)  # type: ignore[arg-type]
-        c = self.net.coefficients(sigma.to(x_t).reshape(-1, 1, 1, 1))  # type: ignore[operator]
-        x_in = torch.cat([c.c_in * x_t, condition], dim=1)
-        out = self.net.model(x_in, c.c_noise.flatten(), one_hot, augment)[:, : self.channels].to(x_t)  # type: ignore[operator]
-        skip, missing = c.c_skip * x_t, operator.missing()
+        sigma = sigma.to(x_t)
+        ratio = (sigma.reshape(-1, 1, 1, 1) / self.sigma_data) ** 2
+        mean, missing = operator.wiener(x_t, ratio), operator.missing()
+        x_in = torch.cat([(1 + ratio).sqrt() / self.sigma_data * mean, condition], dim=1)
+        c_noise = self.net.coefficients(sigma).c_noise  # type: ignore[operator]
+        out = self.net.model(x_in, c_noise, one_hot, augment)[:, : self.channels].to(x_t)  # type: ignore[operator]
         if missing is not None:  # of measurements on a coarser grid, something lies there
-            skip = skip.masked_fill(on_grid(missing, skip), 0.0)
-        return skip + operator.scale(out, c.c_out, self.sigma_data)
+            mean = mean.masked_fill(on_grid(missing, mean), 0.0)
+        return mean + self.sigma_data * operator.spread(out, ratio)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..corruption import Operator
 from ..tensors import right_broadcast
-from .levels import LogNormalLevels, edm_weight
+from .levels import LogNormalLevels
 
 
 class Draw(NamedTuple):
@@ -75,13 +75,15 @@ class Objective(ABC):
         added = further.noise(scale * draw.noise)
         return Noised(further.to_domain(further.restrict(y)) + added, added, c)
 
-    def weight(self, sigma: Tensor, c: Tensor, sigma_data: float) -> Tensor:
-        """Loss weight `[n]`."""
-        return edm_weight(sigma, sigma_data) / c.clamp_min(self.c_min)
+    def whitened(self, residual: Tensor, further: Operator, sigma: Tensor, c: Tensor, sigma_data: float) -> Tensor:
+        """The residual `[n, C, H, W]` as it is squared: over the scale of the network's output and `max(c, c_min)^.5`.
 
-    def weight_of_missing(self, c: Tensor, sigma_data: float) -> Tensor:
-        """Loss weight `[n]` of what the network is not shown: of infinite noise, `lambda(inf) = 1/sigma_data^2`."""
-        return 1 / (sigma_data**2 * c.clamp_min(self.c_min))
+        So the weight of what the network is shown is EDM's `1/sigma_data^2 + 1/s^2`, and of what it is not shown the
+        limit of infinite noise, `1/sigma_data^2`.
+        """
+        ratio = right_broadcast((sigma / sigma_data) ** 2, residual)
+        share = right_broadcast(c.clamp_min(self.c_min).sqrt(), residual)
+        return further.whiten(residual, ratio) / (sigma_data * share)
 
     def __call__(
         self,
@@ -107,9 +109,7 @@ class Objective(ABC):
         c = right_broadcast(noised.c, denoised)
         residual = operator.seen(c * denoised) + (1 - c) * noised.added - c * operator.to_domain(y)
         sigma_data = float(denoiser.sigma_data)  # type: ignore[arg-type]
-        shown = right_broadcast(self.weight(draw.sigma, noised.c, sigma_data).rsqrt(), residual)
-        missing = right_broadcast(self.weight_of_missing(noised.c, sigma_data).rsqrt(), residual)
-        squares = further.unscale(residual, shown, missing).square()
+        squares = self.whitened(residual, further, draw.sigma, noised.c, sigma_data).square()
         return squares.flatten(1).mean(1)
 
 

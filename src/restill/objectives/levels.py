@@ -66,14 +66,9 @@ class GeneratorLevels:
         return ((high + (1 - t) * (low - high)) ** self.rho).clamp_min(self.floor).float()
 
 
-def edm_weight(sigma_N: Tensor, sigma_data: float) -> Tensor:
-    r""":math:`\lambda(s) = (s^2 + \sigma_d^2) / (s \sigma_d)^2` (EDM, table 1), `[n]`."""
-    return (sigma_N**2 + sigma_data**2) / (sigma_N * sigma_data) ** 2
-
-
 def truncated_share(sigma_n: float, p_mean: float = -1.2, p_std: float = 1.2) -> float:
     """The share of the log-normal that lies below `sigma_n`: what the clamp wastes."""
     return 0.5 * math.erfc(-(math.log(sigma_n) - p_mean) / p_std / math.sqrt(2)) if sigma_n > 0 else 0.0
 
 
-__all__ = ["GeneratorLevels", "LogNormalLevels", "edm_weight", "truncated_share"]
+__all__ = ["GeneratorLevels", "LogNormalLevels", "truncated_share"]
