@@ -202,3 +202,9 @@ def test_measured_banks_are_drawn_from() -> None:
     assert isinstance(operator, MriOperator)
     assert {tuple(row.flatten().tolist()) for row in operator.mask} == {tuple(row.flatten().tolist()) for row in lines}
     assert len({float(row.sum()) for row in operator.maps}) == 2
+
+
+@pytest.mark.parametrize("delta", [0, -1.0, "one", float("nan")])
+def test_further_masks_need_a_step(delta: object) -> None:
+    with pytest.raises(UserError, match=r"corruption\.delta must"):
+        corruption_from({"kind": "mri", "delta": delta})
