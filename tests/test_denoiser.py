@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from closed_form import edm_weight
-from restill.corruption import Compose, Identity, Mask, MaskOperator, Operator
+from restill.corruption import Compose, Identity, Mask, MaskOperator, Mri, Operator
 from restill.diffusion import Denoiser
 from restill.diffusion.networks import build_network
 from restill.objectives import AmbientTweedie, Draw
@@ -221,3 +221,19 @@ def test_autocast_reaches_the_masked_network_and_not_the_preconditioning() -> No
     assert 0 < (rounded - exact)[hidden].abs().max() < 0.1
     # where a pixel is shown, c_out of about 1e-4 scales the roundings down, and c_skip x has none
     assert (rounded - exact)[operator.mask].abs().max() < 1e-4
+
+
+def test_a_silent_network_of_mri_gives_the_posterior_mean_of_white_images() -> None:
+    """Several coils, float64: with output 0, D = (G + r)^-1 x_t with G = A^H A, to the accuracy of 6 steps."""
+    operator = Mri(acceleration=2, acs=2, coils=4).draw(2, (2, 4, 8), torch.Generator().manual_seed(3))
+    denoiser, recorder = recording(2, 2, masked=True)
+    recorder.out = torch.zeros(2, 4, 4, 8, dtype=F64)
+    x_t, sigma = operator.seen(normal(2, 2, 4, 8)), torch.tensor([0.6, 2.0], dtype=F64)
+    got = denoiser(x_t, sigma, operator)
+    for k in range(2):
+        one, ratio = operator.select(torch.full((64,), k)), (sigma[k] / SIGMA_DATA) ** 2
+        G = one.seen(torch.eye(64, dtype=F64).view(64, 2, 4, 8)).flatten(1)
+        exact = torch.linalg.solve(G + ratio * torch.eye(64, dtype=F64), x_t[k].flatten()).view(2, 4, 8)
+        torch.testing.assert_close(got[k], exact, rtol=0, atol=0.02 * float(exact.abs().max()))
+        shown = exact * (1 + ratio).sqrt() / SIGMA_DATA
+        torch.testing.assert_close(recorder.x_in[k, :2], shown, rtol=0, atol=0.02 * float(shown.abs().max()))
