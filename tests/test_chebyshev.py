@@ -1,115 +1,133 @@
-"""Linear equations with the operators of a corruption, by polynomials."""
+"""Inverse and inverse root by polynomials, and what operators make of them for Gaussian images."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
-from restill.corruption import Identity, MaskOperator, Mri, Operator
-from restill.corruption.chebyshev import chebyshev
+from restill.corruption import Identity, MaskOperator, Mri, MriOperator, Operator, Prior
+from restill.corruption.chebyshev import inverse, inverse_root
 
 F64 = torch.float64
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 12])
-@pytest.mark.parametrize("kappa", [-3.0, 0.0, 0.5, 0.99])
-def test_error_is_that_of_the_polynomial(steps: int, kappa: float) -> None:
-    """On every eigenvalue of [0, 1]: the bound holds, and is reached."""
-    e = torch.linspace(0, 1, 1001, dtype=F64)[None]
-    b = torch.full_like(e, 2.0)
-    x = chebyshev(lambda d: e * d, b, torch.tensor([[kappa]], dtype=F64), steps)
-    error = (x * (1 - kappa * e) - b).abs().max() / 2
-    bound = 0.0 if kappa == 0 else torch.special.chebyshev_polynomial_t(torch.tensor((2 - kappa) / abs(kappa)), steps)
-    expected = 0.0 if kappa == 0 else float(1 / bound)
-    assert float(error) == pytest.approx(expected, rel=2e-3, abs=1e-5)
-    assert float(error) < 1
+@pytest.mark.parametrize("low", [0.02, 0.5])
+def test_error_of_the_inverse_is_that_of_the_polynomial(steps: int, low: float) -> None:
+    """On every eigenvalue of [low, 1]: the bound holds, and is reached but for its factor 1 - t; below, less than 1."""
+    t = torch.linspace(0, 1, 2001, dtype=F64)[None]
+    error = (inverse(lambda x: t * x, torch.full_like(t, 2.0), low, steps) * t / 2 - 1).abs()
+    order = torch.tensor((1 + low) / (1 - low), dtype=F64)
+    bound = (1 - t) / torch.special.chebyshev_polynomial_t(order, steps)
+    inside = t >= low
+    assert (error[inside] <= bound[inside] + 1e-12).all()
+    assert float((error / bound)[inside & (t < 0.999)].max()) == pytest.approx(1, rel=1e-3)
+    assert error[0, -1] < 1e-12 and (error[~inside] <= 1 + 1e-12).all()
 
 
-RATIOS = torch.tensor([0.001, 0.2, 40.0], dtype=F64).view(3, 1, 1, 1)
+@pytest.mark.parametrize("low", [0.02, 0.5])
+def test_inverse_root_is_accurate_and_positive(low: float) -> None:
+    """Of eight steps: within a tenth down to `low`; below, it grows further, and never beyond the root."""
+    t = torch.linspace(0, 1, 2001, dtype=F64)[None]
+    root = inverse_root(lambda x: t * x, torch.full_like(t, 3.0), low, 8) / 3
+    assert ((root * t.sqrt() - 1).abs()[t >= low] < 0.1).all()
+    assert (root[t < low] > 0.9 * low**-0.5).all() and (root * t.sqrt()).max() < 1.1
+    finer = inverse_root(lambda x: t * x, torch.ones_like(t), low, 24)
+    assert ((finer * t.sqrt() - 1).abs()[t >= low] < 0.002).all()
 
 
-def drawn(coils: int, shape: tuple[int, int] = (6, 10)) -> tuple[Operator, Tensor]:
-    """Three operators and images."""
+def drawn(coils: int, shape: tuple[int, int] = (6, 10), n: int = 3) -> tuple[MriOperator, Tensor]:
+    """Operators and images."""
     generator = torch.Generator().manual_seed(1)
-    operator = Mri(acceleration=2, acs=2, coils=coils).draw(3, (2, *shape), generator)
-    return operator, torch.randn(3, 2, *shape, generator=generator, dtype=F64)
+    operator = Mri(acceleration=2, acs=2, coils=coils).draw(n, (2, *shape), generator)
+    return operator, torch.randn(n, 2, *shape, generator=generator, dtype=F64)
 
 
-def eigenvalues_of(operator: Operator, function: Callable[[Tensor], Tensor], shape: tuple[int, int]) -> Tensor:
-    """Of `seen`, and of `function` on the same eigenvectors, `[2, d]`; of the first operator."""
+LEVELS = torch.tensor([0.05, 0.4, 6.0], dtype=F64)
+
+
+def priors(shape: tuple[int, int] = (6, 10)) -> list[Prior]:
+    """A white one and one that is not."""
+    return [Prior.white(0.7), Prior.stationary((3.0, 0.5, 0.2, 0.1), *shape)]
+
+
+@pytest.mark.parametrize("name", ["inverse", "inverse_root"])
+@pytest.mark.parametrize("coils", [1, 4])
+def test_operators_polynomials_are_linear_and_self_adjoint(coils: int, name: str) -> None:
+    operator, a = drawn(coils)
+    for prior in priors():
+        given, b, apply = prior.at(LEVELS), a.flip(0), getattr(operator, name)
+        torch.testing.assert_close((apply(a, given) * b).sum(), (a * apply(b, given)).sum())
+        torch.testing.assert_close(apply(2 * a + b, given), 2 * apply(a, given) + apply(b, given))
+
+
+def as_matrix(function: object, shape: tuple[int, int]) -> Tensor:
     dim = 2 * math.prod(shape)
     unit = torch.eye(dim, dtype=F64).view(dim, 2, *shape)
-    one = operator.select(torch.zeros(dim, dtype=torch.int64))
-    values, vectors = torch.linalg.eigh(one.seen(unit).flatten(1))
-    image = function(vectors.T.reshape(dim, 2, *shape)).flatten(1)
-    assert torch.allclose((image @ vectors) - torch.diag((image * vectors.T).sum(1)), torch.zeros(1, dtype=F64))
-    return torch.stack([values, (image * vectors.T).sum(1)])
-
-
-@pytest.mark.parametrize("name", ["wiener", "spread", "whiten"])
-@pytest.mark.parametrize("coils", [1, 4])
-def test_polynomials_are_linear_and_self_adjoint(coils: int, name: str) -> None:
-    operator, a = drawn(coils)
-    b, apply = a.flip(0), getattr(operator, name)
-    torch.testing.assert_close((apply(a, RATIOS) * b).sum(), (a * apply(b, RATIOS)).sum())
-    torch.testing.assert_close(apply(2 * a + b, RATIOS), 2 * apply(a, RATIOS) + apply(b, RATIOS))
+    return function(unit).flatten(1).T  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("coils", [1, 4])
-@pytest.mark.parametrize("ratio", [0.05, 0.3, 2.0, 50.0])
-def test_posterior_of_white_images_in_closed_form(coils: int, ratio: float) -> None:
-    """On every eigenvalue e of `A^H A`: mean 1/(e + r); spread like the posterior's deviation, sqrt(r/(e + r)).
-
-    The spread is exact at e = 0 and 1, and within a third between; the polynomials within the Chebyshev bound.
-    """
+@pytest.mark.parametrize("sigma", [0.25, 0.7, 5.0])
+@pytest.mark.parametrize("white", [True, False])
+def test_posterior_of_gaussian_images_in_closed_form(white: bool, sigma: float, coils: int) -> None:
+    """Mean and covariance of x ~ N(0, C) given A^H y against the solution of the equations."""
     shape = (4, 8)
     operator, _ = drawn(coils, shape)
-    r = torch.tensor(ratio, dtype=F64)
-    one = operator.select(torch.zeros(2 * math.prod(shape), dtype=torch.int64))
-    e, mean = eigenvalues_of(operator, lambda d: one.wiener(d, r), shape)
-    assert e.min() > -1e-6 and e.max() < 1 + 1e-6 and (coils == 1 or ((e > 0.1) & (e < 0.9)).sum() > 10)
-    bound = 1 / torch.special.chebyshev_polynomial_t(1 + 2 * r, 6)
-    assert ((mean * (e + r) - 1).abs() <= bound + 1e-5).all()
-    _, spread = eigenvalues_of(operator, lambda d: one.spread(d, r), shape)
-    exact = (r / (e.clamp_min(0) + r)).sqrt()
-    assert ((spread / exact - 1).abs() < 0.34 + bound).all()
-    ends = (e < 1e-6) | (e > 1 - 1e-6)
-    assert ((spread / exact - 1).abs()[ends] <= bound + 1e-5).all()
+    prior = Prior.white(0.7) if white else Prior.stationary((1.5, 0.8, 0.3, 0.2), *shape)
+    dim = 2 * math.prod(shape)
+    one = operator.select(torch.zeros(dim, dtype=torch.int64))
+    given = prior.at(torch.full((dim,), sigma, dtype=F64))
+    G = as_matrix(one.seen, shape)
+    half = as_matrix(given.half, shape)
+    covariance = sigma**2 * half @ half @ torch.linalg.inv(torch.eye(dim, dtype=F64) - half @ half)
+    if white:
+        torch.testing.assert_close(covariance, 0.49 * torch.eye(dim, dtype=F64))
+    posterior = torch.linalg.inv(G / sigma**2 + torch.linalg.inv(covariance))
+    mean = half @ as_matrix(lambda b: one.inverse(b, given), shape) @ half
+    exact = posterior / sigma**2
+    assert (mean - exact).abs().max() < 0.1 * exact.abs().max()
+    root = sigma * half @ as_matrix(lambda f: one.inverse_root(f, given), shape)
+    # relative to the posterior in every direction: whitened by it
+    inner = torch.linalg.cholesky(torch.linalg.inv(posterior))
+    shares = torch.linalg.eigvalsh(inner.T @ root @ root.T @ inner)
+    assert shares.min() > 0.8 and shares.max() < 1.25
 
 
-def test_ratios_below_the_smallest_count_as_that() -> None:
-    operator, x = drawn(4)
-    small, smallest = (torch.full((3, 1, 1, 1), value, dtype=F64) for value in (1e-6, 0.05))
-    for name in ("wiener", "spread", "whiten"):
-        apply = getattr(operator, name)
-        torch.testing.assert_close(apply(x, small), apply(x, smallest), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("coils", [1, 2, 8])
-def test_whiten_inverts_spread_for_mri(coils: int) -> None:
-    operator, x = drawn(coils, (9, 16))
-    found = operator.whiten(operator.spread(x, RATIOS), RATIOS)
-    errors = (found - x).flatten(1).norm(dim=1) / x.flatten(1).norm(dim=1)
-    assert errors[0] < 0.3 and errors[1] < 0.02 and errors[2] < 1e-6
-
-
-def test_whiten_inverts_spread_of_projections_exactly() -> None:
+def test_projections_in_closed_form() -> None:
+    """Identity and masks: T is 1 where something is seen, 1 - P elsewhere; the polynomials of one coil agree."""
     x = torch.randn(3, 1, 3, 4, generator=torch.Generator().manual_seed(2), dtype=F64)
     mask = torch.rand(3, 1, 3, 4, generator=torch.Generator().manual_seed(3)) < 0.5
+    given = Prior.white(0.7).at(LEVELS)
+    share = (1 / (1 + given.ratio)).expand_as(x)
     for operator in (Identity(torch.zeros(3)), MaskOperator(torch.zeros(3), mask)):
-        torch.testing.assert_close(operator.whiten(operator.spread(x, RATIOS), RATIOS), x)
+        seen = operator.seen(x)
+        torch.testing.assert_close(operator.inverse(seen, given), seen)
+        root = operator.inverse_root(x, given)
+        torch.testing.assert_close(root, torch.where(operator.seen(torch.ones_like(x)) > 0, x, x * (1 - share).rsqrt()))
+    one, image = drawn(1)
+    given = Prior.white(0.7).at(torch.full((3,), 0.5, dtype=F64))
+    got, exact = one.inverse_root(image, given), Operator.inverse_root(one, image, given)
+    assert (got - exact).norm() < 0.02 * exact.norm()
+    torch.testing.assert_close(one.inverse(one.seen(image), given), one.seen(image), rtol=0, atol=1e-6)
 
 
-def test_one_coil_is_a_projection() -> None:
-    """The polynomials agree with the closed form of projections, within their accuracy."""
-    operator, x = drawn(1)
-    ratio = torch.full((3, 1, 1, 1), 0.4, dtype=F64)
-    for name in ("wiener", "spread", "whiten"):
-        d = operator.seen(x) if name == "wiener" else x
-        torch.testing.assert_close(
-            getattr(operator, name)(d, ratio), getattr(Operator, name)(operator, d, ratio), rtol=0, atol=0.02
-        )
+def test_weights_of_lines() -> None:
+    """Of a white prior they are those of masks, one for each coil together."""
+    operator, x = drawn(4)
+    given, e = Prior.white(0.7).at(LEVELS), operator.embed(x)
+    got = operator.whiten(e, given)
+    scale = torch.where(operator.mask, (1 + 1 / given.ratio).sqrt(), torch.ones(()).double()) / 0.7
+    torch.testing.assert_close(got, 2 * scale * e)  # sqrt(4 coils)
+    mask = MaskOperator(torch.zeros(3), operator.mask.expand(-1, 2, 6, 10))
+    torch.testing.assert_close(got, 2 * torch.cat([mask.whiten(part, given) for part in e.split(2, dim=1)], dim=1))
+    stationary = priors()[1]
+    got = operator.whiten(e, stationary.at(LEVELS))
+    hidden = (~operator.mask).expand_as(e)
+    torch.testing.assert_close(got[hidden], (2 * e / stationary.variance.sqrt())[hidden])
+    level = LEVELS.clamp_min(0.1 * float(stationary.variance.mean().sqrt())).view(3, 1, 1, 1)
+    deviation = level / (1 + level**2 / stationary.variance).sqrt()
+    torch.testing.assert_close(got[~hidden], (2 * e / deviation)[~hidden])

@@ -25,7 +25,7 @@ from closed_form_operators import (
     posterior_mean,
     table,
 )
-from restill.corruption import Mask, MaskOperator, Operator
+from restill.corruption import Mask, MaskOperator, Operator, Prior
 from restill.objectives import DMD, AmbientTweedie, DistillationLoss, Objective, SiD, Standard
 
 F64 = torch.float64
@@ -48,8 +48,8 @@ def parts(shape: tuple[int, int, int], pairs: list[Shown], *sigma_n: float) -> l
 class OtherWeights(AmbientTweedie):
     """The same objective with seven times the weight on what is not shown."""
 
-    def whitened(self, residual: Tensor, further: Operator, sigma: Tensor, c: Tensor, sigma_data: float) -> Tensor:
-        found = super().whitened(residual, further, sigma, c, sigma_data)
+    def whitened(self, residual: Tensor, further: Operator, sigma: Tensor, c: Tensor, prior: Prior) -> Tensor:
+        found = super().whitened(residual, further, sigma, c, prior)
         return found + (7**0.5 - 1) * (found - further.seen(found))
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from closed_form import covariance, gradient
 from closed_form_operators import ExactSample, Part, PhaseTwo, index_of, matrix_of
-from restill.corruption import MriOperator, Operator
+from restill.corruption import MriOperator, Operator, Prior
 from restill.objectives import DMD, AmbientTweedie, DistillationLoss, SiD, Standard
 from restill.sampling import Heun, OneStep
 
@@ -81,9 +81,17 @@ def sample_of(
 class OtherWeights(AmbientTweedie):
     """The same objective with seven times the weight on what is not shown."""
 
-    def whitened(self, residual: Tensor, further: Operator, sigma: Tensor, c: Tensor, sigma_data: float) -> Tensor:
-        found = super().whitened(residual, further, sigma, c, sigma_data)
-        return found + (7**0.5 - 1) * (found - further.seen(found))
+    def whitened(self, residual: Tensor, further: Operator, sigma: Tensor, c: Tensor, prior: Prior) -> Tensor:
+        found = super().whitened(residual, further, sigma, c, prior)
+        return found + (7**0.5 - 1) * (found - further.restrict(found))
+
+
+@dataclass(frozen=True)
+class Coloured(AmbientTweedie):
+    """The same objective with the weights of images that are not white."""
+
+    def whitened(self, residual: Tensor, further: Operator, sigma: Tensor, c: Tensor, prior: Prior) -> Tensor:
+        return super().whitened(residual, further, sigma, c, Prior.stationary((4.0, 0.3), *SHAPE[1:]))
 
 
 def own_gradient(sample: ExactSample, objective: AmbientTweedie | Standard, weight: Tensor) -> Tensor:
@@ -100,7 +108,7 @@ def test_one_denoiser_for_all_lines(coils: int, sigma_n: tuple[float, ...], sigm
     """Noise-free and noisy, whatever the weights: E[x | A~^H (A~ x + s eps)] is where the gradient vanishes."""
     cov = covariance(DIM)
     sample, best = sample_of(cov, coils, sigma_n, sigma), optimal(cov, coils, sigma)
-    for objective in (AmbientTweedie(), AmbientTweedie(c_min=1.0), OtherWeights()):
+    for objective in (AmbientTweedie(), AmbientTweedie(c_min=1.0), OtherWeights(), Coloured()):
         assert own_gradient(sample, objective, best).abs().max() < 1e-9
         assert (own_gradient(sample, objective, 0.9 * best).flatten(1).abs().amax(1) > 1e-4).all()
         assert sample.loss(objective, 0.9 * best) > sample.loss(objective, best) + 1e-4
@@ -114,6 +122,9 @@ class NoiseOfImages(MriOperator):
 
     def noise(self, e: Tensor) -> Tensor:
         return self.seen(e)
+
+    def measured(self, e: Tensor) -> Tensor:
+        return self.predicted(e)
 
     def noise_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape

@@ -23,7 +23,7 @@ from closed_form import (
     whitened,
 )
 from custom_corruptions import BlurOperator, FourierMaskOperator, MaskOperator
-from restill.corruption import Identity, Operator
+from restill.corruption import Identity, Operator, Prior
 from restill.objectives import AmbientTweedie, Draw, Objective, Standard
 
 F64 = torch.float64
@@ -122,9 +122,9 @@ def test_weight_is_capped_near_the_noise_level() -> None:
     sigma = torch.tensor([0.5, 0.9], dtype=F64)
     c = torch.tensor([0.01, 0.5], dtype=F64)
     residual, operator = torch.ones(2, 1, 1, 1, dtype=F64), Identity(torch.zeros(2))
-    got = AmbientTweedie().whitened(residual, operator, sigma, c, 0.5).flatten() ** 2
+    got = AmbientTweedie().whitened(residual, operator, sigma, c, Prior.white(0.5)).flatten() ** 2
     torch.testing.assert_close(got, edm_weight(sigma, 0.5) / torch.tensor([0.05, 0.5], dtype=F64))
-    got = AmbientTweedie(c_min=1.0).whitened(residual, operator, sigma, c, 0.5).flatten() ** 2
+    got = AmbientTweedie(c_min=1.0).whitened(residual, operator, sigma, c, Prior.white(0.5)).flatten() ** 2
     torch.testing.assert_close(got, edm_weight(sigma, 0.5))
 
 

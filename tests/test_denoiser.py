@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from closed_form import edm_weight
-from restill.corruption import Compose, Identity, Mask, MaskOperator, Mri, Operator
+from restill.corruption import Compose, Identity, Mask, MaskOperator, Mri, Operator, Prior
 from restill.diffusion import Denoiser
 from restill.diffusion.networks import build_network
+from restill.fourier import fft2c, ifft2c
 from restill.objectives import AmbientTweedie, Draw
+from restill.tensors import channels_to_complex, complex_to_channels
 from tiny import tiny_denoiser
 
 F64 = torch.float64
@@ -133,7 +135,7 @@ def test_loss_weight_and_output_scale_are_one(c: float) -> None:
     objective = AmbientTweedie(c_min=0.05)
     half = MaskOperator(torch.zeros(5), torch.tensor([True, False]).expand(5, 1, 1, 2))
     ones = torch.ones(5, 1, 1, 2, dtype=F64)
-    weight = objective.whitened(ones, half, sigma, share, SIGMA_DATA).square()[:, 0, 0]
+    weight = objective.whitened(ones, half, sigma, share, Prior.white(SIGMA_DATA)).square()[:, 0, 0]
     for product in (weight[:, 0] * edm(sigma)[1].flatten() ** 2, weight[:, 1] * SIGMA_DATA**2):
         torch.testing.assert_close(product * max(c, 0.05), torch.ones(5, dtype=F64))
     torch.testing.assert_close(edm_weight(sigma * 1e9, SIGMA_DATA), torch.full_like(sigma, 1 / SIGMA_DATA**2))
@@ -223,17 +225,29 @@ def test_autocast_reaches_the_masked_network_and_not_the_preconditioning() -> No
     assert (rounded - exact)[operator.mask].abs().max() < 1e-4
 
 
-def test_a_silent_network_of_mri_gives_the_posterior_mean_of_white_images() -> None:
-    """Several coils, float64: with output 0, D = (G + r)^-1 x_t with G = A^H A, to the accuracy of 6 steps."""
+def test_a_silent_network_of_mri_gives_the_wiener_filter_of_the_spectrum() -> None:
+    """Several coils, float64: with output 0, D = (G + s^2 C^-1)^-1 x_t with G = A^H A, to the accuracy of 8 steps.
+
+    And what the network is shown is D without the second half of the filter of a complete measurement.
+    """
     operator = Mri(acceleration=2, acs=2, coils=4).draw(2, (2, 4, 8), torch.Generator().manual_seed(3))
+    prior = Prior.stationary((2.0, 0.8, 0.3, 0.2), 4, 8)
     denoiser, recorder = recording(2, 2, masked=True)
+    denoiser.power = prior.variance
     recorder.out = torch.zeros(2, 4, 4, 8, dtype=F64)
-    x_t, sigma = operator.seen(normal(2, 2, 4, 8)), torch.tensor([0.6, 2.0], dtype=F64)
+    x_t, sigma = operator.seen(normal(2, 2, 4, 8)), torch.tensor([0.2, 2.0], dtype=F64)
     got = denoiser(x_t, sigma, operator)
+    unit = torch.eye(64, dtype=F64).view(64, 2, 4, 8)
     for k in range(2):
-        one, ratio = operator.select(torch.full((64,), k)), (sigma[k] / SIGMA_DATA) ** 2
-        G = one.seen(torch.eye(64, dtype=F64).view(64, 2, 4, 8)).flatten(1)
-        exact = torch.linalg.solve(G + ratio * torch.eye(64, dtype=F64), x_t[k].flatten()).view(2, 4, 8)
-        torch.testing.assert_close(got[k], exact, rtol=0, atol=0.02 * float(exact.abs().max()))
-        shown = exact * (1 + ratio).sqrt() / SIGMA_DATA
-        torch.testing.assert_close(recorder.x_in[k, :2], shown, rtol=0, atol=0.02 * float(shown.abs().max()))
+        one, s = operator.select(torch.full((64,), k)), sigma[k]
+        G = one.seen(unit).flatten(1)
+        precision = filtered(unit, s**2 / prior.variance).flatten(1)
+        exact = torch.linalg.solve(G + precision, x_t[k].flatten()).view(2, 4, 8)
+        torch.testing.assert_close(got[k], exact, rtol=0, atol=0.06 * float(exact.abs().max()))
+        shown = filtered(exact[None], (1 + s**2 / prior.variance).sqrt())[0] / SIGMA_DATA
+        torch.testing.assert_close(recorder.x_in[k, :2], shown, rtol=0, atol=0.06 * float(shown.abs().max()))
+
+
+def filtered(x: Tensor, multiplier: Tensor) -> Tensor:
+    """Images `[n, 2, H, W]` with every frequency times a number."""
+    return complex_to_channels(ifft2c(multiplier * fft2c(channels_to_complex(x))))

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from .corruption import Corruption, corruption_from
+from .corruption import Corruption, Prior, corruption_from
 from .diffusion import Denoiser
 from .diffusion.networks import build_network
 from .errors import UserError
@@ -97,6 +97,7 @@ class NetworkConfig:
         image_shape: `(C, H, W)` of an image, where the domain has another shape.
         preconditioning: "edm", or "masked" for one that knows of missing pixels (`Denoiser`).
         complex_values: whether the channels of an image are real and imaginary parts in turn.
+        power: spectrum of complex images by radius, for the preconditioning (`Prior.stationary`); None for white ones.
         images_seen: length of its training in images.
         ema_sigma_rel: relative length of the average of the weights, where `restill select` chose it.
     """
@@ -118,6 +119,7 @@ class NetworkConfig:
     image_shape: tuple[int, ...] | None = None
     preconditioning: str = "edm"
     complex_values: bool = False
+    power: tuple[float, ...] | None = None
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -131,7 +133,10 @@ class NetworkConfig:
     def build(self) -> Denoiser:
         """The denoiser with fresh weights."""
         net = build_network(self.cls, dict(self.kwargs))
-        return Denoiser(net, self.shape[0], self.sigma_data, self.num_classes, self.preconditioning == "masked")
+        masked, prior = self.preconditioning == "masked", None
+        if self.power is not None:
+            prior = Prior.stationary(self.power, *self.grid[1:])
+        return Denoiser(net, self.shape[0], self.sigma_data, self.num_classes, masked, prior)
 
 
 def save_network(folder: Path, denoiser: Denoiser, config: NetworkConfig) -> None:

@@ -13,6 +13,7 @@ from .mri import Mri, MriOperator
 from .noise import AdditiveNoise
 from .operator import Identity, Operator
 from .poisson import Poisson, PoissonOperator
+from .prior import Prior
 
 __all__ = [
     "AdditiveNoise",
@@ -34,6 +35,7 @@ __all__ = [
     "Operator",
     "Poisson",
     "PoissonOperator",
+    "Prior",
     "as_mapping",
     "corruption_from",
     "corruption_kinds",

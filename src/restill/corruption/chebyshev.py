@@ -1,38 +1,66 @@
-"""Linear equations by a polynomial of fixed degree: linear and self-adjoint itself, so that gradients go through it."""
+"""Inverse and inverse root of a self-adjoint map by polynomials of fixed degree.
+
+So both are linear and self-adjoint themselves: closed forms hold, and gradients go through them.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
+import numpy as np
 from torch import Tensor
 
+Map = Callable[[Tensor], Tensor]
 
-def chebyshev(apply: Callable[[Tensor], Tensor], b: Tensor, kappa: Tensor, steps: int) -> Tensor:
-    r"""About :math:`(1 - \kappa G)^{-1} b`, for a self-adjoint `G` with eigenvalues in [0, 1].
 
-    The error of each eigenvector is at most :math:`1 / T_n((2 - \kappa) / |\kappa|)` of it, with `n` the steps and
-    `T_n` the Chebyshev polynomial: less than all of it, so that the polynomial is positive.
+def inverse(apply: Map, b: Tensor, low: float, steps: int) -> Tensor:
+    r"""About :math:`T^{-1} b` for `T` with eigenvalues in (0, 1]; exact where they are 1.
+
+    Where an eigenvalue is `t` at least `low`, the error is at most :math:`(1 - t) / T_{steps}((1 + low)/(1 - low))`
+    of the result, with the Chebyshev polynomial; below `low`, less than all of it.
 
     Args:
-        apply: `G`.
+        apply: `T`.
         b: `[n, ...]`.
-        kappa: below 1, `[n, 1, ...]`.
-        steps: degree of the polynomial, plus one.
+        low: between 0 and 1.
+        steps: how often `T` is applied, at least 1.
 
-    Source: Y. Saad, Iterative Methods for Sparse Linear Systems, 2nd edition, algorithm 12.1.
+    Source: Y. Saad, Iterative Methods for Sparse Linear Systems, 2nd edition, algorithm 12.1, after one step of
+    Richardson's iteration.
     """
-    middle = 1 - kappa / 2
-    half = (kappa.abs() / 2).clamp_min(1e-6)
+    middle, half = (1 + low) / 2, (1 - low) / 2
     ratio = middle / half
     rho = 1 / ratio
-    step = b / middle
-    x = step
-    residual = b - (step - kappa * apply(step))
-    for k in range(steps - 1):
+    residual = b - apply(b)
+    step = residual / middle
+    x = b + step
+    for _ in range(steps - 1):
+        residual = residual - apply(step)
         following = 1 / (2 * ratio - rho)
         step = following * rho * step + 2 * following / half * residual
-        x = x + step
-        if k < steps - 2:
-            residual = residual - (step - kappa * apply(step))
         rho = following
+        x = x + step
     return x
+
+
+def inverse_root(apply: Map, b: Tensor, low: float, steps: int) -> Tensor:
+    r"""About :math:`T^{-1/2} b`, as `inverse`: :math:`t^{-1/2}` interpolated at the Chebyshev nodes of `[low, 1]`."""
+    coefficients = _interpolation(low, steps)
+
+    def scaled(x: Tensor) -> Tensor:
+        return (2 * apply(x) - (1 + low) * x) / (1 - low)
+
+    before, last = b, scaled(b)
+    total = coefficients[0] * before + coefficients[1] * last
+    for coefficient in coefficients[2:]:
+        before, last = last, 2 * scaled(last) - before
+        total = total + coefficient * last
+    return total
+
+
+@functools.lru_cache
+def _interpolation(low: float, steps: int) -> tuple[float, ...]:
+    nodes = np.polynomial.chebyshev.chebpts1(steps + 1)
+    found = np.polynomial.chebyshev.chebfit(nodes, ((1 + low) / 2 + (1 - low) / 2 * nodes) ** -0.5, steps)
+    return tuple(float(value) for value in found)

@@ -20,15 +20,16 @@ from torch import Tensor
 from ..errors import UserError
 from ..fourier import fft2c, ifft2c
 from ..tensors import channels_to_complex, complex_to_channels
-from .chebyshev import chebyshev
+from .chebyshev import inverse, inverse_root
 from .coils import BANK, birdcage, refined
 from .corruption import Corruption, number, one_of, whole
 from .embedded import Embedded
 from .lines import PATTERNS, fewer
 from .operator import Operator
+from .prior import Shrinkage
 
-_STEPS = 6  # of polynomials in A^H A
-_SMALLEST = 0.05  # ratio of variances in them
+_STEPS = 8  # applications of A^H A in a polynomial
+_LOW = 0.02  # eigenvalue down to which it is accurate
 MOST_MASKS = 4096  # that a law keeps of measured ones
 
 
@@ -75,23 +76,37 @@ class MriOperator(Operator):
     def seen(self, d: Tensor) -> Tensor:
         return self.adjoint(self.embed(d))
 
-    def wiener(self, d: Tensor, ratio: Tensor) -> Tensor:
-        """`(A^H A + ratio)^-1 d`, the regularised SENSE reconstruction of `d = A^H y` (Pruessmann et al. 2001).
+    def inverse(self, b: Tensor, shrinkage: Shrinkage) -> Tensor:
+        """By a polynomial: with several coils `A^H A` is no projection. With `P^{1/2}` before and after, and a white
+        prior, it is the regularised SENSE reconstruction (Pruessmann et al. 2001)."""
+        return inverse(self._posterior(shrinkage), b, _LOW, _STEPS)
 
-        By a polynomial in `A^H A`, which with several coils is no projection; ratios below 0.05 count as that.
+    def inverse_root(self, f: Tensor, shrinkage: Shrinkage) -> Tensor:
+        return inverse_root(self._posterior(shrinkage), f, _LOW, _STEPS)
+
+    def _posterior(self, shrinkage: Shrinkage) -> Callable[[Tensor], Tensor]:
+        def apply(x: Tensor) -> Tensor:
+            half = shrinkage.half(x)
+            return x - shrinkage.half(half - self.seen(half))
+
+        return apply
+
+    def predicted(self, d: Tensor) -> Tensor:
+        return self.apply(d)
+
+    def observed(self, y: Tensor) -> Tensor:
+        return self.restrict(y)
+
+    def measured(self, e: Tensor) -> Tensor:
+        return self.restrict(e)
+
+    def whiten(self, residual: Tensor, shrinkage: Shrinkage) -> Tensor:
+        """By lines: a line that is shown has the deviation of its noise, another that of its frequency in images.
+
+        Residuals of all coils together weigh as much as those of an image.
         """
-        ratio = ratio.clamp_min(_SMALLEST)
-        return chebyshev(self.seen, d / ratio, -1 / ratio, _STEPS)
-
-    def spread(self, d: Tensor, ratio: Tensor) -> Tensor:
-        """`(A^H A + ratio)^-1 (b A^H A + ratio) d`, exact on the eigenvalues 0 and 1."""
-        ratio = ratio.clamp_min(_SMALLEST)
-        return self.wiener(_slope(ratio) * self.seen(d) + ratio * d, ratio)
-
-    def whiten(self, d: Tensor, ratio: Tensor) -> Tensor:
-        ratio = ratio.clamp_min(_SMALLEST)
-        found = chebyshev(self.seen, d / ratio, -_slope(ratio) / ratio, _STEPS)
-        return self.seen(found) + ratio * found
+        scale = torch.where(self.mask, 1 + 1 / shrinkage.ratio, torch.ones_like(shrinkage.ratio))
+        return (scale * self.maps.shape[1] / shrinkage.variance).sqrt() * residual
 
     def noise(self, e: Tensor) -> Tensor:
         return self.adjoint(e)
@@ -114,10 +129,6 @@ class MriOperator(Operator):
 
     def augmented(self, move: Callable[[Tensor], Tensor]) -> MriOperator:
         raise UserError("teacher.augment must be 0 for kind mri: k-space does not flip and turn as its images do")
-
-
-def _slope(ratio: Tensor) -> Tensor:
-    return ratio.sqrt() * ((1 + ratio).sqrt() - ratio.sqrt())
 
 
 def _precise(x: Tensor) -> Tensor:

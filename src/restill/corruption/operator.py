@@ -18,9 +18,16 @@ method            meaning              noise    mask `M`          blur `k *`   d
 `project(x)`      network -> domain    `x`      `x`               `x`          `D x`, or `x`   `x`
 `seen(d)`         the part of `d`      `d`      `M d`             `d`          `d`             `A^H A d`
                   that was observed
-`wiener(d, r)`    mean and spread of white Gaussian images given what is seen of them with noise, and the inverse of
-`spread(d, r)`    the latter: how the network's input, its output, and the residuals of its training are scaled
-`whiten(d, r)`
+`predicted(d)`    what `d` says   `x`      `M x`             `x`          `x`             `M F S x`
+                  of observations
+`observed(y)`     and what they    `y`      `M y`             `y`          as `to_domain`  `y`
+                  are, where their
+                  noise is white
+`measured(e)`     and their noise  `e`      `M e`             `e`          `e`             `M e`
+`inverse(b, p)`   mean and deviation of Gaussian images given what is seen of them in noise, and the inverse of the
+`inverse_root(f,  latter for residuals: how the network's input, its output, and the loss are scaled (`prior.py`)
+p)`
+`whiten(r, p)`
 `restrict(y)`     a less corrupted     `y`      `M y`             `y`          `y`             `M y`
                   operator's `y`, as
                   this one sees it
@@ -51,6 +58,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from typing_extensions import Self
+
+from .prior import Shrinkage
 
 
 @dataclass(frozen=True)
@@ -102,27 +111,35 @@ class Operator(ABC):
         """The part of `d`, in the domain, that the observation determines; the identity by default."""
         return d
 
-    def wiener(self, d: Tensor, ratio: Tensor) -> Tensor:
-        """The Wiener filter `(1 + ratio)^-1 d`: the mean of images, white and Gaussian a priori, given `d`.
+    def inverse(self, b: Tensor, shrinkage: Shrinkage) -> Tensor:
+        """`T^{-1} b` (`Shrinkage`), where `b` `[n, C, h, w]` is seen; `b` itself unless `seen` is no projection."""
+        return b
 
-        Args:
-            d: what is seen of an image, with noise, `[n, C, h, w]`.
-            ratio: variance of the noise by that of an image, above 0, `[n, 1, 1, 1]`.
+    def inverse_root(self, f: Tensor, shrinkage: Shrinkage) -> Tensor:
+        """`T^{-1/2} f` of any `f`: larger by `sqrt(1 + 1/r)` where nothing is seen."""
+        seen = self.seen(f)
+        return f if seen is f else seen + (1 + 1 / shrinkage.ratio).sqrt() * (f - seen)
+
+    def predicted(self, d: Tensor) -> Tensor:
+        """What `d`, in the domain, says of the observation, where its noise is white; `seen(d)` by default."""
+        return self.seen(d)
+
+    def observed(self, y: Tensor) -> Tensor:
+        """The observation there; `to_domain(y)` by default."""
+        return self.to_domain(y)
+
+    def measured(self, e: Tensor) -> Tensor:
+        """White noise `e` there; `noise(e)` by default."""
+        return self.noise(e)
+
+    def whiten(self, residual: Tensor, shrinkage: Shrinkage) -> Tensor:
+        """What is left of an observation there, over its deviation if it were of Gaussian images.
+
+        That is `s / sqrt(1 + r)` where this operator sees it, and that of the images elsewhere.
         """
-        return d / (1 + ratio)
-
-    def spread(self, d: Tensor, ratio: Tensor) -> Tensor:
-        """How far such images lie from it, by their deviation: `sqrt(ratio / (1 + ratio))` where seen, 1 elsewhere.
-
-        As a linear map of `d`; about so, where `seen` is no projection.
-        """
-        seen, scale = self.seen(d), (ratio / (1 + ratio)).sqrt()
-        return scale * d if seen is d else scale * seen + (d - seen)
-
-    def whiten(self, d: Tensor, ratio: Tensor) -> Tensor:
-        """The inverse of `spread`."""
-        seen, scale = self.seen(d), (ratio / (1 + ratio)).rsqrt()
-        return scale * d if seen is d else scale * seen + (d - seen)
+        seen = self.seen(residual)
+        scaled = (1 + 1 / shrinkage.ratio).sqrt() * seen
+        return (scaled if seen is residual else scaled + (residual - seen)) / shrinkage.variance.sqrt()
 
     def restrict(self, y: Tensor) -> Tensor:
         """What this operator would have measured, from the observation of a less corrupted one; identity by default."""

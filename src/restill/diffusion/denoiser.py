@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..corruption import Operator
+from ..corruption import Operator, Prior
 from ..tensors import on_grid
 
 
@@ -23,11 +23,11 @@ class Denoiser(nn.Module):
         channels: number of image channels `C`.
         sigma_data: standard deviation of the clean data, used by the loss weight (EDM, section 5).
         num_classes: number of classes of a class-conditional network, 0 otherwise.
-
         masked: whether the preconditioning knows of missing pixels. A pixel that is not shown is one of infinite noise:
             `c_skip = 0` and `c_out = sigma_data` there, and so is a frequency that is not shown. With EDM's own, as
             published, its prediction is multiplied by `c_out`, which vanishes with sigma, so that gaps are hardly
             filled at small levels. The mask itself is shown as it is instead of times `c_in`.
+        prior: what this preconditioning supposes of images; white ones of `sigma_data` by default.
 
     Attributes:
         autocast: dtype in which the network's convolutions and products run, e.g. `torch.bfloat16`; None for that
@@ -35,15 +35,27 @@ class Denoiser(nn.Module):
     """
 
     def __init__(
-        self, net: nn.Module, channels: int, sigma_data: float = 0.5, num_classes: int = 0, masked: bool = False
+        self,
+        net: nn.Module,
+        channels: int,
+        sigma_data: float = 0.5,
+        num_classes: int = 0,
+        masked: bool = False,
+        prior: Prior | None = None,
     ) -> None:
         super().__init__()
+        self.register_buffer("power", None if prior is None else prior.variance.float(), persistent=False)
         self.masked = masked
         self.net = net
         self.channels = channels
         self.sigma_data = sigma_data
         self.num_classes = num_classes
         self.autocast: torch.dtype | None = None
+
+    @property
+    def prior(self) -> Prior:
+        """What the preconditioning supposes of images."""
+        return Prior.white(self.sigma_data) if self.power is None else Prior(cast(Tensor, self.power))
 
     def forward(
         self,
@@ -105,11 +117,11 @@ class Denoiser(nn.Module):
         """The preconditioned network with coefficients of their own for what is not shown."""
         x_t, condition = x_t.to(self.net.precision), condition.to(self.net.precision)  # type: ignore[arg-type]
         sigma = sigma.to(x_t)
-        ratio = (sigma.reshape(-1, 1, 1, 1) / self.sigma_data) ** 2
-        mean, missing = operator.wiener(x_t, ratio), operator.missing()
-        x_in = torch.cat([(1 + ratio).sqrt() / self.sigma_data * mean, condition], dim=1)
+        given, missing = self.prior.at(sigma), operator.missing()
+        mean = operator.inverse(given.half(x_t), given)
+        x_in = torch.cat([mean / self.sigma_data, condition], dim=1)
         c_noise = self.net.coefficients(sigma).c_noise  # type: ignore[operator]
         out = self.net.model(x_in, c_noise, one_hot, augment)[:, : self.channels].to(x_t)  # type: ignore[operator]
         if missing is not None:  # of measurements on a coarser grid, something lies there
             mean = mean.masked_fill(on_grid(missing, mean), 0.0)
-        return mean + self.sigma_data * operator.spread(out, ratio)
+        return given.half(mean + given.sigma * operator.inverse_root(out, given))

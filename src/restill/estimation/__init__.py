@@ -4,11 +4,13 @@ from .coils import Compressed, calibration_of, compress_coils
 from .gaussian import NoiseEstimate, estimate_sigma, estimate_sigma_of
 from .poisson import PoissonGaussianEstimate, estimate_poisson_gaussian, estimate_poisson_gaussian_of
 from .sensitivity import calibration_residual, espirit
+from .spectrum import RadialPower
 
 __all__ = [
     "Compressed",
     "NoiseEstimate",
     "PoissonGaussianEstimate",
+    "RadialPower",
     "calibration_of",
     "calibration_residual",
     "compress_coils",

@@ -8,9 +8,10 @@ import torch
 
 from ..checkpoint import NetworkConfig
 from ..config import Adam, Recipe
-from ..corruption import Corruption
+from ..corruption import Corruption, Mri, MriOperator, Prior
 from ..diffusion import Denoiser
 from ..errors import UserError
+from ..estimation import RadialPower
 from ..memory import keep_freed_memory
 from ..objectives import (
     DMD,
@@ -93,6 +94,24 @@ def estimate_sigma_data(store: Store) -> float:
     return float((variance - noise / count) ** 0.5)
 
 
+def estimate_power(store: Store) -> tuple[float, ...] | None:
+    """Power spectrum of the complex images of a store of k-space, by radius; None for stores of other measurements."""
+    if not isinstance(store.corruption, Mri):
+        return None
+    power = RadialPower(*store.image_shape[1:])
+    for batch in store.iterate(store.block):
+        assert isinstance(batch.operator, MriOperator)
+        power.add(batch.y, batch.operator.mask, batch.operator.sigma_n)
+    try:
+        return power.profile()
+    except UserError as error:
+        raise UserError(f"{store.path}: {error}") from None
+
+
+def _deviation(power: tuple[float, ...], image_shape: tuple[int, ...]) -> float:
+    return float(Prior.stationary(power, *image_shape[1:]).variance.mean().sqrt())
+
+
 def network_arguments(
     recipe: Recipe, law: Corruption, image_shape: tuple[int, ...], num_classes: int = 0
 ) -> dict[str, object]:
@@ -120,7 +139,9 @@ def network_config(recipe: Recipe, store: Store) -> NetworkConfig:
     num_classes = store.num_classes if network.class_conditional else 0
     if network.class_conditional and not num_classes:
         raise UserError(f"{store.path}: has no labels; set network.class_conditional to false")
-    sigma_data = network.sigma_data or estimate_sigma_data(store)
+    preconditioning = network.preconditioning if law.condition_channels(image_shape) else "edm"
+    power = estimate_power(store) if preconditioning == "masked" else None
+    sigma_data = network.sigma_data or (estimate_sigma_data(store) if power is None else _deviation(power, image_shape))
     kwargs = network_arguments(recipe, law, image_shape, num_classes) | {"sigma_data": sigma_data}
     manifest = store.manifest
     return NetworkConfig(
@@ -135,7 +156,8 @@ def network_config(recipe: Recipe, store: Store) -> NetworkConfig:
         scale=manifest.normalisation.scale,
         value_range=manifest.value_range,
         classes=manifest.classes,
-        preconditioning=network.preconditioning if law.condition_channels(image_shape) else "edm",
+        preconditioning=preconditioning,
+        power=power,
         image_shape=None if shape == image_shape else image_shape,
         complex_values=store.is_complex,
     )

@@ -4,7 +4,7 @@ All of them are one formula over the operator's methods, see `docs/architecture.
 measurement `y`, `A~` the further one, :math:`e = \sqrt{s^2 - \sigma_n^2}\, n`, :math:`c = 1 - \sigma_n^2/s^2`:
 
     D = denoiser(to_domain~(restrict~(y)) + noise~(e), s, A~)
-    r = c seen(D) + (1 - c) noise~(e) - c to_domain(y)
+    r = c predicted(D) + (1 - c) measured~(e) - c observed(y)
 
 which for pure noise is :math:`c D(x_t) + (1-c) x_t - y` with :math:`x_t = y + e` (Ambient Tweedie, eq. 7), for masks
 :math:`M (D - y)` (Ambient Diffusion, eq. 3.1), and without noise ordinary denoising of the observations.
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..corruption import Operator
+from ..corruption import Operator, Prior
 from ..tensors import right_broadcast
 from .levels import LogNormalLevels
 
@@ -39,7 +39,7 @@ class Noised(NamedTuple):
     x_t: Tensor
     """network input `[n, C, H, W]`"""
     added: Tensor
-    """`noise~(e)`, the noise that was added, `[n, C, H, W]`: none where the network is shown nothing"""
+    """`measured~(e)`, the noise that was added, where it is white: none where the network is shown nothing"""
     c: Tensor
     """`1 - sigma_n^2 / s^2`, `[n]`"""
 
@@ -72,18 +72,17 @@ class Objective(ABC):
         floor = self.noise_floor(operator).to(draw.sigma)
         c = 1 - (floor / draw.sigma) ** 2
         scale = right_broadcast((draw.sigma**2 - floor**2).clamp_min(0).sqrt(), draw.noise)
-        added = further.noise(scale * draw.noise)
-        return Noised(further.to_domain(further.restrict(y)) + added, added, c)
+        noise = scale * draw.noise
+        return Noised(further.to_domain(further.restrict(y)) + further.noise(noise), further.measured(noise), c)
 
-    def whitened(self, residual: Tensor, further: Operator, sigma: Tensor, c: Tensor, sigma_data: float) -> Tensor:
-        """The residual `[n, C, H, W]` as it is squared: over the scale of the network's output and `max(c, c_min)^.5`.
+    def whitened(self, residual: Tensor, further: Operator, sigma: Tensor, c: Tensor, prior: Prior) -> Tensor:
+        """The residual as it is squared: over the scale of the network's output, and `max(c, c_min)^.5`.
 
         So the weight of what the network is shown is EDM's `1/sigma_data^2 + 1/s^2`, and of what it is not shown the
         limit of infinite noise, `1/sigma_data^2`.
         """
-        ratio = right_broadcast((sigma / sigma_data) ** 2, residual)
         share = right_broadcast(c.clamp_min(self.c_min).sqrt(), residual)
-        return further.whiten(residual, ratio) / (sigma_data * share)
+        return further.whiten(residual, prior.at(sigma)) / share
 
     def __call__(
         self,
@@ -98,7 +97,7 @@ class Objective(ABC):
         """Loss of each sample, `[n]`: the weighted mean of squares over its entries.
 
         Args:
-            denoiser: `denoiser(x_t, sigma, operator, labels, augment)` with the attribute `sigma_data`.
+            denoiser: `denoiser(x_t, sigma, operator, labels, augment)` with the attribute `prior`, or `sigma_data`.
             y: measurements `[n, ...]`.
             operator: their operators, with the noise level of each.
             further: the more corrupted operators that the network is shown; `operator` itself where there are none.
@@ -106,11 +105,17 @@ class Objective(ABC):
         """
         noised = self.noised(y, operator, further, draw)
         denoised = denoiser(noised.x_t, draw.sigma, further, labels, augment)
-        c = right_broadcast(noised.c, denoised)
-        residual = operator.seen(c * denoised) + (1 - c) * noised.added - c * operator.to_domain(y)
-        sigma_data = float(denoiser.sigma_data)  # type: ignore[arg-type]
-        squares = self.whitened(residual, further, draw.sigma, noised.c, sigma_data).square()
+        predicted = operator.predicted(denoised)
+        c = right_broadcast(noised.c, predicted)
+        residual = c * predicted + (1 - c) * noised.added - c * operator.observed(y)
+        squares = self.whitened(residual, further, draw.sigma, noised.c, prior_of(denoiser)).square()
         return squares.flatten(1).mean(1)
+
+
+def prior_of(denoiser: nn.Module) -> Prior:
+    """What the denoiser supposes of images; white ones, if it has `sigma_data` alone."""
+    found = getattr(denoiser, "prior", None)
+    return found if isinstance(found, Prior) else Prior.white(float(denoiser.sigma_data))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
