@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from closed_form import whitened
-from restill.corruption import Corruption, Operator
+from restill.corruption import Corruption, Operator, Prior
 from restill.objectives import AmbientTweedie, DistillationLoss, Draw, GeneratorLevels, Objective
 from restill.objectives.distillation import per_sample_scale
 from restill.objectives.levels import LogNormalLevels
@@ -202,6 +202,7 @@ class PhaseTwo:
         rows: how often each comes.
         shape, domain: of images and of white noise, which is that of the domain unless the operator has another.
         level: of the generator's update and of the fake score's.
+        prior: that the networks suppose of images; white by default.
     """
 
     def __init__(
@@ -212,7 +213,9 @@ class PhaseTwo:
         shape: tuple[int, ...],
         domain: tuple[int, ...],
         level: float,
+        prior: Prior | None = None,
     ) -> None:
+        self.prior = prior
         self.n, self.rows, self.shape, self.domain, self.level = len(operator), rows, shape, domain, level
         self.law = Listed(operator=operator, shown=further)
         self.measured = operator.apply(torch.zeros(self.n, *shape, dtype=F64)).shape
@@ -227,6 +230,7 @@ class PhaseTwo:
             loss_scale=1.0,
         )
         network = ConditionalLinear(nn.Parameter(teacher))
+        network.prior = self.prior
         made = Distillation(network, self.law, self.shape, settings, 0, torch.device("cpu"))  # type: ignore[arg-type]
         made.fake = ConditionalLinear(nn.Parameter(fake))  # type: ignore[assignment]
         return made

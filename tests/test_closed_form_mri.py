@@ -154,10 +154,10 @@ def test_without_further_lines_nothing_is_learned_of_the_others() -> None:
     torch.testing.assert_close(sample.loss(AmbientTweedie(), blind), sample.loss(AmbientTweedie(), best))
 
 
-def phase_two(coils: int, level: float, sigma_n: float = 0.0) -> PhaseTwo:
+def phase_two(coils: int, level: float, sigma_n: float = 0.0, prior: Prior | None = None) -> PhaseTwo:
     rows = 2 * (DIM + 4 * coils * DIM)
     pairs = [Operator.concatenate([operator(pair[k], coils, sigma_n, rows) for pair in PAIRS]) for k in range(2)]
-    return PhaseTwo(pairs[0], pairs[1], rows, SHAPE, (2 * coils, *SHAPE[1:]), level)
+    return PhaseTwo(pairs[0], pairs[1], rows, SHAPE, (2 * coils, *SHAPE[1:]), level, prior)
 
 
 LOSSES: list[DistillationLoss] = [SiD(1.0), SiD(1.2), DMD()]
@@ -165,11 +165,13 @@ LOSSES: list[DistillationLoss] = [SiD(1.0), SiD(1.2), DMD()]
 
 @pytest.mark.parametrize("coils", [1, 2])
 @pytest.mark.parametrize("loss", LOSSES, ids=["sid-1", "sid-1.2", "dmd"])
-def test_generator_rests_where_it_has_the_datas_law(loss: DistillationLoss, coils: int) -> None:
+@pytest.mark.parametrize("prior", [None, Prior.stationary((4.0, 0.3), *SHAPE[1:])], ids=["white", "stationary"])
+def test_generator_rests_where_it_has_the_datas_law(prior: Prior | None, loss: DistillationLoss, coils: int) -> None:
+    """Whatever its loss weighs more."""
     cov, level = covariance(DIM), 0.7
     root = torch.linalg.cholesky(cov)
     rotation = torch.linalg.qr(torch.randn(DIM, DIM, generator=torch.Generator().manual_seed(2), dtype=F64))[0]
-    two, teacher = phase_two(coils, level), optimal(cov, coils, level)
+    two, teacher = phase_two(coils, level, prior=prior), optimal(cov, coils, level)
     for factor in (root, root @ rotation):
         own = optimal(factor @ factor.T, coils, level)
         assert two.generator_gradient(factor, teacher, own, loss).abs().max() < 1e-10

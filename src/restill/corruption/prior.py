@@ -21,6 +21,13 @@ def radius(height: int, width: int) -> Tensor:
     return torch.hypot(y[:, None], x[None]) * max(height, width)
 
 
+def scaled(x: Tensor, multiplier: Tensor, frequencies: bool) -> Tensor:
+    """Images `[n, C, H, W]`, or each of their frequencies, times a number."""
+    if not frequencies:
+        return multiplier * x
+    return complex_to_channels(ifft2c(multiplier * fft2c(channels_to_complex(x))))
+
+
 @dataclass(frozen=True)
 class Prior:
     """Gaussian images of mean 0, white or stationary. Apt or less apt, never wrong: no minimiser depends on it.
@@ -51,6 +58,19 @@ class Prior:
         low = at.long().clamp_max(max(len(knots) - 2, 0))
         high = (low + 1).clamp_max(len(knots) - 1)
         return cls(torch.lerp(knots[low], knots[high], at - low).exp())
+
+    def draw(self, white: Tensor) -> Tensor:
+        """Such an image from white noise `[n, C, H, W]`."""
+        return scaled(white, self.variance.sqrt().to(white), bool(self.variance.ndim))
+
+    def balanced(self, e: Tensor) -> Tensor:
+        """Where noise is white, frequencies half way to equal sizes: over the fourth root of their variance.
+
+        White images as they are.
+        """
+        if not self.variance.ndim:
+            return e
+        return e * (self.variance.mean() / self.variance).pow(0.25).to(e)
 
     def at(self, sigma: Tensor) -> Shrinkage:
         """Such images in white noise of levels `sigma` `[n]`."""
@@ -83,7 +103,4 @@ class Shrinkage:
 
     def half(self, x: Tensor) -> Tensor:
         """`P^{1/2} x` of images `[n, C, H, W]`."""
-        multiplier = (1 + self.ratio).rsqrt()
-        if not self.variance.ndim:
-            return multiplier * x
-        return complex_to_channels(ifft2c(multiplier * fft2c(channels_to_complex(x))))
+        return scaled(x, (1 + self.ratio).rsqrt(), bool(self.variance.ndim))

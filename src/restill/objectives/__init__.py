@@ -1,7 +1,7 @@
 """What is minimised: denoising objectives (teacher and fake score) and distillation losses (generator)."""
 
 from .consistency import Consistency
-from .denoising import AmbientTweedie, Draw, Objective, Standard
+from .denoising import AmbientTweedie, Draw, Objective, Standard, prior_of
 from .distillation import DMD, SDS, DistillationLoss, SiD
 from .levels import GeneratorLevels, LogNormalLevels
 
@@ -17,4 +17,5 @@ __all__ = [
     "Objective",
     "SiD",
     "Standard",
+    "prior_of",
 ]

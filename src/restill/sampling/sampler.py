@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..corruption import Operator
+from ..diffusion import Denoiser
 from .heun import heun
 
 
@@ -55,11 +56,9 @@ class OneStep(Sampler):
     def __call__(
         self, denoiser: nn.Module, latents: Tensor, operator: Operator | None = None, labels: Tensor | None = None
     ) -> Tensor:
-        x = latents * self.init_sigma
-        sigma = torch.full((len(x),), self.init_sigma, dtype=x.dtype, device=x.device)
-        if operator is None:
-            out: Tensor = denoiser(x, sigma, None, labels)
-        else:
-            draw = getattr(denoiser, "image", denoiser)  # a closed form has only the domain
-            out = draw(operator.noise(x), sigma, operator, labels)
+        sigma = torch.full((len(latents),), self.init_sigma, dtype=latents.dtype, device=latents.device)
+        if isinstance(denoiser, Denoiser):
+            return denoiser.image(denoiser.start(latents, self.init_sigma, operator), sigma, operator, labels)
+        x = latents * self.init_sigma  # a closed form has only the domain
+        out: Tensor = denoiser(x if operator is None else operator.noise(x), sigma, operator, labels)
         return out

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..corruption import Corruption
 from ..diffusion import Denoiser
-from ..objectives import AmbientTweedie, DistillationLoss, GeneratorLevels, Objective, SiD
+from ..objectives import AmbientTweedie, DistillationLoss, GeneratorLevels, Objective, SiD, prior_of
 from ..tensors import right_broadcast, seeded
 from .ema import EMA, frozen_copy
 from .posthoc import PowerEMA
@@ -140,13 +140,14 @@ class Distillation(Training):
         """One part of a batch of `x_g = G(z)`, with the student's graph where gradients are enabled."""
         n, device = self.batch_size // self.settings.accumulate, self.device
         shape = self.corruption.noise_shape(self.shape)
-        z = torch.randn(n, *shape, generator=generator, device=device) * self.settings.init_sigma
+        z = torch.randn(n, *shape, generator=generator, device=device)
         labels = None
         if self.teacher.num_classes:
             labels = torch.randint(self.teacher.num_classes, (n,), generator=generator, device=device)
         shown = self.corruption.further(self.corruption.draw(n, self.shape, generator), generator)
         sigma = torch.full((n,), self.settings.init_sigma, device=device)
-        return Generated(self.student.image(shown.noise(z), sigma, shown, labels), labels)
+        start = self.student.start(z, self.settings.init_sigma, shown)
+        return Generated(self.student.image(start, sigma, shown, labels), labels)
 
     def student_gradient(self, generated: Generated, generator: torch.Generator) -> dict[str, Tensor]:
         """Gradient of the generator: teacher against fake score on `u = A(x_g)`, to which no sigma_n noise is added."""
@@ -154,15 +155,21 @@ class Distillation(Training):
         operator = self.corruption.draw(n, self.shape, generator)
         further = self.corruption.further(operator, generator)
         observed = operator.apply(generated.images)
-        u = operator.to_domain(observed)
+        shown = further.to_domain(further.restrict(observed))
         sigma = settings.levels.draw(n, generator)
-        white = operator.noise_shape(tuple(u.shape[1:]))
+        white = operator.noise_shape(tuple(shown.shape[1:]))
         noise = torch.randn(n, *white, generator=generator, device=self.device)
-        x_t = further.to_domain(further.restrict(observed)) + further.noise(right_broadcast(sigma, noise) * noise)
+        x_t = shown + further.noise(right_broadcast(sigma, noise) * noise)
+        prior = prior_of(self.teacher)
+        u = prior.balanced(operator.observed(observed))
+
+        def compared(denoiser: Denoiser) -> Tensor:
+            return prior.balanced(operator.predicted(denoiser(x_t, sigma, further, labels)))
+
         self.fake.requires_grad_(False)
         with torch.set_grad_enabled(settings.loss.through_networks):
-            a = operator.seen(self.teacher(x_t, sigma, further, labels))
-            b = operator.seen(self.fake(x_t, sigma, further, labels)) if settings.loss.uses_fake else a.detach()
+            a = compared(self.teacher)
+            b = compared(self.fake) if settings.loss.uses_fake else a.detach()
         self.fake.requires_grad_(True)
         loss = settings.loss(u, x_t, a, b, sigma).mean()
         (loss * (settings.loss_scale / settings.accumulate)).backward()
