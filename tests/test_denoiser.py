@@ -251,3 +251,34 @@ def test_a_silent_network_of_mri_gives_the_wiener_filter_of_the_spectrum() -> No
 def filtered(x: Tensor, multiplier: Tensor) -> Tensor:
     """Images `[n, 2, H, W]` with every frequency times a number."""
     return complex_to_channels(ifft2c(multiplier * fft2c(channels_to_complex(x))))
+
+
+def test_where_a_generator_starts() -> None:
+    """Noise of the level; with a spectrum, on a Gaussian image of it, seen through the lines."""
+    denoiser, _ = recording(2, 2, masked=True)
+    whole = Mri(acceleration=1, acs=2, coils=1).draw(2, (2, 4, 8), torch.Generator().manual_seed(3))
+    z = normal(2, 2, 4, 8)
+    torch.testing.assert_close(denoiser.start(z, 0.7), 0.7 * z)
+    torch.testing.assert_close(denoiser.start(z, 0.7, whole), whole.noise(0.7 * z))
+    prior = Prior.stationary((9.0, 0.8, 0.3), 4, 8)
+    denoiser.power = prior.variance
+    unit = torch.eye(64, dtype=F64).view(64, 2, 4, 8)
+    one = whole.select(torch.zeros(64, dtype=torch.int64))
+    start = denoiser.start(unit, 0.7, one).flatten(1).T
+    image = one.extract(unit).flatten(1).T  # orthonormal
+    spectrum = filtered(unit, (0.7 + prior.variance.sqrt()) ** 2).flatten(1)
+    torch.testing.assert_close(image.T @ image, torch.eye(64, dtype=F64), rtol=0, atol=1e-5)
+    torch.testing.assert_close(start @ start.T, spectrum, rtol=0, atol=1e-5)
+    lines = Mri(acceleration=2, acs=2, coils=4).draw(2, (2, 4, 8), torch.Generator().manual_seed(3))
+    z = normal(2, 8, 4, 8)
+    expected = lines.noise(0.7 * z) + lines.seen(prior.draw(lines.extract(z)))
+    torch.testing.assert_close(denoiser.start(z, 0.7, lines), expected)
+
+
+def test_frequencies_half_way_to_equal_sizes() -> None:
+    prior = Prior.stationary((16.0, 1.0), 4, 8)
+    e = normal(3, 8, 4, 8)
+    assert Prior.white(0.3).balanced(e) is e
+    scale = prior.balanced(e) / e
+    torch.testing.assert_close(scale[..., 2, 4] * 2, scale[..., 0, 0])
+    torch.testing.assert_close(scale**-4 * prior.variance.mean(), prior.variance.expand_as(e))
