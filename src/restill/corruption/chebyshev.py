@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 Map = Callable[[Tensor], Tensor]
+Polynomial = Callable[[Map, Tensor, float, int], Tensor]
 
 
 def inverse(apply: Map, b: Tensor, low: float, steps: int) -> Tensor:

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..fourier import fft2c, ifft2c
+from ..fourier import AXES, fft2c, ifft2c
 from ..tensors import channels_to_complex, complex_to_channels
-from .chebyshev import inverse, inverse_root
+from .chebyshev import Polynomial, inverse, inverse_root
 from .coils import BANK, birdcage, refined
 from .corruption import Corruption, number, one_of, whole
 from .embedded import Embedded
@@ -79,17 +79,24 @@ class MriOperator(Operator):
     def inverse(self, b: Tensor, shrinkage: Shrinkage) -> Tensor:
         """By a polynomial: with several coils `A^H A` is no projection. With `P^{1/2}` before and after, and a white
         prior, it is the regularised SENSE reconstruction (Pruessmann et al. 2001)."""
-        return inverse(self._posterior(shrinkage), b, _LOW, _STEPS)
+        return self._polynomial(inverse, b, shrinkage)
 
     def inverse_root(self, f: Tensor, shrinkage: Shrinkage) -> Tensor:
-        return inverse_root(self._posterior(shrinkage), f, _LOW, _STEPS)
+        return self._polynomial(inverse_root, f, shrinkage)
 
-    def _posterior(self, shrinkage: Shrinkage) -> Callable[[Tensor], Tensor]:
-        def apply(x: Tensor) -> Tensor:
-            half = shrinkage.half(x)
-            return x - shrinkage.half(half - self.seen(half))
+    def _polynomial(self, of: Polynomial, x: Tensor, shrinkage: Shrinkage) -> Tensor:
+        """Of `T` (`Shrinkage`), with frequencies as coordinates, origin first: no shifts, half of the transforms."""
+        with torch.autocast(x.device.type, enabled=False):
+            start = _frequencies(channels_to_complex(_precise(x)))
+            maps = self._sensitivities.to(start.dtype)
+            mask, half = (torch.fft.ifftshift(part, AXES) for part in (self.mask, (1 + shrinkage.ratio).rsqrt()))
 
-        return apply
+            def apply(k: Tensor) -> Tensor:
+                shrunk = half * k
+                coils = _image(torch.where(mask, _frequencies(maps * _image(shrunk)), 0.0))
+                return k - half * (shrunk - _frequencies((maps.conj() * coils).sum(dim=1, keepdim=True)))
+
+            return complex_to_channels(_image(of(apply, start, _LOW, _STEPS)))
 
     def predicted(self, d: Tensor) -> Tensor:
         return self.apply(d)
@@ -129,6 +136,14 @@ class MriOperator(Operator):
 
     def augmented(self, move: Callable[[Tensor], Tensor]) -> MriOperator:
         raise UserError("teacher.augment must be 0 for kind mri: k-space does not flip and turn as its images do")
+
+
+def _frequencies(x: Tensor) -> Tensor:
+    return torch.fft.fft2(x, norm="ortho")
+
+
+def _image(k: Tensor) -> Tensor:
+    return torch.fft.ifft2(k, norm="ortho")
 
 
 def _precise(x: Tensor) -> Tensor:
