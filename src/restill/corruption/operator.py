@@ -18,14 +18,13 @@ method            meaning              noise    mask `M`          blur `k *`   d
 `project(x)`      network -> domain    `x`      `x`               `x`          `D x`, or `x`   `x`
 `seen(d)`         the part of `d`      `d`      `M d`             `d`          `d`             `A^H A d`
                   that was observed
-`predicted(d)`    what `d` says   `x`      `M x`             `x`          `x`             `M F S x`
-                  of observations
-`observed(y)`     and what they    `y`      `M y`             `y`          as `to_domain`  `y`
-                  are, where their
-                  noise is white
-`measured(e)`     and their noise  `e`      `M e`             `e`          `e`             `M e`
-`inverse(b, p)`   mean and deviation of Gaussian images given what is seen of them in noise, and the inverse of the
-`inverse_root(f,  latter for residuals: how the network's input, its output, and the loss are scaled (`prior.py`)
+`predicted(d)`    what `d` says of     `d`      `M d`             `d`          `d`             `M F S d`
+                  observations, where
+                  their noise is white
+`observed(y)`     and what they are    `y`      `M y`             `y`          `to_domain(y)`  `y`
+`measured(e)`     white noise there    `e`      `M e`             `e`          `e`             `M e`
+`inverse(b, p)`   how the network's input, its output, and residuals are scaled: mean and deviation of Gaussian images
+`inverse_root(f,  given what is seen of them in noise, and the inverse of the latter (`prior.py`)
 p)`
 `whiten(r, p)`
 `restrict(y)`     a less corrupted     `y`      `M y`             `y`          `y`             `M y`
