@@ -63,15 +63,14 @@ class Prior:
         """Such an image from white noise `[n, C, H, W]`."""
         return scaled(white, self.variance.sqrt().to(white), bool(self.variance.ndim))
 
-    def balanced(self, e: Tensor, sigma: Tensor) -> Tensor:
-        """Where noise is white, each frequency over the deviation of images in noise of levels `sigma` `[n]`.
+    def balanced(self, e: Tensor) -> Tensor:
+        """Where noise is white, frequencies half way to equal sizes: over the fourth root of their variance.
 
-        So every level compares the frequencies that are about as large as it; of white images all, as they are.
+        White images as they are.
         """
         if not self.variance.ndim:
             return e
-        noise, variance = sigma.reshape(-1, 1, 1, 1).square().to(e), self.variance.to(e)
-        return e * ((variance.mean() + noise) / (variance + noise)).sqrt()
+        return e * (self.variance.mean() / self.variance).pow(0.25).to(e)
 
     def at(self, sigma: Tensor) -> Shrinkage:
         """Such images in white noise of levels `sigma` `[n]`."""

@@ -161,10 +161,10 @@ class Distillation(Training):
         noise = torch.randn(n, *white, generator=generator, device=self.device)
         x_t = shown + further.noise(right_broadcast(sigma, noise) * noise)
         prior = prior_of(self.teacher)
-        u = prior.balanced(operator.observed(observed), sigma)
+        u = prior.balanced(operator.observed(observed))
 
         def compared(denoiser: Denoiser) -> Tensor:
-            return prior.balanced(operator.predicted(denoiser(x_t, sigma, further, labels)), sigma)
+            return prior.balanced(operator.predicted(denoiser(x_t, sigma, further, labels)))
 
         self.fake.requires_grad_(False)
         with torch.set_grad_enabled(settings.loss.through_networks):
