@@ -12,11 +12,13 @@ import torch
 from safetensors.torch import load_file
 
 from restill import run as run_all
+from restill.checkpoint import load_network
 from restill.cli import _run_app as main
 from restill.config import recipe_from
-from restill.corruption import Mri
+from restill.corruption import Mri, Prior
 from restill.errors import UserError
 from restill.experiment import Run, baselines, open_run, prepare_store, working_on
+from restill.experiment.objects import estimate_power
 from restill.metrics import data_consistency, load_results
 from restill.reconstruction import compressed_sensing
 from restill.store import open_store
@@ -50,6 +52,18 @@ def test_every_subject_is_measured(made: Path) -> None:
     assert found["l1-wavelet"] < found["measurements"]
     page = (made / "report.html").read_text()
     assert "l1-wavelet" in page and "l1-edm" in page and (made / "samples" / "l1-edm.png").exists()
+
+
+def test_networks_keep_the_spectrum_of_their_measurements(made: Path) -> None:
+    """Teacher and student have that of the store, also when loaded; L1 + EDM is an ordinary diffusion model."""
+    power = estimate_power(open_store(made / "store"))
+    assert power is not None and power[0] > 10 * power[-1] > 0
+    for stage in ("teacher", "student"):
+        denoiser, config = load_network(made / stage)
+        assert config.power == pytest.approx(power)
+        torch.testing.assert_close(denoiser.prior.variance, Prior.stationary(power, 16, 16).variance.float())
+        assert config.sigma_data == pytest.approx(float(denoiser.prior.variance.mean().sqrt()), rel=1e-5)
+    assert load_network(made / "baseline")[1].power is None
 
 
 def test_data_consistency_is_that_of_the_reconstructions(made: Path) -> None:
