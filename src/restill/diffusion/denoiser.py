@@ -105,15 +105,13 @@ class Denoiser(nn.Module):
             out = self.net(x_in, sigma_N, one_hot, augment_labels=augment)
         return cast(Tensor, out[:, : self.channels])
 
-    def start(self, z: Tensor, sigma: float, operator: Operator | None = None) -> Tensor:
+    def start(self, z: Tensor, sigma: float, operator: Operator) -> Tensor:
         """Where a generator starts from white noise `z` `[n, *noise_shape]`, `[n, C, h, w]`.
 
         Noise of level `sigma` (SiD), much larger than the deviation of images: to the network, a noisy image. Where
         their spectrum is known, so that some of their frequencies are larger still, noise of that level on a Gaussian
         image, of the same `z`.
         """
-        if operator is None:
-            return sigma * z
         noise = operator.noise(sigma * z)
         return noise if self.power is None else noise + operator.seen(self.prior.draw(operator.extract(z)))
 

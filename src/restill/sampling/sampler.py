@@ -57,8 +57,10 @@ class OneStep(Sampler):
         self, denoiser: nn.Module, latents: Tensor, operator: Operator | None = None, labels: Tensor | None = None
     ) -> Tensor:
         sigma = torch.full((len(latents),), self.init_sigma, dtype=latents.dtype, device=latents.device)
-        if isinstance(denoiser, Denoiser):
-            return denoiser.image(denoiser.start(latents, self.init_sigma, operator), sigma, operator, labels)
-        x = latents * self.init_sigma  # a closed form has only the domain
-        out: Tensor = denoiser(x if operator is None else operator.noise(x), sigma, operator, labels)
+        if operator is None:
+            out: Tensor = denoiser(latents * self.init_sigma, sigma, None, labels)
+        elif isinstance(denoiser, Denoiser):
+            out = denoiser.image(denoiser.start(latents, self.init_sigma, operator), sigma, operator, labels)
+        else:  # a closed form has only the domain
+            out = denoiser(operator.noise(latents * self.init_sigma), sigma, operator, labels)
         return out
