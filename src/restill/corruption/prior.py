@@ -74,10 +74,11 @@ class Prior:
 
     def at(self, sigma: Tensor) -> Shrinkage:
         """Such images in white noise of levels `sigma` `[n]`."""
-        level, variance = sigma.reshape(-1, 1, 1, 1), self.variance.to(sigma)
-        if variance.ndim:
-            level = level.maximum(_SMALLEST * variance.mean().sqrt())
-        return Shrinkage(level, variance)
+        level = sigma.reshape(-1, 1, 1, 1)
+        if not self.variance.ndim:
+            return Shrinkage(level, self.variance)  # a number: no copy to the device
+        variance = self.variance.to(sigma)
+        return Shrinkage(level.maximum(_SMALLEST * variance.mean().sqrt()), variance)
 
 
 @dataclass(frozen=True)
