@@ -31,11 +31,13 @@ def generator_loss(
     *,
     fake: Tensor | None = None,
     error: Tensor | None = None,
+    teacher_error: Tensor | None = None,
     scaled: bool = True,
 ) -> Tensor:
     """Mean loss over an exact sample for each level; the fake score belongs to `fake`, by default to the generator.
 
-    `error` is added to the matrix of the fake score. `scaled=False` multiplies each sample's loss by its `w`.
+    `error` and `teacher_error` are added to the matrices of the fake score and of the teacher; `scaled=False`
+    multiplies each sample's loss by its `w`.
     """
     dim = len(cov)
     fake = (factor @ factor.T).detach() if fake is None else fake
@@ -46,6 +48,8 @@ def generator_loss(
     a, b = (GaussianDenoiser(c)(x_t, sigma) for c in (cov, fake))
     if error is not None:
         b = b + x_t @ error.T
+    if teacher_error is not None:
+        a = a + x_t @ teacher_error.T
     values = loss(u, x_t, a, b, sigma)
     assert values.shape == sigma.shape
     return (values if scaled else values * per_sample_scale(u, a).flatten()).mean()
@@ -100,21 +104,26 @@ def test_sid_is_a_multiple_of_the_fisher_divergence_at_the_optimal_fake_score(al
 
 
 @pytest.mark.parametrize("sigma", [0.1, 0.7])
-def test_noise_of_the_fake_score_adds_power_with_sid_and_not_with_dmd(sigma: float) -> None:
-    """Where the generator is right, a fake score wrong by +E as often as by -E: dL/dW = -2 alpha E^2 W / d, and 0."""
+def test_errors_of_the_scores_move_where_sid_rests_and_not_dmd(sigma: float) -> None:
+    """Where the generator is right, and a score is wrong by +E as often as by -E.
+
+    dL/dW = -2 alpha E^2 W / d for the fake score, which adds power, and 2 (1 - alpha) E^2 W / d for the teacher.
+    """
     cov = covariance(4)
     factor = torch.linalg.cholesky(cov)
     error = 0.1 * covariance(4, seed=5)
 
-    def mean_gradient(loss: DistillationLoss) -> Tensor:
+    def mean_gradient(loss: DistillationLoss, of: str) -> Tensor:
         point = factor.detach().clone().requires_grad_()
-        values = [generator_loss(loss, point, cov, (sigma,), error=e, scaled=False) for e in (error, -error)]
+        values = [generator_loss(loss, point, cov, (sigma,), scaled=False, **{of: e}) for e in (error, -error)]
         return torch.autograd.grad(torch.stack(values).mean(), point)[0]
 
     for alpha in ALPHAS:
-        expected = -2 * alpha * error @ error @ factor / 4
-        torch.testing.assert_close(mean_gradient(SiD(alpha)), expected, rtol=1e-9, atol=1e-12)
-    assert mean_gradient(DMD()).abs().max() < 1e-12
+        for of, share in (("error", -alpha), ("teacher_error", 1 - alpha)):
+            expected = 2 * share * error @ error @ factor / 4
+            torch.testing.assert_close(mean_gradient(SiD(alpha), of), expected, rtol=1e-9, atol=1e-12)
+    for of in ("error", "teacher_error"):
+        assert mean_gradient(DMD(), of).abs().max() < 1e-12
 
 
 def test_sid_value_with_a_wrong_fake_score() -> None:
