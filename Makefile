@@ -18,7 +18,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed  ## handwritten digits, from noisy images to a one-step generator, in about 5 minutes
 	$(VENV)/bin/restill run digits-noise --out demo
 
-demo-mri: $(VENV)/.installed  ## undersampled k-space of four coils, to a one-step generator of complex images
+demo-mri: $(VENV)/.installed  ## undersampled k-space of four coils, to a one-step generator of complex images, in about 6 minutes
 	$(VENV)/bin/restill run brain-mri-tiny --out demo-mri
 
 test: $(VENV)/.installed  ## the fast test suite

@@ -85,15 +85,19 @@ class MriOperator(Operator):
         return self._polynomial(inverse_root, f, shrinkage)
 
     def _polynomial(self, of: Polynomial, x: Tensor, shrinkage: Shrinkage) -> Tensor:
-        """Of `T` (`Shrinkage`), with frequencies as coordinates, origin first: no shifts, half of the transforms."""
+        """Of `T` (`Shrinkage`), with frequencies as coordinates, origin first: no shifts, half of the transforms.
+
+        Of coils along the lines' axis only, where lines are masked: the mask commutes with the transform of the other.
+        """
         with torch.autocast(x.device.type, enabled=False):
             start = _frequencies(channels_to_complex(_precise(x)))
             maps = self._sensitivities.to(start.dtype)
             mask, half = (torch.fft.ifftshift(part, AXES) for part in (self.mask, (1 + shrinkage.ratio).rsqrt()))
+            masked = AXES[1:] if mask.shape[-2] == 1 else AXES
 
             def apply(k: Tensor) -> Tensor:
                 shrunk = half * k
-                coils = _image(torch.where(mask, _frequencies(maps * _image(shrunk)), 0.0))
+                coils = _image(torch.where(mask, _frequencies(maps * _image(shrunk), masked), 0.0), masked)
                 return k - half * (shrunk - _frequencies((maps.conj() * coils).sum(dim=1, keepdim=True)))
 
             return complex_to_channels(_image(of(apply, start, _LOW, _STEPS)))
@@ -138,12 +142,12 @@ class MriOperator(Operator):
         raise UserError("teacher.augment must be 0 for kind mri: k-space does not flip and turn as its images do")
 
 
-def _frequencies(x: Tensor) -> Tensor:
-    return torch.fft.fft2(x, norm="ortho")
+def _frequencies(x: Tensor, axes: tuple[int, ...] = AXES) -> Tensor:
+    return torch.fft.fftn(x, dim=axes, norm="ortho")
 
 
-def _image(k: Tensor) -> Tensor:
-    return torch.fft.ifft2(k, norm="ortho")
+def _image(k: Tensor, axes: tuple[int, ...] = AXES) -> Tensor:
+    return torch.fft.ifftn(k, dim=axes, norm="ortho")
 
 
 def _precise(x: Tensor) -> Tensor:
