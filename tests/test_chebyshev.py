@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -73,10 +74,14 @@ def as_matrix(function: object, shape: tuple[int, int]) -> Tensor:
 @pytest.mark.parametrize("coils", [1, 4])
 @pytest.mark.parametrize("sigma", [0.25, 0.7, 5.0])
 @pytest.mark.parametrize("white", [True, False])
-def test_posterior_of_gaussian_images_in_closed_form(white: bool, sigma: float, coils: int) -> None:
-    """Mean and covariance of x ~ N(0, C) given A^H y against the solution of the equations."""
+@pytest.mark.parametrize("lines", [True, False])
+def test_posterior_of_gaussian_images_in_closed_form(lines: bool, white: bool, sigma: float, coils: int) -> None:
+    """Mean and covariance of x ~ N(0, C) given A^H y against the exact solution; masks of lines and of points."""
     shape = (4, 8)
     operator, _ = drawn(coils, shape)
+    if not lines:
+        points = torch.rand(3, 1, *shape, generator=torch.Generator().manual_seed(4)) < 0.5
+        operator = dataclasses.replace(operator, mask=points)
     prior = Prior.white(0.7) if white else Prior.stationary((1.5, 0.8, 0.3, 0.2), *shape)
     dim = 2 * math.prod(shape)
     one = operator.select(torch.zeros(dim, dtype=torch.int64))
