@@ -3,7 +3,7 @@
     nohup python bench/table.py --out runs/table --photographs cifar10-test.tar.xz --brains brain-mri-128.npz &
     python bench/table.py --out runs/table --print
 
-Rows run in the order of `ROWS`, those that matter most first, `--jobs` at a time with one thread each (two such runs
+Rows run in the order of `rows()`, those that matter most first, `--jobs` at a time with one thread each (two such runs
 do more than one with two threads). A row that is finished is not run again, one that was interrupted continues. Values
 are of the whole evaluation of a run (`metrics.json`), minutes those of this command, evaluation and report included.
 """
