@@ -14,9 +14,9 @@ import argparse
 import time
 from pathlib import Path
 
-from restill.config import load_recipe
-from restill.experiment import distill, evaluate, prepare_store, pretrain, report, working_on
 from restill.metrics import Result, load_results
+from restill.runs import distill, evaluate, prepare_store, pretrain, report, working_on
+from restill.runs.recipe_files import load_recipe
 
 SUBJECTS = ("measurements", "teacher-full", "teacher-truncated", "student")
 

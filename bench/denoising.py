@@ -13,12 +13,12 @@ from pathlib import Path
 
 import torch
 
+from restill.core.views import seen
 from restill.corruption import Prior
-from restill.experiment.folder import open_run
-from restill.experiment.subjects import trained
 from restill.metrics import psnr
+from restill.runs.folder import open_run
+from restill.runs.subjects import trained
 from restill.store import open_store
-from restill.views import seen
 
 
 def main() -> None:

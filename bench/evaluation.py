@@ -16,8 +16,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from restill.core.tensors import seeded
 from restill.metrics import SET_METRICS, Features, FeatureSet, PixelFeatures, measure, train_classifier
-from restill.tensors import seeded
 
 _BATCH = 1000
 

@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from scipy.stats import chi2
 from torch import Tensor
 
-from restill.data import digits, open_images
+from restill.core.tensors import seeded
 from restill.estimation import estimate_sigma
 from restill.estimation.coefficients import dct_matrix
-from restill.tensors import seeded
+from restill.io import digits, open_images
 
 SIGMAS = (0.05, 0.1, 0.2, 0.3, 0.5)
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from scipy.stats import spearmanr
 
-from restill.experiment import amended, working_on
-from restill.experiment.select import LENGTHS, select
-from restill.report.selection import Candidate
+from restill.report.selection_report import Candidate
+from restill.runs import amended, working_on
+from restill.runs.choosing import LENGTHS, select
 
 
 def label(candidate: Candidate) -> str:

@@ -20,9 +20,15 @@ from typing import Any
 import torch
 
 from restill import AdditiveNoise, AmbientTweedie, Denoiser, Heun, OneStep, SiD, build_network
-from restill.memory import keep_freed_memory
-from restill.tensors import right_broadcast, seeded
-from restill.training import Distillation, DistillationSettings, OptimiserSettings, TeacherSettings, TeacherTraining
+from restill.core.memory import keep_freed_memory
+from restill.core.tensors import right_broadcast, seeded
+from restill.training import (
+    Distillation,
+    DistillationSettings,
+    OptimiserSettings,
+    TeacherSettings,
+    TeacherTraining,
+)
 
 SONG = {"model_type": "SongUNet", "embedding_type": "positional", "resample_filter": [1, 1], "channel_mult_noise": 1}
 PRESETS: dict[str, dict[str, Any]] = {

@@ -109,7 +109,7 @@ def run(row: Row, out: Path, files: Mapping[str, str | None]) -> None:
     if row.images in files:
         settings.append(f"data.source={files[row.images]}")
     words = [word for setting in settings for word in ("--set", setting)]
-    command = [sys.executable, "-m", "restill.cli", "run", row.recipe, "--out", str(folder), *words]
+    command = [sys.executable, "-m", "restill", "run", row.recipe, "--out", str(folder), *words]
     before, started, code = json.loads(clock.read_text())["seconds"] if clock.exists() else 0.0, time.time(), None
     with (out / f"{row.name}.log").open("a") as log:
         process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=log, stderr=log)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 
 from restill import AdditiveNoise, Denoiser, Distillation, DistillationSettings, build_network
-from restill.memory import keep_freed_memory
+from restill.core.memory import keep_freed_memory
 from step import PRESETS, SONG, naive_iteration
 
 

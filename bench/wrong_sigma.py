@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from restill.config import Recipe, load_recipe
-from restill.data import array_source
-from restill.experiment import recipe_on_store, run
-from restill.experiment.data import source_of
+from restill.acquisition import corrupt_images, import_measurements
+from restill.io import array_source
 from restill.metrics import Result
-from restill.store import Store, corrupt_images, import_measurements, open_store
+from restill.runs import recipe_on_store, run
+from restill.runs.recipe_files import Recipe, load_recipe
+from restill.runs.run_store import source_of
+from restill.store import Store, open_store
 
 
 def true_store(recipe: Recipe, folder: Path) -> tuple[Store, Path]:

@@ -17,7 +17,7 @@ from closed_form import whitened
 from restill.corruption import Corruption, Operator, Prior
 from restill.objectives import AmbientTweedie, DistillationLoss, Draw, GeneratorLevels, Objective
 from restill.objectives.distillation import per_sample_scale
-from restill.objectives.levels import LogNormalLevels
+from restill.objectives.noise_levels import LogNormalLevels
 from restill.training import Distillation, DistillationSettings
 from restill.training.distillation import Generated
 

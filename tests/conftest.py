@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from restill import cli
+from restill.cli import app as cli
 
 
 @pytest.fixture

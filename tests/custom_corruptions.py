@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from restill.core.tensors import channels_to_complex, complex_to_channels
 from restill.corruption import Corruption, Operator
-from restill.tensors import channels_to_complex, complex_to_channels
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from restill.core.errors import UserError
 from restill.corruption import corruption_from
-from restill.errors import UserError
 
 
 def refused(description: Any, message: str, shape: tuple[int, ...] = (3, 8, 8)) -> UserError:

@@ -13,14 +13,15 @@ from safetensors.torch import load_file
 
 from restill import run as run_all
 from restill.checkpoint import load_network
-from restill.cli import _run_app as main
-from restill.config import recipe_from
+from restill.checks import data_consistency
+from restill.cli.app import _run_app as main
+from restill.core.errors import UserError
 from restill.corruption import Mri, Prior
-from restill.errors import UserError
-from restill.experiment import Run, baselines, open_run, prepare_store, working_on
-from restill.experiment.objects import estimate_power
-from restill.metrics import data_consistency, load_results
-from restill.reconstruction import compressed_sensing
+from restill.metrics import load_results
+from restill.restoration import compressed_sensing
+from restill.runs import Run, baselines, open_run, prepare_store, working_on
+from restill.runs.objects import estimate_power
+from restill.runs.recipe_files import recipe_from
 from restill.store import open_store
 from tiny import images, settings
 

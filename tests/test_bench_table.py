@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from restill import run
-from restill.config import load_recipe
+from restill.runs.recipe_files import load_recipe
 from tiny import SETTINGS
 
 

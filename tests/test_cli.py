@@ -20,11 +20,11 @@ import pytest
 import torch
 from PIL import Image
 
-from restill import cli
 from restill.checkpoint import load_state, load_state_data, save_state
-from restill.config import load_recipe
-from restill.errors import UserError
-from restill.experiment import Run, working_on
+from restill.cli import app as cli
+from restill.core.errors import UserError
+from restill.runs import Run, working_on
+from restill.runs.recipe_files import load_recipe
 from restill.store import open_store
 from tiny import RECIPE, SETTINGS, images, settings
 
@@ -108,14 +108,14 @@ def test_the_list_of_commands(call: Cli) -> None:
 
 
 def test_help_does_not_wait_for_torch() -> None:
-    code = "import sys; from restill.cli import _run_app; _run_app(['--help']); "
+    code = "import sys; from restill.cli.app import _run_app; _run_app(['--help']); "
     code += "sys.exit(str({'torch', 'numpy', 'matplotlib', 'sklearn', 'pydantic'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr == "set()\n" and "Usage: restill" in done.stdout
 
 
 def test_training_does_not_wait_for_plots_and_digits() -> None:
-    code = "import sys, restill.experiment; sys.exit(str({'matplotlib', 'sklearn', 'torchmetrics'} & set(sys.modules)))"
+    code = "import sys, restill.runs; sys.exit(str({'matplotlib', 'sklearn', 'torchmetrics'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr == "set()\n"
 
@@ -139,7 +139,7 @@ def test_a_failure_of_ours_is_one_line_too(monkeypatch: pytest.MonkeyPatch, caps
     def broken(path: Path, settings: list[str]) -> None:
         raise ValueError("two\nlines")
 
-    monkeypatch.setattr("restill.experiment.describe.describe", broken)
+    monkeypatch.setattr("restill.runs.describe.describe", broken)
     assert cli._run_app(["info", "x"]) == 1
     assert capsys.readouterr().err == "restill: ValueError: two lines (RESTILL_DEBUG=1 shows where)\n"
 
@@ -490,7 +490,7 @@ def test_ctrl_c_outside_of_training(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("restill.experiment.samples.save_image", interrupted)
+    monkeypatch.setattr("restill.runs.samples.save_image", interrupted)
     assert cli._run_app(["sample", str(run), "--out", str(tmp_path / "s")]) == 130
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and error.startswith("restill: interrupted; ")

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from restill import cli
+from restill.cli import app as cli
+from restill.cli.options import law_of
 from restill.corruption import Downsampling, Mask, Poisson, corruption_from, function
-from restill.options import law_of
 from restill.store import open_store
 from tiny import images, settings
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from closed_form import covariance, whitened
+from restill.core.errors import UserError
 from restill.corruption import Identity, Operator
 from restill.diffusion import GaussianDenoiser
-from restill.errors import UserError
 from restill.objectives import Consistency
 from restill.objectives.consistency import Step
 from restill.sampling import heun

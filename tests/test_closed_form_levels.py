@@ -14,7 +14,7 @@ import torch
 from scipy import stats
 
 from restill.objectives import GeneratorLevels, LogNormalLevels
-from restill.objectives.levels import truncated_share
+from restill.objectives.noise_levels import truncated_share
 
 N = 50_000
 LOG_NORMAL = stats.lognorm(s=1.2, scale=math.exp(-1.2))

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from closed_form import covariance
+from restill.core.tensors import sample_normal
 from restill.corruption import AdditiveNoise, Identity
 from restill.diffusion import GaussianDenoiser
 from restill.sampling import Heun, OneStep, Sampler, generate, heun, karras_levels
-from restill.tensors import sample_normal
 
 SHAPE = (1, 2, 3)
 BASIS = torch.eye(6, dtype=torch.float64).view(6, *SHAPE)

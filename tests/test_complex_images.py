@@ -15,30 +15,31 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from restill.acquisition import corrupt_images
 from restill.checkpoint import load_network_config
+from restill.checks import fit
+from restill.checks.hidden import OPERATORS, operators_for
+from restill.checks.likelihood import Likelihood, Undefined, measurement_likelihood
+from restill.core.errors import UserError
+from restill.core.tensors import channels_to_complex, complex_to_channels, seeded
+from restill.core.views import magnitude, phase_colours, seen, seen_shape
 from restill.corruption import AdditiveNoise, Mri, Operator
-from restill.data import array_source
-from restill.errors import UserError
-from restill.experiment import Run, open_run, run, trained
-from restill.experiment.restoration import shows_image
-from restill.experiment.select import select
-from restill.experiment.yardsticks import alike
 from restill.generator import load_generator
+from restill.io import array_source
 from restill.metrics import (
     ClassifierFeatures,
     MagnitudeFeatures,
     PixelFeatures,
     as_seen,
-    fit,
     load_results,
     pixels_of,
     recorrupted,
 )
-from restill.metrics.hidden import OPERATORS, operators_for
-from restill.metrics.likelihood import Likelihood, Undefined, measurement_likelihood
-from restill.store import Batch, Store, corrupt_images, open_store
-from restill.tensors import channels_to_complex, complex_to_channels, seeded
-from restill.views import magnitude, phase_colours, seen, seen_shape
+from restill.runs import Run, open_run, run, trained
+from restill.runs.choosing import select
+from restill.runs.restored_pairs import shows_image
+from restill.runs.yardsticks import alike
+from restill.store import Batch, Store, open_store
 from tiny import images, tiny_recipe, tiny_store
 
 Cli = Callable[..., str]
@@ -237,10 +238,10 @@ def test_likelihoods_of_k_space_are_scored_under_as_many_images_as_can_be(monkey
     lines = operator.parameters()["mask"].sum() / 60
     assert everything.dim == round(2 * 2 * SIZE * float(lines)) < 2 * 2 * SIZE**2 / 2
     assert abs(everything.difference) < 5 * everything.difference_std
-    monkeypatch.setattr("restill.metrics.likelihood._APPLIED", 40 * 100 * 4 * SIZE**2)
+    monkeypatch.setattr("restill.checks.likelihood._APPLIED", 40 * 100 * 4 * SIZE**2)
     fewer = measurement_likelihood(y, operator, x[60:], 0, law)
     assert isinstance(fewer, Likelihood) and (fewer.n, fewer.images) == (40, 100)
-    monkeypatch.setattr("restill.metrics.likelihood._LARGEST", 4 * SIZE**2 - 1)
+    monkeypatch.setattr("restill.checks.likelihood._LARGEST", 4 * SIZE**2 - 1)
     assert isinstance(measurement_likelihood(y, operator, x[60:], 0, law), Undefined)
 
 

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from custom_corruptions import FourierMaskOperator, RandomLines
+from restill.acquisition import corrupt_images
+from restill.core.errors import UserError
+from restill.core.tensors import channels_to_complex, complex_to_channels, seeded
 from restill.corruption import AdditiveNoise, Corruption, Mri, Operator
-from restill.data import array_source
-from restill.errors import UserError
-from restill.reconstruction import (
+from restill.io import array_source
+from restill.restoration import (
     CANDIDATES,
     Wavelets,
     choose_weight,
@@ -27,11 +29,10 @@ from restill.reconstruction import (
     largest_eigenvalue,
     reconstruct,
 )
-from restill.store import Store, corrupt_images
-from restill.tensors import channels_to_complex, complex_to_channels, seeded
+from restill.store import Store
 from tiny import tiny_store
 
-MODULE = importlib.import_module("restill.reconstruction.compressed_sensing")  # its function has its name
+MODULE = importlib.import_module("restill.restoration.compressed_sensing")  # its function has its name
 MULTI_COIL = Mri(acceleration=3, acs=4, coils=4)
 
 

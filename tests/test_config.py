@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from restill.config import Recipe, load_recipe, recipe_from, save_recipe, shipped_recipes
-from restill.errors import UserError
-from restill.experiment.objects import loss_of, objective_of, student_settings, teacher_settings
+from restill.core.errors import UserError
 from restill.objectives import DMD, SDS, AmbientTweedie, SiD, Standard
+from restill.runs.objects import loss_of, objective_of, student_settings, teacher_settings
+from restill.runs.recipe_files import Recipe, load_recipe, recipe_from, save_recipe, shipped_recipes
 
 PUBLISHED = ["cifar10-noise", "ffhq64-noise", "celebahq64-noise", "afhqv2-noise"]
 
@@ -162,7 +162,7 @@ def test_recipes_that_are_not_there(tmp_path: Path) -> None:
 
 
 def test_a_folder_named_like_a_recipe_is_not_mistaken_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from restill.experiment import open_run
+    from restill.runs import open_run
 
     (tmp_path / "digits-noise").mkdir()
     save_recipe(tmp_path / "digits-noise" / "recipe.yaml", load_recipe("digits-noise", ["seed=5"]))

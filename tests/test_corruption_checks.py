@@ -14,6 +14,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from restill.checks import (
+    fit,
+    hidden,
+    hidden_share,
+    memorisation,
+    memorisation_check,
+    residuals,
+    residuals_check,
+)
+from restill.checks.likelihood import Undefined, likelihood_check, measurement_likelihood
+from restill.core.tensors import seeded
 from restill.corruption import (
     AdditiveNoise,
     Blur,
@@ -27,21 +38,7 @@ from restill.corruption import (
     function,
     register_operator,
 )
-from restill.metrics import (
-    PixelFeatures,
-    feature_moments,
-    fit,
-    frechet_distance,
-    hidden,
-    hidden_share,
-    memorisation,
-    memorisation_check,
-    recorrupted,
-    residuals,
-    residuals_check,
-)
-from restill.metrics.likelihood import Undefined, likelihood_check, measurement_likelihood
-from restill.tensors import seeded
+from restill.metrics import PixelFeatures, feature_moments, frechet_distance, recorrupted
 
 SHAPE = (1, 8, 8)
 N = 300  # images on either side
@@ -206,7 +203,7 @@ def test_the_mean_of_masks_stands_for_masks_one_by_one(monkeypatch: pytest.Monke
 
 
 def test_fewer_measurements_are_scored_where_each_has_a_kernel_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("restill.metrics.likelihood._APPLIED", 50 * 60 * 64)
+    monkeypatch.setattr("restill.checks.likelihood._APPLIED", 50 * 60 * 64)
     for name, n in (("motion", 50), ("blur-noise", 90), ("blur-mask", 90)):
         y, operator = measured(LAWS[name], pictures(90, 0), 0)
         found = measurement_likelihood(y, operator, pictures(60, 1), 0, LAWS[name])

@@ -15,8 +15,8 @@ import pytest
 
 from operators_list import random
 from refusals import refused
+from restill.core.errors import UserError
 from restill.corruption import Blur, Embedded, Mask, corruption_from
-from restill.errors import UserError
 from untrusted import Evil
 
 FILES = {"kind": "mask", "pattern": "files"}

@@ -11,9 +11,16 @@ from torch import Tensor
 
 from operators_list import more, more_adjoint
 from refusals import refused
-from restill.corruption import Corruption, Function, corruption_from, corruption_kinds, load_operator, register_operator
+from restill.core.errors import UserCodeError, UserError
+from restill.corruption import (
+    Corruption,
+    Function,
+    corruption_from,
+    corruption_kinds,
+    load_operator,
+    register_operator,
+)
 from restill.corruption.corruption import _KINDS
-from restill.errors import UserCodeError, UserError
 
 OPERATORS = {
     "raises": "def apply(x):\n    raise RuntimeError('no\\nluck')\n",

@@ -10,8 +10,8 @@ import torch
 
 from operators_list import COLOUR_MASKS, KERNEL, MASKS
 from refusals import refused
+from restill.core.errors import UserError
 from restill.corruption import Blur, Compose, Embedded, Mask, Poisson
-from restill.errors import UserError
 
 FILES = {"kind": "mask", "pattern": "files"}
 CHAIN = "corruption.operators"

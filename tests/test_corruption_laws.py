@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from operators_list import CASES, IDS, INSTANCES, Instance
+from restill.core.errors import UserError
 from restill.corruption import Chain, Corruption, Operator, corruption_from
-from restill.errors import UserError
 
 F64 = torch.float64
 N = 12
@@ -353,7 +353,7 @@ def test_the_list_holds_every_kind_and_every_way() -> None:
     from restill.corruption import corruption_kinds
     from restill.corruption.blur import BOUNDARIES
     from restill.corruption.downsampling import METHODS
-    from restill.corruption.lines import PATTERNS as LINES
+    from restill.corruption.mri_lines import PATTERNS as LINES
     from restill.corruption.patterns import PATTERNS
 
     laws: list[Corruption] = [instance.law for instance in INSTANCES.values()]

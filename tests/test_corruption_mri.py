@@ -10,11 +10,11 @@ import torch
 from sigpy.mri.sim import birdcage_maps
 from torch import Tensor
 
+from restill.core.errors import UserError
+from restill.core.tensors import channels_to_complex
 from restill.corruption import Embedded, Mri, MriOperator, corruption_from
-from restill.corruption.coils import birdcage, coarse, refined
-from restill.corruption.lines import centre, equispaced_lines, fewer, random_lines
-from restill.errors import UserError
-from restill.tensors import channels_to_complex
+from restill.corruption.coil_maps import birdcage, coarse, refined
+from restill.corruption.mri_lines import centre, equispaced_lines, fewer, random_lines
 
 F64 = torch.float64
 

@@ -14,16 +14,16 @@ import torch
 from PIL import Image
 
 from restill.checkpoint import load_state, save_state
-from restill.config import Recipe
 from restill.corruption import Mask, corruption_from, function, register_operator
-from restill.experiment import Run, evaluate, open_run, run, trained
-from restill.experiment.restoration import shows_image
-from restill.experiment.select import select
-from restill.experiment.selection import OWN
 from restill.metrics import load_results
 from restill.report import corruption_in_words
 from restill.report.pictures import MISSING
 from restill.report.words import teacher_draws
+from restill.runs import Run, evaluate, open_run, run, trained
+from restill.runs.candidates import OWN
+from restill.runs.choosing import select
+from restill.runs.recipe_files import Recipe
+from restill.runs.restored_pairs import shows_image
 from restill.store import Batch, open_store
 from restill.training import (
     Batches,

@@ -19,7 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from restill.corruption import AdditiveNoise
 from restill.diffusion import Denoiser
 from restill.diffusion.networks import build_network
-from restill.experiment.cost import (
+from restill.objectives import DMD, SDS, Consistency
+from restill.runs.cost import (
     PRECISIONS,
     NetworkCost,
     PhaseCost,
@@ -28,7 +29,6 @@ from restill.experiment.cost import (
     student_cost,
     teacher_cost,
 )
-from restill.objectives import DMD, SDS, Consistency
 from restill.store import Batch
 from restill.training import Distillation, DistillationSettings, TeacherSettings, TeacherTraining, Training
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from restill.data import array_source, digits, open_images
-from restill.errors import UserError
+from restill.core.errors import UserError
+from restill.io import array_source, digits, open_images
 
 RNG = np.random.default_rng(0)
 X = RNG.random((5, 7, 9, 3)).astype(np.float32)

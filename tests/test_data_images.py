@@ -15,8 +15,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from restill.data import ImageSource, open_images
-from restill.errors import UserError
+from restill.core.errors import UserError
+from restill.io import ImageSource, open_images
 
 RNG = np.random.default_rng(0)
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from closed_form import edm_weight
+from restill.core.fourier import fft2c, ifft2c
+from restill.core.tensors import channels_to_complex, complex_to_channels
 from restill.corruption import Compose, Identity, Mask, MaskOperator, Mri, Operator, Prior
 from restill.diffusion import Denoiser
 from restill.diffusion.networks import build_network
-from restill.fourier import fft2c, ifft2c
 from restill.objectives import AmbientTweedie, Draw
-from restill.tensors import channels_to_complex, complex_to_channels
 from tiny import tiny_denoiser
 
 F64 = torch.float64

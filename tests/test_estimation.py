@@ -13,12 +13,12 @@ import scipy.stats
 import torch
 from torch import Tensor
 
-from restill.data import digits, open_images
-from restill.errors import UserError
+from restill.core.errors import UserError
+from restill.core.tensors import seeded
 from restill.estimation import NoiseEstimate, estimate_poisson_gaussian, estimate_sigma, estimate_sigma_of
 from restill.estimation.coefficients import candidates_of, dct_matrix, killed_frequencies
-from restill.estimation.levels import distribution
-from restill.tensors import seeded
+from restill.estimation.streams import distribution
+from restill.io import digits, open_images
 
 
 @functools.cache
@@ -97,10 +97,10 @@ def test_images_that_do_not_fit_in_memory_have_the_same_estimate(monkeypatch: py
     told: list[int] = []
     again = estimate_sigma_of(lambda: iter(y.split(100)), 1797, (1, 8, 8), "y", advance=lambda done: told.append(done))
     assert whole[:3] == again[:3] and torch.equal(whole.per_sample, again.per_sample) and sum(told) == 2 * 1797
-    monkeypatch.setattr("restill.estimation.gaussian.MAX_IMAGES", 600)
+    monkeypatch.setattr("restill.estimation.white_noise.MAX_IMAGES", 600)
     some = estimate_sigma(y)
     assert len(some.per_sample) == 1797 and some.sigma == pytest.approx(0.3, rel=0.08) and some.sigma != whole.sigma
-    monkeypatch.setattr("restill.estimation.gaussian.MAX_IMAGES", 2)
+    monkeypatch.setattr("restill.estimation.white_noise.MAX_IMAGES", 2)
     assert estimate_sigma(white((9, 1, 64, 64), "two of nine")).sigma == pytest.approx(1, rel=0.15)
 
 
@@ -316,7 +316,7 @@ def test_two_images_are_enough_where_they_are_large() -> None:
 
 
 def test_median_and_its_density() -> None:
-    from restill.estimation import gaussian
+    from restill.estimation import white_noise as gaussian
 
     assert scipy.stats.halfnorm.median() == pytest.approx(gaussian._MEDIAN, abs=1e-12)
     assert scipy.stats.halfnorm.pdf(gaussian._MEDIAN) == pytest.approx(gaussian._DENSITY, abs=1e-12)

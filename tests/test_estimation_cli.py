@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from restill import cli
-from restill.data import array_source, digits
-from restill.errors import UserError
-from restill.store import import_measurements, open_store
+from restill.acquisition import import_measurements
+from restill.cli import app as cli
+from restill.core.errors import UserError
+from restill.io import array_source, digits
+from restill.store import open_store
 
 Call = Callable[..., str]
 SIGMA = 3.0  # in the digits' units, 0 to 16

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from restill.errors import UserError
+from restill.core.errors import UserError
+from restill.core.fourier import fft2c, ifft2c
+from restill.core.tensors import seeded
 from restill.estimation import calibration_of, calibration_residual, compress_coils, espirit
-from restill.estimation.coils import centre_block
-from restill.fourier import fft2c, ifft2c
-from restill.tensors import seeded
+from restill.estimation.coil_compression import centre_block
 
 
 def noise_like(x: Tensor, *name: int | str) -> Tensor:

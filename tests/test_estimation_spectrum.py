@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from restill.core.errors import UserError
+from restill.core.fourier import ifft2c
+from restill.core.tensors import complex_to_channels
 from restill.corruption import Mri, Prior
 from restill.corruption.prior import radius
-from restill.errors import UserError
 from restill.estimation import RadialPower
-from restill.fourier import ifft2c
-from restill.tensors import complex_to_channels
 
 POWER = tuple(0.02 + 2.0 / (1 + k) ** 2 for k in range(12))
 

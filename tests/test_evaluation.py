@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from restill.cli import _run_app
+from restill.cli.app import _run_app
 from restill.corruption import AdditiveNoise
-from restill.data import digits
 from restill.diffusion import GaussianDenoiser
-from restill.experiment import evaluate, run, working_on
-from restill.experiment.checks import Audit
-from restill.experiment.restoration import restore
+from restill.io import digits
 from restill.metrics import Result, load_results, psnr
+from restill.runs import evaluate, run, working_on
+from restill.runs.audit import Audit
+from restill.runs.restored_pairs import restore
 from restill.store import Batch
 from tiny import tiny_recipe
 
@@ -70,7 +70,7 @@ def test_processes_that_share_the_work_find_the_same(trained: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*command, "-m", "restill.cli", "evaluate", str(trained)], capture_output=True, text=True, env=environment
+        [*command, "-m", "restill", "evaluate", str(trained)], capture_output=True, text=True, env=environment
     )
     assert done.returncode == 0, done.stderr
     together, checks_together = load_results(trained / "metrics.json")

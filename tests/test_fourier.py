@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from restill.fourier import fft2c, ifft2c
+from restill.core.fourier import fft2c, ifft2c
 
 SHAPES = [(2, 3, 8, 8), (7, 6), (1, 6, 7), (3, 2, 5, 9), (1, 1)]
 

@@ -15,12 +15,22 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from restill.config import load_recipe
-from restill.corruption import Blur, Compose, Downsampling, Embedded, Mask, Operator, Poisson, register_operator
-from restill.data import array_source, open_masks
-from restill.errors import UserError
-from restill.experiment import prepare_store, working_on
-from restill.store import Store, import_measurements, open_store
+from restill.acquisition import import_measurements
+from restill.core.errors import UserError
+from restill.corruption import (
+    Blur,
+    Compose,
+    Downsampling,
+    Embedded,
+    Mask,
+    Operator,
+    Poisson,
+    register_operator,
+)
+from restill.io import array_source, open_masks
+from restill.runs import prepare_store, working_on
+from restill.runs.recipe_files import load_recipe
+from restill.store import Store, open_store
 from tiny import images, settings
 
 Cli = Callable[..., str]
@@ -139,7 +149,7 @@ def test_a_stated_pattern_is_the_law_and_the_samples_keep_their_masks(tmp_path: 
 
 
 def test_a_law_keeps_so_many_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("restill.corruption.masks.MOST_MASKS", 5)
+    monkeypatch.setattr("restill.corruption.mask.MOST_MASKS", 5)
     masks = masks_of(N, (8, 10))
     store = import_(tmp_path, CLEAN, 0.0, masks=array_source(masks.astype(np.uint8), "masks"))
     assert isinstance(store.corruption, Mask) and isinstance(store.corruption.masks, Embedded)

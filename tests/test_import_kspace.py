@@ -15,13 +15,14 @@ import torch
 from safetensors.torch import load_file
 
 from kspace import SIZE, coil_maps, inverse, lines, measured, pictures, transform, write_h5
+from restill.acquisition import import_kspace
+from restill.core.errors import UserError
+from restill.core.tensors import channels_to_complex, complex_to_channels, seeded
 from restill.corruption import Embedded, Mri, MriOperator
-from restill.corruption.coils import coarse
-from restill.errors import UserError
+from restill.corruption.coil_maps import coarse
 from restill.estimation import compress_coils
-from restill.experiment import prepare_store, pretrain, working_on
-from restill.store import Store, import_kspace, open_store
-from restill.tensors import channels_to_complex, complex_to_channels, seeded
+from restill.runs import prepare_store, pretrain, working_on
+from restill.store import Store, open_store
 from tiny import different, tiny_recipe
 
 pytest.importorskip("h5py")
@@ -325,7 +326,7 @@ def test_a_slice_with_wrong_maps_stands_out(tmp_path: Path, call: Cli, capsys: p
     worst = max(found, key=lambda where: found[where])
     assert worst == f"{path}: slice 3" and found[worst] > 0.3
     assert max(value for where, value in found.items() if where != worst) < 0.15
-    from restill import cli
+    from restill.cli import app as cli
 
     assert cli._run_app(["import", str(path), "--out", str(tmp_path / "z")]) == 0
     captured = capsys.readouterr()

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from restill import cli
-from restill.config import load_recipe, save_recipe
+from restill.cli import app as cli
 from restill.corruption import AdditiveNoise
-from restill.experiment.cost import PRECISIONS
+from restill.runs.cost import PRECISIONS
+from restill.runs.recipe_files import load_recipe, save_recipe
 from tiny import images, settings, tiny_store
 
 Call = Callable[..., str]

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from kspace import SIZE, coil_maps, lines, measured, write_h5
-from restill.data import KspaceSource, is_kspace, open_kspace, open_maps, open_mask
-from restill.errors import UserError
+from restill.core.errors import UserError
+from restill.io import KspaceSource, is_kspace, open_kspace, open_maps, open_mask
 
 pytest.importorskip("h5py")
 K = measured(3, 4)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from restill.memory import keep_freed_memory
+from restill.core.memory import keep_freed_memory
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 

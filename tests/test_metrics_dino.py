@@ -16,9 +16,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from restill.errors import UserError
+from restill.core.errors import UserError
+from restill.core.tensors import seeded
 from restill.metrics import DinoFeatures, Features, dino, open_features
-from restill.tensors import seeded
 from untrusted import Evil, digest
 
 SHAPE = (3, 9, 14)

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from restill.data import digits
+from restill.core.tensors import seeded
+from restill.io import digits
 from restill.metrics import (
     ClassifierFeatures,
     Estimate,
@@ -25,7 +26,6 @@ from restill.metrics import (
     precision_recall,
     train_classifier,
 )
-from restill.tensors import seeded
 
 SUBSET = 200  # of KID
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from restill.core.errors import UserError
+from restill.core.shards import Shards
 from restill.corruption import AdditiveNoise
-from restill.errors import UserError
-from restill.experiment.shards import Shards
 from restill.metrics import FeatureSet, recorrupted
 
 X = torch.randn(1000, 7, generator=torch.Generator().manual_seed(0)) * 3 + 100

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from restill.errors import UserError
+from restill.core.errors import UserError
+from restill.core.tensors import seeded
 from restill.metrics import (
     ClassifierFeatures,
     Features,
@@ -17,7 +18,6 @@ from restill.metrics import (
     load_classifier,
     train_classifier,
 )
-from restill.tensors import seeded
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from restill.errors import UserError
+from restill.core.errors import UserError
+from restill.core.tensors import seeded
 from restill.metrics import MomentAccumulator, Moments, PixelFeatures, feature_moments, frechet_distance
-from restill.tensors import seeded
 
 
 def moments(features: Tensor) -> Moments:

@@ -8,7 +8,8 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from restill.errors import UserError
+from restill.core.errors import UserError
+from restill.core.tensors import seeded
 from restill.metrics import (
     MomentAccumulator,
     Moments,
@@ -18,7 +19,6 @@ from restill.metrics import (
     frechet_infinity,
     needs,
 )
-from restill.tensors import seeded
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from custom_corruptions import Blur, BlurOperator, MaskOperator, RandomLines, RandomMask
+from restill.checks import hidden
+from restill.checks.hidden import FLOOR, Hidden, hidden_check, hidden_share
+from restill.core.errors import UserError
+from restill.core.tensors import seeded
 from restill.corruption import AdditiveNoise, Corruption, Identity, Operator
-from restill.errors import UserError
-from restill.metrics import hidden
-from restill.metrics.hidden import FLOOR, Hidden, hidden_check, hidden_share
-from restill.tensors import seeded
 
 SIGMA_DATA = 0.5
 

@@ -21,9 +21,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from restill.errors import UserError
+from restill.core.errors import UserError
+from restill.core.tensors import seeded
 from restill.metrics import InceptionFeatures, download_inception, inception, open_features
-from restill.tensors import seeded
 from untrusted import Evil, digest
 
 SHAPE = (3, 9, 14)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from custom_corruptions import Blur, RandomMask
+from restill.checks import fit, likelihood
+from restill.checks.likelihood import Likelihood, Undefined, likelihood_check, measurement_likelihood
+from restill.core.errors import UserError
+from restill.core.tensors import seeded
 from restill.corruption import AdditiveNoise, Corruption, Identity, Operator
-from restill.data import digits
-from restill.errors import UserError
-from restill.metrics import fit, likelihood
-from restill.metrics.likelihood import Likelihood, Undefined, likelihood_check, measurement_likelihood
-from restill.tensors import seeded
+from restill.io import digits
 
 
 def shuffled(values: Tensor) -> Tensor:

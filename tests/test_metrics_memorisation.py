@@ -8,10 +8,7 @@ import torch
 from torch import Tensor
 
 from custom_corruptions import RandomMask
-from restill.corruption import AdditiveNoise, Corruption
-from restill.data import digits
-from restill.errors import UserError
-from restill.metrics.memorisation import (
+from restill.checks.memorisation import (
     Memorisation,
     mann_whitney,
     memorisation,
@@ -19,7 +16,10 @@ from restill.metrics.memorisation import (
     twin_check,
     twin_share,
 )
-from restill.tensors import seeded
+from restill.core.errors import UserError
+from restill.core.tensors import seeded
+from restill.corruption import AdditiveNoise, Corruption
+from restill.io import digits
 
 
 @pytest.fixture(scope="module")

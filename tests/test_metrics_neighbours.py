@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from restill.errors import UserError
+from restill.core.errors import UserError
+from restill.core.tensors import seeded
 from restill.metrics import neighbours
 from restill.metrics.neighbours import nearest
-from restill.tensors import seeded
 
 spatial = pytest.importorskip("scipy.spatial")
 

@@ -9,9 +9,9 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
-from restill.errors import UserError
+from restill.core.errors import UserError
+from restill.core.tensors import seeded
 from restill.metrics import lpips, psnr, ssim, ssim_settings
-from restill.tensors import seeded
 
 SHAPES = [(1, 8, 8), (1, 7, 12), (3, 9, 10), (3, 32, 32), (2, 11, 11), (4, 13, 40), (1, 3, 5)]
 

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from restill.errors import UserError
+from restill.core.errors import UserError
+from restill.core.tensors import seeded
 from restill.metrics import (
     ClassifierFeatures,
     DinoFeatures,
@@ -26,7 +27,6 @@ from restill.metrics import (
     shown,
 )
 from restill.metrics.features import rgb_bytes
-from restill.tensors import seeded
 from untrusted import digest
 
 SHAPE = (3, 9, 14)

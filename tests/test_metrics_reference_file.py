@@ -11,9 +11,16 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from restill.errors import UserError
-from restill.metrics import Moments, PixelFeatures, feature_moments, frechet_distance, load_reference, save_reference
-from restill.tensors import seeded
+from restill.core.errors import UserError
+from restill.core.tensors import seeded
+from restill.metrics import (
+    Moments,
+    PixelFeatures,
+    feature_moments,
+    frechet_distance,
+    load_reference,
+    save_reference,
+)
 from untrusted import Evil
 
 FEATURES = PixelFeatures((1, 2, 3))

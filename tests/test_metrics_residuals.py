@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from restill.errors import UserError
-from restill.metrics.residuals import (
+from restill.checks.residuals import (
     Difference,
     image_statistics,
     in_words,
@@ -17,7 +16,8 @@ from restill.metrics.residuals import (
     residuals,
     residuals_check,
 )
-from restill.tensors import seeded
+from restill.core.errors import UserError
+from restill.core.tensors import seeded
 
 
 def noise(n: int, seed: int, shape: tuple[int, int, int] = (1, 8, 8)) -> Tensor:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from restill.core.errors import UserError
+from restill.core.tensors import seeded
 from restill.corruption import AdditiveNoise
-from restill.errors import UserError
 from restill.metrics import (
     PixelFeatures,
     Result,
@@ -18,7 +19,6 @@ from restill.metrics import (
     proximal_moments,
     save_results,
 )
-from restill.tensors import seeded
 
 
 def result(**changes: object) -> Result:

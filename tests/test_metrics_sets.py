@@ -9,7 +9,8 @@ import torch
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from restill.errors import UserError
+from restill.core.errors import UserError
+from restill.core.tensors import seeded
 from restill.metrics import (
     density_coverage,
     inception_score,
@@ -19,7 +20,6 @@ from restill.metrics import (
     precision_recall,
     sets,
 )
-from restill.tensors import seeded
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from restill.core.errors import UserError
 from restill.diffusion.networks import EDMPrecond, VPPrecond, build_network
-from restill.errors import UserError
 
 SMALL: dict[str, Any] = {
     "model_type": "SongUNet",

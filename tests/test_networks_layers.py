@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from scipy.signal import upfirdn
 
+from restill.core.errors import UserError
 from restill.diffusion.networks.block import Block, BlockStyle, ConvThenDown, ResampledConv2d, attention, group_norm
 from restill.diffusion.networks.dropout import dropout
 from restill.diffusion.networks.embedding import FourierEmbedding, PositionalEmbedding
 from restill.diffusion.networks.initialisation import ADM, DDPM
 from restill.diffusion.networks.resampling import Direction, Resample, filter_kernel, pad_to_multiple
-from restill.errors import UserError
 
 TAPS = [(1, 1), (1, 3, 3, 1), (2, 1, 0, 5), (1, 2, 4, 6, 2, 1)]
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from restill.acquisition import corrupt_images
+from restill.core.errors import UserError
 from restill.corruption import Mri
-from restill.data import array_source, phantoms, with_phase
-from restill.errors import UserError
-from restill.store import corrupt_images, open_store
+from restill.io import array_source, phantoms, with_phase
+from restill.store import open_store
 from tiny import images
 
 

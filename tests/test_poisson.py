@@ -12,9 +12,9 @@ import pytest
 import torch
 from scipy import special, stats
 
+from restill.core.errors import UserError
 from restill.corruption import Compose, Poisson, PoissonOperator
 from restill.corruption.poisson import _table
-from restill.errors import UserError
 
 F64 = torch.float64
 LIGHT = (0.0, 1e-3, 0.05, 0.3, 1.0, 2.5, 7.0, 30.0, 150.0, 199.9, 200.1, 260.0, 1e3, 1e4)

@@ -11,10 +11,18 @@ from scipy.integrate import quad
 from torch import Tensor
 
 from restill.checkpoint import load_state, save_state
+from restill.core.errors import UserError
 from restill.corruption import AdditiveNoise
-from restill.errors import UserError
 from restill.training import Distillation, DistillationSettings, LearningRate, OptimiserSettings
-from restill.training.posthoc import TRACKED, PowerEMA, combine, gamma_of, inner_products, profile_error, sigma_rel_of
+from restill.training.posthoc import (
+    TRACKED,
+    PowerEMA,
+    combine,
+    gamma_of,
+    inner_products,
+    profile_error,
+    sigma_rel_of,
+)
 from restill.training.state import module_state
 from tiny import different, tiny_denoiser
 

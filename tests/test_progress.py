@@ -8,7 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
-from restill import progress
+from restill.core import progress
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from restill.config import load_recipe, shipped_recipes
+from restill.core.errors import UserError
 from restill.corruption import Blur, Downsampling, Mask, Mri
 from restill.diffusion.networks import build_network
-from restill.errors import UserError
-from restill.experiment.objects import network_arguments, network_config, student_settings, teacher_settings
+from restill.runs.objects import network_arguments, network_config, student_settings, teacher_settings
+from restill.runs.recipe_files import load_recipe, shipped_recipes
 from tiny import tiny_store
 
 CIFAR, OTHERS = (3, 32, 32), (3, 64, 64)

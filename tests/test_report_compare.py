@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from restill.errors import UserError
+from restill.core.errors import UserError
+from restill.core.tensors import seeded
 from restill.metrics import Check, Result
 from restill.report import ComparisonData, RunData, write_comparison
-from restill.tensors import seeded
 from test_report_curves import ROWS
 from test_report_table import CLASSIFIER, NOISE, PIXELS, results
 

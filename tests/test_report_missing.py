@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from restill.report import grid
-from restill.report.images import _reduced
+from restill.report.figures_of_images import _reduced
 from restill.report.pictures import MISSING
 from test_report_page import data, page
 

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 import restill.report
-from restill.errors import UserError
+from restill.core.errors import UserError
+from restill.core.tensors import seeded
 from restill.metrics import Check
 from restill.report import Measurements, Nearest, ReportData, grid, line_svg, png_bytes, write_report
-from restill.tensors import seeded
 from test_report_table import ALL, NOISE, PIXELS, results
 
 ROWS = [

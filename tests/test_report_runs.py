@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from restill import cli
+from restill.cli import app as cli
+from restill.core.tensors import seeded
 from restill.corruption import AdditiveNoise
-from restill.experiment.reporting import look_through
+from restill.runs.reporting import look_through
 from restill.store import open_store
-from restill.tensors import seeded
 from tiny import images, settings, tiny_store
 
 

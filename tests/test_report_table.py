@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from restill.errors import UserError
+from restill.core.errors import UserError
 from restill.metrics import Result
 from restill.report import (
     Column,

@@ -7,7 +7,17 @@ import json
 import numpy as np
 import pytest
 
-from restill.corruption import AdditiveNoise, Blur, Compose, Corruption, Downsampling, Embedded, Function, Mask, Poisson
+from restill.corruption import (
+    AdditiveNoise,
+    Blur,
+    Compose,
+    Corruption,
+    Downsampling,
+    Embedded,
+    Function,
+    Mask,
+    Poisson,
+)
 from restill.report import corruption_in_words, judge, shortened
 from restill.report.words import details, teacher_draws, went_in
 from test_report_table import ALL

@@ -18,10 +18,10 @@ import torch
 from safetensors.torch import load_file
 
 import restill.checkpoint
-import restill.files
+import restill.core.files
 from restill.checkpoint import load_state, load_state_data, save_state
 from restill.corruption import AdditiveNoise
-from restill.experiment import pretrain, working_on
+from restill.runs import pretrain, working_on
 from restill.training import (
     Batches,
     Distillation,
@@ -55,7 +55,7 @@ class Started:
     """A `restill run` in a process of its own."""
 
     def __init__(self, recipe: Path, out: Path, *options: str) -> None:
-        command = [sys.executable, "-m", "restill.cli", "run", str(recipe), "--out", str(out), *options]
+        command = [sys.executable, "-m", "restill", "run", str(recipe), "--out", str(out), *options]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         pipe = subprocess.PIPE
         self.out = out

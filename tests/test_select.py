@@ -17,20 +17,32 @@ from PIL import Image
 from rich.console import Console
 from scipy import stats
 
-from restill import cli, progress
+from restill.acquisition import corrupt_images
 from restill.checkpoint import load_network, load_state, load_state_data, save_state
+from restill.cli import app as cli
+from restill.core import progress
+from restill.core.errors import UserError
+from restill.core.tensors import mix_seed
 from restill.corruption import AdditiveNoise
-from restill.data import array_source
-from restill.errors import UserError
-from restill.experiment import Run, distill, open_run, prepare_store, pretrain, selection, working_on
-from restill.experiment import select as stage
-from restill.experiment.select import select
-from restill.experiment.selection import Snapshot, averaged, parts_of, snapshot_steps, snapshots_of
+from restill.io import array_source
 from restill.metrics import PixelFeatures, feature_moments, frechet_distance, proximal_moments
-from restill.report.selection import Candidate, choose, selection_table
+from restill.report.selection_report import Candidate, choose, selection_table
+from restill.runs import (
+    Run,
+    distill,
+    open_run,
+    prepare_store,
+    pretrain,
+    working_on,
+)
+from restill.runs import (
+    candidates as selection,
+)
+from restill.runs import choosing as stage
+from restill.runs.candidates import Snapshot, averaged, parts_of, snapshot_steps, snapshots_of
+from restill.runs.choosing import select
 from restill.sampling import OneStep, generate
-from restill.store import corrupt_images, open_store
-from restill.tensors import mix_seed
+from restill.store import open_store
 from restill.training import Progress
 from restill.training.posthoc import TRACKED, combine
 from restill.training.state import restore_module

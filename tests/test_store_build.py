@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from restill.acquisition import corrupt_images
+from restill.core.errors import UserError
+from restill.core.tensors import right_broadcast
 from restill.corruption import AdditiveNoise, Corruption, Operator
-from restill.data import ImageSource, array_source, digits, open_images
-from restill.errors import UserError
-from restill.store import Store, corrupt_images, open_store
-from restill.tensors import right_broadcast
+from restill.io import ImageSource, array_source, digits, open_images
+from restill.store import Store, open_store
 
 RNG = np.random.default_rng(0)
 

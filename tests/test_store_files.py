@@ -16,9 +16,9 @@ import pytest
 import safetensors.torch
 import torch
 
+from restill.core.errors import UserError
+from restill.core.files import sha256
 from restill.corruption import AdditiveNoise
-from restill.errors import UserError
-from restill.files import sha256
 from restill.store import Normalisation, Store, StoreWriter, open_store
 from restill.store.manifest import Contents
 

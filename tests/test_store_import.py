@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from restill.acquisition import import_measurements
+from restill.core.errors import UserError
 from restill.corruption import AdditiveNoise
-from restill.data import ImageSource, array_source
-from restill.errors import UserError
-from restill.store import Store, import_measurements, open_store
+from restill.io import ImageSource, array_source
+from restill.store import Store, open_store
 
 RNG = np.random.default_rng(0)
 BYTES = RNG.integers(0, 256, (6, 8, 10), dtype=np.uint8)
@@ -49,7 +50,7 @@ def test_floats_take_percentiles_unclipped_and_come_back(tmp_path: Path) -> None
 
 
 def test_percentiles_of_many_values_are_estimated_from_a_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("restill.store.importing._SAMPLED_VALUES", 50 * 60)
+    monkeypatch.setattr("restill.acquisition.images._SAMPLED_VALUES", 50 * 60)
     source = floats()
     stores = [import_measurements(source, tmp_path / f"y{i}", 1.0) for i in range(2)]
     assert stores[0].fingerprint == stores[1].fingerprint

@@ -13,22 +13,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import restill.experiment.training
+import restill.runs.phases
 import restill.training.distillation
 import restill.training.teacher
 from custom_corruptions import Blur, RandomLines, RandomMask
+from restill.acquisition import corrupt_images
 from restill.checkpoint import load_state
-from restill.config import Recipe
+from restill.core.errors import NonFiniteError, UserError
+from restill.core.tensors import seeded
 from restill.corruption import AdditiveNoise, Corruption, Operator
-from restill.data import array_source
 from restill.diffusion import Denoiser
-from restill.errors import NonFiniteError, UserError
-from restill.experiment import distill, pretrain, working_on
+from restill.io import array_source
 from restill.objectives import DMD, SDS, AmbientTweedie, Consistency, DistillationLoss, Objective, SiD
 from restill.objectives.distillation import per_sample_scale
+from restill.runs import distill, pretrain, working_on
+from restill.runs.recipe_files import Recipe
 from restill.sampling import Heun, OneStep, generate
-from restill.store import corrupt_images
-from restill.tensors import seeded
 from restill.training import (
     EMA,
     Batches,
@@ -195,7 +195,7 @@ def test_a_run_stopped_by_a_nan_can_be_continued(
 ) -> None:
     tiny_store(tmp_path / "y")
     recipe = recipe_on(tmp_path / "y")
-    original = restill.experiment.training.teacher_settings
+    original = restill.runs.phases.teacher_settings
 
     def poisoned(checked: Recipe) -> TeacherSettings:
         return dataclasses.replace(original(checked), objective=Poisoned())
@@ -207,7 +207,7 @@ def test_a_run_stopped_by_a_nan_can_be_continued(
                 pretrain(run)
                 continue
             Poisoned.calls.clear()
-            monkeypatch.setattr(restill.experiment.training, "teacher_settings", poisoned)
+            monkeypatch.setattr(restill.runs.training, "teacher_settings", poisoned)
             monkeypatch.setattr(restill.training.teacher, "FiniteGuard", guard)
             with pytest.raises(NonFiniteError, match=rf"step 5; .*state.safetensors holds step {kept}\."):
                 pretrain(run)
@@ -221,7 +221,7 @@ def test_a_run_stopped_by_a_nan_can_be_continued(
 
 def test_a_nan_is_noticed_before_a_student_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_store(tmp_path / "y")
-    original = restill.experiment.training.student_settings
+    original = restill.runs.phases.student_settings
 
     def poisoned(checked: Recipe) -> DistillationSettings:
         return dataclasses.replace(original(checked), objective=Poisoned(at=3))
@@ -230,7 +230,7 @@ def test_a_nan_is_noticed_before_a_student_is_chosen(tmp_path: Path, monkeypatch
         run.store.symlink_to(tmp_path / "y")
         pretrain(run)
         Poisoned.calls.clear()
-        monkeypatch.setattr(restill.experiment.training, "student_settings", poisoned)
+        monkeypatch.setattr(restill.runs.training, "student_settings", poisoned)
         monkeypatch.setattr(restill.training.distillation, "FiniteGuard", Deferred)
         with pytest.raises(NonFiniteError, match="at step 3;"):
             distill(run)

@@ -10,9 +10,9 @@ import pytest
 import pywt
 import torch
 
-from restill.errors import UserError
-from restill.reconstruction import Wavelets
-from restill.tensors import seeded
+from restill.core.errors import UserError
+from restill.core.tensors import seeded
+from restill.restoration import Wavelets
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (33, 30), (31, 47), (2, 5)], ids=str)

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from restill.config import Recipe, recipe_from
+from restill.acquisition import corrupt_images
 from restill.corruption import AdditiveNoise, Corruption
-from restill.data import array_source
 from restill.diffusion import Denoiser
 from restill.diffusion.networks import build_network
-from restill.store import Store, corrupt_images
+from restill.io import array_source
+from restill.runs.recipe_files import Recipe, recipe_from
+from restill.store import Store
 
 RECIPE = """\
 name: tiny

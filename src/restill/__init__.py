@@ -8,11 +8,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .version import VERSION
+from .core.version import VERSION
 
 __version__ = VERSION
 
 if TYPE_CHECKING:
+    from .acquisition import corrupt_images, import_kspace, import_measurements
+    from .core.errors import UserError
     from .corruption import (
         AdditiveNoise,
         Blur,
@@ -29,15 +31,14 @@ if TYPE_CHECKING:
         load_operator,
         register_operator,
     )
-    from .data import digits, open_images, open_kspace, open_masks, phantoms
     from .diffusion import Denoiser
     from .diffusion.networks import build_network
-    from .errors import UserError
-    from .experiment import run
     from .generator import Generator, load_denoiser, load_generator
+    from .io import digits, open_images, open_kspace, open_masks, phantoms
     from .objectives import DMD, SDS, AmbientTweedie, DistillationLoss, Objective, SiD, Standard
+    from .runs import run
     from .sampling import Heun, OneStep, Sampler, generate
-    from .store import Store, corrupt_images, import_kspace, import_measurements, open_store
+    from .store import Store, open_store
     from .training import Batches, Distillation, DistillationSettings, TeacherSettings, TeacherTraining
 
 _HOMES = {
@@ -45,15 +46,16 @@ _HOMES = {
         "AdditiveNoise", "Blur", "Compose", "Corruption", "Downsampling", "Function", "Identity", "Mask", "Mri",
         "Operator", "Poisson", "corruption_from", "load_operator", "register_operator",
     ),
-    "data": ("digits", "open_images", "open_kspace", "open_masks", "phantoms"),
+    "io": ("digits", "open_images", "open_kspace", "open_masks", "phantoms"),
     "diffusion": ("Denoiser",),
     "diffusion.networks": ("build_network",),
-    "errors": ("UserError",),
-    "experiment": ("run",),
+    "core.errors": ("UserError",),
+    "runs": ("run",),
     "generator": ("Generator", "load_denoiser", "load_generator"),
     "objectives": ("DMD", "SDS", "AmbientTweedie", "DistillationLoss", "Objective", "SiD", "Standard"),
     "sampling": ("Heun", "OneStep", "Sampler", "generate"),
-    "store": ("Store", "corrupt_images", "import_kspace", "import_measurements", "open_store"),
+    "store": ("Store", "open_store"),
+    "acquisition": ("corrupt_images", "import_kspace", "import_measurements"),
     "training": ("Batches", "Distillation", "DistillationSettings", "TeacherSettings", "TeacherTraining"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -18,11 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from .core.errors import UserError
+from .core.files import read_json, replacing, write_json
 from .corruption import Corruption, Prior, corruption_from
 from .diffusion import Denoiser
 from .diffusion.networks import build_network
-from .errors import UserError
-from .files import read_json, replacing, write_json
 from .training.state import module_state, restore_module
 
 FORMAT = 1

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from .checkpoint import NetworkConfig, load_network
+from .core.errors import UserError
 from .diffusion import Denoiser
-from .errors import UserError
 from .sampling import OneStep, generate
 
 

@@ -8,7 +8,7 @@ from .descriptions import as_mapping, has_photon_noise, in_units, with_contents
 from .downsampling import Downsampling, DownsamplingOperator
 from .embedded import Embedded
 from .function import Function, FunctionOperator, load_operator, register_operator
-from .masks import Mask, MaskOperator
+from .mask import Mask, MaskOperator
 from .mri import Mri, MriOperator
 from .noise import AdditiveNoise
 from .operator import Identity, Operator

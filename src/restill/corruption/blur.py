@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .corruption import Corruption, flag, number, one_of, whole
 from .embedded import Embedded
 from .kernels import check_kernel, check_odd, gaussian, motion, read_kernel

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..errors import UserCodeError, UserError
+from ..core.errors import UserCodeError, UserError
 from .chain import Chain, of_part
 from .corruption import Corruption, corruption_from
 from .downsampling import Downsampling

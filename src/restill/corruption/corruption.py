@@ -13,8 +13,8 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from ..errors import UserError
-from ..tensors import right_broadcast
+from ..core.errors import UserError
+from ..core.tensors import right_broadcast
 from .embedded import Embedded
 from .operator import Operator
 

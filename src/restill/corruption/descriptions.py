@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .compose import Compose
 from .corruption import Corruption, corruption_from
 from .embedded import Embedded

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import UserError
+from ..core.errors import UserError
 
 MOST = {"bool": 1 << 30, "float32": 1 << 26}  # numbers that a description may unpack to
 _TYPES = {"bool": np.dtype(bool), "float32": np.dtype("<f4")}

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..errors import UserCodeError, UserError
+from ..core.errors import UserCodeError, UserError
 from .corruption import Corruption
 from .operator import Operator
 

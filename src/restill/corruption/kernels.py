@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data.pictures import decode
-from ..errors import UserError
+from ..core.errors import UserError
+from ..io.pictures import decode
 
 
 def gaussian(size: int, std: float) -> Tensor:

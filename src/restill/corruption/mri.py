@@ -17,14 +17,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..errors import UserError
-from ..fourier import AXES, fft2c, ifft2c
-from ..tensors import channels_to_complex, complex_to_channels
+from ..core.errors import UserError
+from ..core.fourier import AXES, fft2c, ifft2c
+from ..core.tensors import channels_to_complex, complex_to_channels
 from .chebyshev import Polynomial, inverse, inverse_root
-from .coils import BANK, birdcage, refined
+from .coil_maps import BANK, birdcage, refined
 from .corruption import Corruption, number, one_of, whole
 from .embedded import Embedded
-from .lines import PATTERNS, fewer
+from .mri_lines import PATTERNS, fewer
 from .operator import Operator
 from .prior import Shrinkage
 

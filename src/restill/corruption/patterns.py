@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..tensors import right_broadcast
+from ..core.tensors import right_broadcast
 
 
 def pixels(rate_N: Tensor, shape: tuple[int, int, int], size: int, generator: torch.Generator) -> Tensor:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..fourier import fft2c, ifft2c
-from ..tensors import channels_to_complex, complex_to_channels
+from ..core.fourier import fft2c, ifft2c
+from ..core.tensors import channels_to_complex, complex_to_channels
 
 _SMALLEST = 0.1  # level, by the images' deviation, below which polynomials no longer tell levels apart
 

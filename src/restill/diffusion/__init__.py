@@ -1,6 +1,6 @@
 """Denoisers: preconditioned networks, and closed forms to check them against."""
 
+from .closed_forms import GaussianDenoiser
 from .denoiser import Denoiser
-from .gaussian import GaussianDenoiser
 
 __all__ = ["Denoiser", "GaussianDenoiser"]

@@ -7,8 +7,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ..core.tensors import on_grid
 from ..corruption import Operator, Prior
-from ..tensors import on_grid
 
 
 class Denoiser(nn.Module):

@@ -1,10 +1,14 @@
 """What nobody has stated, from the measurements: noise, by its level or gain and read noise, and coil sensitivities."""
 
-from .coils import Compressed, calibration_of, compress_coils
-from .gaussian import NoiseEstimate, estimate_sigma, estimate_sigma_of
-from .poisson import PoissonGaussianEstimate, estimate_poisson_gaussian, estimate_poisson_gaussian_of
+from .coil_compression import Compressed, calibration_of, compress_coils
+from .photon_noise import (
+    PoissonGaussianEstimate,
+    estimate_poisson_gaussian,
+    estimate_poisson_gaussian_of,
+)
 from .sensitivity import calibration_residual, espirit
 from .spectrum import RadialPower
+from .white_noise import NoiseEstimate, estimate_sigma, estimate_sigma_of
 
 __all__ = [
     "Compressed",

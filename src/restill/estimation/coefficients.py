@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import UserError
+from ..core.errors import UserError
 
 MAX_SIDE = 8  # of the patches
 KILLED = 1e-3  # frequencies that pass less than this part of the strongest hold noise alone

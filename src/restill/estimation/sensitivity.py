@@ -21,10 +21,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from ..errors import UserError
-from ..fourier import fft2c, ifft2c
-from ..tensors import wide_dtype
-from .coils import centre_block
+from ..core.errors import UserError
+from ..core.fourier import fft2c, ifft2c
+from ..core.tensors import wide_dtype
+from .coil_compression import centre_block
 
 _SLICE_BYTES, _PIXEL_BYTES = 1 << 28, 1 << 26  # of the largest array of a chunk of slices, of rows
 _EDGE = 1.1  # largest singular value of white noise, whose windows overlap: 0.9 to 1.1 of that of independent entries

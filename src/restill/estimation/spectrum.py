@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..core.errors import UserError
+from ..core.tensors import wide_dtype
 from ..corruption.prior import radius
-from ..errors import UserError
-from ..tensors import wide_dtype
 
 _LEAST = 1e-3  # of the mean: what noise hides, and is taken away with it, is not known to be smaller
 

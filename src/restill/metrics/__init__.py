@@ -1,7 +1,6 @@
 """How good images are: features, the Fréchet distance, its proximal form, and the record of results."""
 
 from .classifier import ClassifierFeatures, load_classifier, train_classifier
-from .data_consistency import data_consistency, data_consistency_check
 from .dino import DinoFeatures
 from .estimate import Estimate
 from .feature_set import KEPT, FeatureSet
@@ -26,14 +25,11 @@ from .frechet import (
     frechet_infinity,
     needs,
 )
-from .hidden import hidden_check, hidden_share
 from .inception import InceptionFeatures, download_inception
 from .measure import OPTIONAL, PAIR_METRICS, SET_METRICS, Measure, check_metrics, measure
-from .memorisation import memorisation, memorisation_check, twin_check, twin_share
 from .pairs import lpips, psnr, ssim, ssim_settings
 from .proximal import proximal_moments, recorrupted
 from .reference_file import load_reference, save_reference
-from .residuals import residuals, residuals_check
 from .results import (
     SUBJECTS,
     Check,
@@ -84,8 +80,6 @@ __all__ = [
     "Subject",
     "as_seen",
     "check_metrics",
-    "data_consistency",
-    "data_consistency_check",
     "density_coverage",
     "download_inception",
     "feature_moments",
@@ -93,8 +87,6 @@ __all__ = [
     "frechet_error",
     "frechet_estimate",
     "frechet_infinity",
-    "hidden_check",
-    "hidden_share",
     "inception_score",
     "inception_settings",
     "kernel_distance",
@@ -105,8 +97,6 @@ __all__ = [
     "lpips",
     "mean_std",
     "measure",
-    "memorisation",
-    "memorisation_check",
     "needs",
     "open_features",
     "pixels_of",
@@ -115,15 +105,11 @@ __all__ = [
     "psnr",
     "recorrupted",
     "register_features",
-    "residuals",
-    "residuals_check",
     "save_reference",
     "save_results",
     "shown",
     "ssim",
     "ssim_settings",
     "train_classifier",
-    "twin_check",
-    "twin_share",
     "was_asked",
 ]

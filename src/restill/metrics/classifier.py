@@ -19,10 +19,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..errors import NonFiniteError, UserError
-from ..files import read_json, replacing, write_json
-from ..progress import Advance, silent
-from ..tensors import mix_seed, seeded
+from ..core.errors import NonFiniteError, UserError
+from ..core.files import read_json, replacing, write_json
+from ..core.progress import Advance, silent
+from ..core.tensors import mix_seed, seeded
 from .features import check_images
 
 DIM = 64

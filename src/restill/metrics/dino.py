@@ -18,9 +18,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import Self
 
-from ..errors import UserError
-from ..files import read_json
-from .features import Features, check_channels, check_weights, register_features, rgb_bytes, split_hash
+from ..core.errors import UserError
+from ..core.files import read_json
+from .features import (
+    Features,
+    check_channels,
+    check_weights,
+    register_features,
+    rgb_bytes,
+    split_hash,
+)
 
 USAGE = "dino:FOLDER[#sha256]"
 SIZE = 224

@@ -6,8 +6,8 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-from ..errors import UserError
-from ..tensors import wide_dtype
+from ..core.errors import UserError
+from ..core.tensors import wide_dtype
 
 
 class Estimate(NamedTuple):

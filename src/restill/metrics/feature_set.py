@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from ..errors import UserError
+from ..core.errors import UserError
+from ..core.shards import Shards
 from .frechet import MomentAccumulator, Moments
 
 KEPT = 10_000  # feature vectors for what needs pairs; the published protocols of KID and precision use as many or fewer
@@ -72,6 +73,13 @@ class FeatureSet:
         """The whole set as tensors: count int64 `[1]`, mean, scatter matrix, kept features."""
         accumulator = self._accumulator
         return torch.tensor([accumulator.n]), accumulator.mean, accumulator.scatter, self.kept
+
+    def of_all(self, shards: Shards) -> FeatureSet:
+        """The set of all processes that share the work, on every process, in the order of their shares."""
+        if shards.count == 1:
+            return self
+        columns = [shards.gathered(tensor) for tensor in self.tensors()]
+        return FeatureSet.merged(list(zip(*columns, strict=True)), self.keep)
 
     @classmethod
     def merged(cls, parts: Sequence[Sequence[Tensor]], keep: int = KEPT) -> Self:

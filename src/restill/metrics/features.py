@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import UserError
-from ..files import sha256
-from ..views import magnitude, seen_shape
+from ..core.errors import UserError
+from ..core.files import sha256
+from ..core.views import magnitude, seen_shape
 
 MAX_PIXEL_FEATURES = 4096  # an eigendecomposition of this size takes about half a minute on two cores
 

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from ..errors import UserError
-from ..tensors import seeded
+from ..core.errors import UserError
+from ..core.tensors import seeded
 from .estimate import Estimate, check_finite
 from .features import Features
 

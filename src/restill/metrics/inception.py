@@ -22,10 +22,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from ..errors import UserError
-from ..files import replacing
-from ..progress import progress_bar
-from .features import Features, check_channels, check_weights, register_features, rgb_bytes, split_hash
+from ..core.errors import UserError
+from ..core.files import replacing
+from ..core.progress import progress_bar
+from .features import (
+    Features,
+    check_channels,
+    check_weights,
+    register_features,
+    rgb_bytes,
+    split_hash,
+)
 
 PUBLISHED = "6726825d"  # the first digits of the SHA-256, which are part of the published file's name
 URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-{PUBLISHED}.pth"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .estimate import Estimate
 from .feature_set import FeatureSet
 from .features import Features

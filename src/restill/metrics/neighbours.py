@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..errors import UserError
-from ..tensors import wide_dtype
+from ..core.errors import UserError
+from ..core.tensors import wide_dtype
 
 _SPARE = 4  # candidates beyond k, for neighbours whose order the matrix product cannot tell
 _BLOCK = 1 << 23  # numbers in the largest intermediate tensor

@@ -14,8 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..errors import UserError
-from ..tensors import wide_dtype
+from ..core.errors import UserError
+from ..core.tensors import wide_dtype
 from .estimate import Estimate, check_finite, mean_estimate
 
 WINDOW, SIGMA = 11, 1.5  # as published: Wang et al. 2004

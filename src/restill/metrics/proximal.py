@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from ..core.tensors import seeded
 from ..corruption import Corruption
-from ..tensors import seeded
 from .features import Features
 from .frechet import Moments, feature_moments
 

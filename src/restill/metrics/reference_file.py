@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..errors import UserError
-from ..files import replacing
+from ..core.errors import UserError
+from ..core.files import replacing
 from .features import Features
 from .frechet import Moments
 

@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeFloat, PositiveInt, ValidationError
 
-from ..errors import UserError
-from ..files import read_json, write_json
+from ..core.errors import UserError
+from ..core.files import read_json, write_json
 
 Subject = Literal["measurements", "l1-wavelet", "l1-edm", "teacher-full", "teacher-truncated", "student"]
 Reference = Literal["clean", "measurements"]

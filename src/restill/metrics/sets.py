@@ -18,8 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..errors import UserError
-from ..tensors import mix_seed, wide_dtype
+from ..core.errors import UserError
+from ..core.tensors import mix_seed, wide_dtype
 from .estimate import Estimate, check_finite, mean_estimate
 from .neighbours import nearest
 

@@ -3,7 +3,7 @@
 from .consistency import Consistency
 from .denoising import AmbientTweedie, Draw, Objective, Standard, prior_of
 from .distillation import DMD, SDS, DistillationLoss, SiD
-from .levels import GeneratorLevels, LogNormalLevels
+from .noise_levels import GeneratorLevels, LogNormalLevels
 
 __all__ = [
     "DMD",

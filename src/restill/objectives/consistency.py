@@ -17,9 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..core.errors import UserError
+from ..core.tensors import right_broadcast
 from ..corruption import Operator
-from ..errors import UserError
-from ..tensors import right_broadcast
 
 
 class Step(NamedTuple):

@@ -19,9 +19,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..core.tensors import right_broadcast
 from ..corruption import Operator, Prior
-from ..tensors import right_broadcast
-from .levels import LogNormalLevels
+from .noise_levels import LogNormalLevels
 
 
 class Draw(NamedTuple):

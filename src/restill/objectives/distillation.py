@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ..tensors import right_broadcast
+from ..core.tensors import right_broadcast
 
 
 def per_sample_scale(u: Tensor, a: Tensor, minimum: float = 1e-5) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
-from ..errors import UserError
+from ..core.errors import UserError
 from ..metrics import SUBJECTS, Result
 from .protocol import by_key, differences, words_of
 

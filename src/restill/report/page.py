@@ -11,19 +11,33 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from ..errors import UserError
-from ..files import write_text
+from ..core.errors import UserError
+from ..core.files import write_text
 from ..metrics import Result
 from .comparison import compare, number, uncertainties
 from .contents import Measurements, ReportData
 from .curves import log_curves, stage_times
 from .figures import histogram_svg
-from .images import GRID_BYTES, HALF_BYTES, nearest_figures, phase_figures, subject_figures
+from .figures_of_images import GRID_BYTES, HALF_BYTES, nearest_figures, phase_figures, subject_figures
 from .protocol import by_key, separate, space_words, words_of
 from .table import BEST, heading, legend
-from .trust import agreement_sentence, agreements, check_groups, other_warnings, trust_sentence, urgent
+from .trust import (
+    agreement_sentence,
+    agreements,
+    check_groups,
+    other_warnings,
+    trust_sentence,
+    urgent,
+)
 from .verdict import judge
-from .words import details, is_complex, operator_in_words, teacher_draws, went_in, what_is_compared
+from .words import (
+    details,
+    is_complex,
+    operator_in_words,
+    teacher_draws,
+    went_in,
+    what_is_compared,
+)
 
 MAX_BYTES = 5_000_000
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..errors import UserError
+from ..core.errors import UserError
 
 _GAP = 2  # pixels between images
 MISSING = (86, 112, 168)  # a blue that no grey image holds, as dark as its middle grey

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import UserError
+from ..core.errors import UserError
 from ..metrics import SUBJECTS, Result
 from .comparison import Column, Comparison, compare, marked, uncertainties
 from .contents import ComparisonData, RunData
 from .curves import Curve, overlay, stage_times
-from .images import Figure, grid_figure
+from .figures_of_images import Figure, grid_figure
 from .page import drawn, template, write_page
 from .protocol import Key, by_key, differences, separate, words_of
 from .trust import other_warnings, trust_sentence, urgent

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..core.errors import UserError
 from ..corruption import (
     AdditiveNoise,
     Blur,
@@ -18,7 +19,6 @@ from ..corruption import (
     Poisson,
     corruption_from,
 )
-from ..errors import UserError
 
 _FEW_LEVELS = 4  # more, as with a level for each image, are told by their range
 _NOT_DETAILS = frozenset({"kind", "sigma_n", "weights", "clean_fraction"})

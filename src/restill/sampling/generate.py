@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from ..core.tensors import sample_normal, seeded
 from ..corruption import Corruption, Operator
-from ..tensors import sample_normal, seeded
 from .sampler import Sampler
 
 

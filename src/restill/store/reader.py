@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from ..core.errors import UserError
+from ..core.files import sha256
+from ..core.views import seen_shape
 from ..corruption import Corruption, Operator, corruption_from
-from ..errors import UserError
-from ..files import sha256
-from ..views import seen_shape
 from .manifest import Manifest, Shard, read_manifest
 from .writing import writer_of, writing_path
 

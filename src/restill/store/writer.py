@@ -17,9 +17,18 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from ..errors import UserError
-from ..version import VERSION
-from .manifest import FILE, SCHEMA, Contents, Manifest, Provenance, Shard, SigmaEstimate, SigmaSummary
+from ..core.errors import UserError
+from ..core.version import VERSION
+from .manifest import (
+    FILE,
+    SCHEMA,
+    Contents,
+    Manifest,
+    Provenance,
+    Shard,
+    SigmaEstimate,
+    SigmaSummary,
+)
 from .writing import WRITER_FILE, check_free, sign, writing_path
 
 SHARD_BYTES = 64 << 20

@@ -9,7 +9,7 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import UserError
+from ..core.errors import UserError
 
 WRITER_FILE = "writer.json"
 _THIS_PROCESS = uuid.uuid4().hex  # tells this process from a dead one with the same id, as in a restarted container

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..core.tensors import seeded
 from ..store import Batch, Store
-from ..tensors import seeded
 
 
 class Batches:

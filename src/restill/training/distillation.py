@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..core.tensors import right_broadcast, seeded
 from ..corruption import Corruption
 from ..diffusion import Denoiser
 from ..objectives import AmbientTweedie, DistillationLoss, GeneratorLevels, Objective, SiD, prior_of
-from ..tensors import right_broadcast, seeded
 from .ema import EMA, frozen_copy
 from .posthoc import PowerEMA
 from .state import Training, module_state, prefixed, restore_module, under

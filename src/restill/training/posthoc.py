@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .ema import Module, frozen_copy
 
 TRACKED = (0.05, 0.10)  # lengths that are averaged during a run (EDM2, section 3.2)

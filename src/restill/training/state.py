@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .means import Means
 from .update import FiniteGuard
 

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..core.tensors import mix_seed, seeded
 from ..corruption import Corruption, Operator
 from ..diffusion import Denoiser
 from ..objectives import AmbientTweedie, Consistency, Draw, Objective
 from ..objectives.consistency import Step
 from ..store import Batch
-from ..tensors import mix_seed, seeded
 from .augment import Moves
 from .batches import Batches
 from .ema import EMA

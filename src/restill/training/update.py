@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ..errors import NonFiniteError
+from ..core.errors import NonFiniteError
 from .schedule import LearningRate
 
 

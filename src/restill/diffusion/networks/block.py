@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...errors import UserError
+from ...core.errors import UserError
 from .dropout import dropout
 from .initialisation import Initialisation, started
 from .resampling import Direction, Resample, filter_kernel, resample

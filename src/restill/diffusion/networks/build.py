@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ...errors import UserError
+from ...core.errors import UserError
 from .preconditioning import MODELS, EDMPrecond, Preconditioned, VPPrecond
 
 PRECONDITIONED: dict[str, type[EDMPrecond] | type[VPPrecond]] = {"EDMPrecond": EDMPrecond, "VPPrecond": VPPrecond}

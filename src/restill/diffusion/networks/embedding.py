@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from ...errors import UserError
+from ...core.errors import UserError
 
 MAX_PERIOD = 10_000  # Vaswani et al. 2017
 FOURIER_SCALE = 16.0  # Song et al. 2021, appendix C

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ...errors import UserError
+from ...core.errors import UserError
 from .adm import DhariwalUNet
 from .song import SongUNet
 from .unet import UNet, check_choice

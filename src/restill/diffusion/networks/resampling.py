@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...errors import UserError
+from ...core.errors import UserError
 
 Direction = Literal["up", "down"]
 

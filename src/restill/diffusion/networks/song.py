@@ -13,7 +13,16 @@ from .block import BlockStyle, group_norm
 from .embedding import FourierEmbedding, PositionalEmbedding
 from .initialisation import DDPM, started
 from .resampling import Resample
-from .unet import Decoder, DecoderType, Encoder, EncoderType, Plan, UNet, check_choice, check_probability
+from .unet import (
+    Decoder,
+    DecoderType,
+    Encoder,
+    EncoderType,
+    Plan,
+    UNet,
+    check_choice,
+    check_probability,
+)
 
 EmbeddingType = Literal["positional", "fourier"]
 EPS = 1e-6

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ...errors import UserError
+from ...core.errors import UserError
 from .block import Block, BlockStyle, ConvThenDown
 from .initialisation import started
 from .resampling import Resample, pad_to_multiple

@@ -1,0 +1,101 @@
+"""Slices of k-space in the units of a store: virtual coils, sensitivity maps, scale, and how consistent they are."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..core.errors import UserError
+from ..core.tensors import complex_to_channels
+from ..corruption import MriOperator
+from ..corruption.coil_maps import normalised
+from ..estimation import calibration_residual, compress_coils, espirit
+from ..estimation.coil_compression import centre_block
+
+CALIBRATION = 4  # lines at least, from which maps can be estimated
+CALIBRATION_MOST = 24  # that are looked at, as by default in sigpy and BART
+_KERNEL = 6  # of ESPIRiT, and its crop; fewer lines leave room for a smaller kernel, with smaller eigenvalues
+_CROP, _CROP_OF_FEW = 0.95, 0.8
+_BRIGHTEST = 0.7  # of the image of the calibration lines; the whole image has details that are brighter
+
+
+class Block(NamedTuple):
+    """Consecutive slices of equally many coils, cropped.
+
+    Attributes:
+        kspace: complex64 `[n, C, H, W]`, all that the files measured.
+        mask: what is kept of it, bool `[n, 1, 1 or H, W]`.
+        maps: those that were given, complex64 `[n, C, H, W]`, or None.
+        calibration: (height, width) of the fully sampled centre.
+        sigma: noise in the units of the files, float64 `[n]`.
+        where: for messages.
+    """
+
+    kspace: Tensor
+    mask: Tensor
+    maps: Tensor | None
+    calibration: tuple[int, int]
+    sigma: Tensor
+    where: tuple[str, ...]
+
+
+class Calibrated(NamedTuple):
+    """A block in the units of the store: `physical = stored * scale`."""
+
+    kspace: Tensor
+    operator: MriOperator
+    scale: Tensor
+    residual: Tensor
+
+
+def alike(a: Block, b: Block) -> bool:
+    """Whether slices can be in one block."""
+    same_maps = (a.maps is None) == (b.maps is None)
+    return a.kspace.shape[1:] == b.kspace.shape[1:] and a.calibration == b.calibration and same_maps
+
+
+def joined(some: list[Block]) -> Block:
+    """One block of several that are alike."""
+    kspace, mask, maps, calibration, sigma, where = zip(*some, strict=True)
+    joined_maps = None if maps[0] is None else torch.cat(maps)
+    return Block(
+        torch.cat(kspace), torch.cat(mask), joined_maps, calibration[0], torch.cat(sigma), tuple(w[0] for w in where)
+    )
+
+
+def calibrated(block: Block, coils: int) -> Calibrated:
+    """Virtual coils, maps and scale of a block, from what its masks keep alone.
+
+    Raises:
+        UserError: the maps see nothing of a slice.
+    """
+    kept = torch.where(block.mask, block.kspace, 0)
+    kspace, maps, calibration = block.kspace, block.maps, block.calibration
+    if kspace.shape[1] > coils:
+        kept, matrix = compress_coils(kept, coils, calibration)
+        kspace = (matrix @ kspace.flatten(2)).unflatten(2, kspace.shape[2:])
+        maps = None if maps is None else (matrix @ maps.flatten(2)).unflatten(2, maps.shape[2:])
+    if maps is None:
+        kernel = min(_KERNEL, max(3, 2 * min(calibration) // 5))
+        maps = espirit(kept, calibration, kernel, crop=_CROP if kernel > 3 else _CROP_OF_FEW, sigma=block.sigma)
+    channels = normalised(torch.view_as_real(maps.resolve_conj()).contiguous()).float()
+    residual = calibration_residual(kept, torch.view_as_complex(channels), calibration, block.sigma)
+    scale = _scale(kept, MriOperator(block.sigma, block.mask, channels), calibration)
+    if not bool((scale > 0).all()):
+        first = int((scale > 0).long().argmin())
+        noise = f" beyond the noise stated, sigma_n {float(block.sigma[first]):.4g}" if block.sigma[first] > 0 else ""
+        raise UserError(f"{block.where[first]}: its calibration lines show no coil maps{noise}; leave the slice out")
+    operator = MriOperator((block.sigma / scale).float(), block.mask, channels)
+    return Calibrated(complex_to_channels(kspace / scale[:, None, None, None]), operator, scale, residual)
+
+
+def _scale(kept: Tensor, operator: MriOperator, calibration: tuple[int, int]) -> Tensor:
+    """What becomes 1, float32 `[n]`: by the image of the calibration lines, or of all lines where these are too few."""
+    if min(calibration) >= CALIBRATION:
+        centre = torch.zeros_like(kept)
+        centre_block(centre, calibration).copy_(centre_block(kept, calibration))
+        kept = centre
+    image = operator.extract(complex_to_channels(kept))
+    return image.square().sum(1).sqrt().flatten(1).amax(1) / _BRIGHTEST

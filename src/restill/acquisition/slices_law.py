@@ -1,0 +1,204 @@
+"""The law of imported k-space: what is stated of it, what a first pass over the files finds, and both together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..core.errors import UserError
+from ..core.progress import Advance
+from ..core.tensors import seeded
+from ..corruption import Embedded, Mri, corruption_from
+from ..corruption.coil_maps import BANK, coarse
+from ..corruption.mask import chosen_masks
+from ..io import KspaceSource, check_mask
+from .calibrated import CALIBRATION
+from .cropping import Mask, calibration_block, cropped_mask, is_whole, mask_of
+from .stated import stated
+from .stated_noise import SigmaN, empirical
+
+_MOST_COILS = 8  # virtual ones, unless more are asked for
+_CENTRE = 12  # at most one in so many lines is never taken away, as in fastMRI at acceleration 4
+_KEYS = ("kind", "acceleration", "acs", "delta", "pattern", "coils")
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What a person says of k-space.
+
+    Attributes:
+        undersampling: the law by which lines are to be dropped; None where they are as measured.
+        acs: centre lines that are never taken away; None where the files say it.
+        delta: what the further masks add to the acceleration.
+        coils: number of virtual coils.
+        sigma_n: noise levels in the units of the files.
+    """
+
+    undersampling: Mri | None
+    acs: int | None
+    delta: float
+    coils: int
+    sigma_n: SigmaN
+
+    @classmethod
+    def of(
+        cls, law: Mapping[str, Any] | None, sigma_n: SigmaN | None, coils: int | None, source: KspaceSource
+    ) -> Statement:
+        """Raises UserError for another kind, keys that the files answer, or coils that are not there."""
+        description, sigma_n = stated(law or {"kind": "mri"}, sigma_n)
+        if description.get("kind") != "mri":
+            raise UserError(f"{source.name}: is k-space, which kind mri describes, not {description.get('kind')!r}")
+        if wrong := sorted(description.keys() - set(_KEYS)):
+            raise UserError(
+                f"corruption.{wrong[0]}: is found in the files of k-space, or with --masks and --maps; state "
+                f"{', '.join(_KEYS[1:])} or sigma_n"
+            )
+        if isinstance(sigma_n, str):
+            raise UserError("sigma_n auto looks at images, but this is k-space; state the level in its units, or 0")
+        asked = coils if coils is not None else description.pop("coils", None)
+        count = min(source.coils, _MOST_COILS) if asked is None else asked
+        if not 1 <= count <= source.coils:
+            raise UserError(f"coils: {count} virtual coils cannot be made of {source.coils}; state 1 to {source.coils}")
+        checked = corruption_from({**description, "coils": count})  # whatever is stated is checked
+        assert isinstance(checked, Mri)
+        if "acceleration" not in description and "pattern" in description:
+            raise UserError(
+                "corruption.pattern goes with corruption.acceleration, to drop lines of fully sampled k-space"
+            )
+        undersampling = checked if "acceleration" in description else None
+        return cls(undersampling, description.get("acs"), checked.delta, count, 0.0 if sigma_n is None else sigma_n)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a first pass finds of every slice.
+
+    Attributes:
+        size: `(H, W)` after cropping.
+        masks: the distinct masks after cropping and dropping, all `[1, W]` or all `[H, W]`.
+        mask: number of each slice's mask.
+        calibration: (height, width) of each slice's fully sampled centre.
+        padded: whether some lines of fully sampled k-space were filled with zeros, so that the law cannot have drawn
+            them.
+    """
+
+    size: tuple[int, int]
+    masks: tuple[Mask, ...]
+    mask: tuple[int, ...]
+    calibration: tuple[tuple[int, int], ...]
+    padded: bool
+
+    def mask_of(self, i: int) -> Mask:
+        """Mask of slice `i`."""
+        return self.masks[self.mask[i]]
+
+
+def survey(
+    source: KspaceSource,
+    statement: Statement,
+    size: tuple[int, int],
+    *,
+    mask: Mask | None,
+    has_maps: bool,
+    seed: int,
+    advance: Advance,
+) -> Survey:
+    """Look at every slice once.
+
+    Raises:
+        UserError: a slice that cannot be used (`mask_of`); undersampled k-space that is to be undersampled; a centre
+            that is too small to find maps.
+    """
+    number: dict[tuple[tuple[int, ...], bytes], int] = {}
+    masks: list[Mask] = []
+    chosen, blocks, padded = [], [], False
+    for i, item in enumerate(source):
+        raw = mask_of(item, mask)
+        found = cropped_mask(raw, item.kspace.shape[1:], size)
+        if statement.undersampling is not None:
+            if not is_whole(raw):
+                raise UserError(
+                    f"{item.where}: is undersampled already, {raw.size / raw.sum():.2g}-fold; leave "
+                    "corruption.acceleration out, and any reference"
+                )
+            padded = padded or not found.all()
+            found = found & drawn_mask(statement.undersampling, size, seed, i)
+        check_mask(found, item.where)
+        block = calibration_block(found, size)
+        if min(block) < CALIBRATION and not has_maps and item.maps is None:
+            raise UserError(
+                f"{item.where}: its fully sampled centre is {block[0]}x{block[1]}, too small to find maps; at least "
+                f"{CALIBRATION} lines are needed, or maps (--maps, data.maps in a recipe)"
+            )
+        key = (found.shape, found.tobytes())
+        if key not in number:
+            number[key] = len(masks)
+            masks.append(found)
+        chosen.append(number[key])
+        blocks.append(block)
+        advance(done=1)
+    if any(len(each) > 1 for each in masks):
+        masks = [np.broadcast_to(each, size) for each in masks]
+    return Survey(size, tuple(masks), tuple(chosen), tuple(blocks), padded)
+
+
+def drawn_mask(law: Mri, size: tuple[int, int], seed: int, i: int) -> Mask:
+    """The lines that slice `i` keeps, bool `[1, W]`: those of `corrupt_images`, with `seeded("corrupt", seed, i)`."""
+    mask: Mask = law.draw(1, (2, *size), seeded("corrupt", seed, i)).mask[0, 0].numpy()
+    return mask
+
+
+class MapBank:
+    """Collects what a law keeps of the maps of `count` slices: coarse, and no more than it can hold, evenly spread."""
+
+    def __init__(self, count: int, coils: int, size: tuple[int, int]) -> None:
+        each = coarse(torch.zeros(1, coils, *size, 2)).numel()
+        kept = min(count, max(1, BANK // each))
+        self._chosen = set(np.linspace(0, count - 1, kept).round().astype(int).tolist())
+        self._maps: list[Tensor] = []
+        self._seen = 0
+
+    def add(self, maps: Tensor) -> None:
+        """The maps `[n, coils, H, W, 2]` of the next slices."""
+        of_law = [k for k in range(len(maps)) if self._seen + k in self._chosen]
+        self._seen += len(maps)
+        if of_law:
+            self._maps.append(coarse(maps[of_law]))
+
+    def embedded(self) -> Embedded:
+        """What was kept."""
+        return Embedded(torch.cat(self._maps).numpy())
+
+
+def law_of(statement: Statement, found: Survey, bank: MapBank, levels: NDArray[np.float64]) -> Mri:
+    """The law of the measurements, from which others can be drawn.
+
+    Args:
+        levels: noise of every slice in the units of the store.
+    """
+    common = {"delta": statement.delta, "coils": statement.coils, "maps": bank.embedded(), **empirical(levels)}
+    law = statement.undersampling
+    if law is not None and not found.padded:
+        return Mri(acceleration=law.acceleration, acs=law.acs, pattern=law.pattern, **common)
+    kept = chosen_masks(len(found.masks), (1, *found.masks[0].shape))
+    masks = Embedded(np.stack([found.masks[k] for k in kept])[:, None])
+    share = np.array([mask.mean() for mask in found.masks])[list(found.mask)]
+    acceleration = float(max(1.0, round(float((1 / share).mean()), 4)))
+    return Mri(acceleration=acceleration, acs=_acs(statement, found), pattern="files", masks=masks, **common)
+
+
+def _acs(statement: Statement, found: Survey) -> int:
+    """Centre lines that all slices have. Raises UserError if more are stated."""
+    lines = len(found.masks[0]) == 1
+    smallest = min(width if lines else min(height, width) for height, width in found.calibration)
+    if statement.acs is None:
+        return min(smallest, max(CALIBRATION, found.size[1] // _CENTRE))
+    if statement.acs > smallest:
+        raise UserError(f"corruption.acs {statement.acs}: a slice has {smallest} centre lines; state no more, or none")
+    return statement.acs

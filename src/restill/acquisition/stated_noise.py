@@ -1,0 +1,86 @@
+"""Noise levels of real measurements: stated, in files, or estimated; and the law of which they are a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.errors import UserError
+from ..estimation import NoiseEstimate
+from ..store.manifest import SigmaEstimate
+
+SigmaN = float | Sequence[float] | NDArray[Any] | Path | Literal["auto", "auto-per-sample"]
+MAX_LEVELS = 256
+
+
+def is_auto(sigma_n: SigmaN | None) -> bool:
+    """Whether the level is to be estimated."""
+    return isinstance(sigma_n, str) and sigma_n in ("auto", "auto-per-sample")
+
+
+def estimated(found: NoiseEstimate, per_sample: bool, name: str) -> SigmaN:
+    """Levels to be used. Raises UserError if one level is wanted, and they differ or may as well be 0."""
+    if per_sample:
+        return found.per_sample.numpy()
+    if found.mixed:
+        low, high = found.spread
+        raise UserError(
+            f"{name}: noise levels differ, from {low:.4g} (5% of the images) to {high:.4g} (95%) in the units of the "
+            "files; use sigma_n auto-per-sample, or state one"
+        )
+    if found.low <= 0:
+        raise UserError(
+            f"{name}: sigma_n is estimated as {found.sigma:.4g} in the units of the files, with an interval that "
+            "includes 0; state it, as 0 if the images are clean"
+        )
+    return found.sigma
+
+
+def record(found: NoiseEstimate, scale: float, per_sample: bool) -> SigmaEstimate:
+    """An estimate in the units of the files as the manifest keeps it; `scale` of these are one normalised unit."""
+    interval = (found.low / scale, found.high / scale)
+    return SigmaEstimate(sigma=found.sigma / scale, interval=interval, per_sample=per_sample, method=found.method)
+
+
+def per_image(sigma_n: SigmaN | None, count: int) -> NDArray[np.float64]:
+    """sigma_n of every image, `[count]`, checked."""
+    if sigma_n is None:
+        raise UserError("sigma_n is missing: state the standard deviation of the noise, one number or one per image")
+    named = f"sigma_n ({sigma_n})" if isinstance(sigma_n, Path) else "sigma_n"
+    try:
+        values = np.asarray(_read(sigma_n) if isinstance(sigma_n, Path) else sigma_n, dtype=np.float64)
+    except (TypeError, ValueError, EOFError) as error:
+        raise UserError(f"{named} must be numbers ({error})") from error
+    except OSError as error:
+        raise UserError(f"{named} cannot be read ({error.strerror or error})") from error
+    if values.ndim > 1 or values.size not in (1, count):
+        raise UserError(f"{named} has {values.size} values for {count} images; give one number or one per image")
+    bad = ~(np.isfinite(values) & (values >= 0))
+    if bad.any():
+        first = int(np.flatnonzero(bad)[0])
+        raise UserError(f"{named} must be finite and at least 0, but value {first} is {values.flat[first]}")
+    return np.broadcast_to(values, (count,)).copy()
+
+
+def _read(path: Path) -> Any:
+    """Numbers of a .npy file, or of a text file with one or more to a line, apart by spaces or commas."""
+    if path.suffix.lower() == ".npy":
+        return np.load(path, allow_pickle=False)
+    return [float(word) for word in path.read_text(encoding="utf-8").replace(",", " ").split()]
+
+
+def empirical(levels: NDArray[np.float64]) -> dict[str, Any]:
+    """`sigma_n` and `weights` of the law of which these are a sample; quantiles include smallest and largest."""
+    distinct, counts = np.unique(levels, return_counts=True)
+    if len(distinct) == 1:
+        return {"sigma_n": float(distinct[0])}
+    weights = counts / counts.sum()
+    if len(distinct) > MAX_LEVELS:
+        distinct = np.quantile(levels, np.linspace(0, 1, MAX_LEVELS))
+        weights = np.full(MAX_LEVELS, 1 / (MAX_LEVELS - 1))
+        weights[[0, -1]] /= 2  # each quantile stands for the levels around it, the ends for one side only
+    return {"sigma_n": tuple(distinct.tolist()), "weights": tuple(weights.tolist())}

@@ -1,0 +1,54 @@
+"""Data consistency: how far a reconstruction is from the measurement it was made of. No clean image is needed.
+
+For k-space this is what a radiologist asks first. A reconstruction that fits better than the noise allows fits noise.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..core.errors import UserError
+from ..corruption import Operator
+from ..metrics.results import Check, Subject
+
+
+def data_consistency(images: Tensor, y: Tensor, operator: Operator) -> tuple[Tensor, Tensor]:
+    """`|A x - y| / |y|` of each reconstruction, and what the noise alone makes of it, both float64 `[n]`.
+
+    Args:
+        images: reconstructions `[n, C, H, W]`, one of each measurement.
+        y: the measurements `[n, ...]`, of which none is 0.
+        operator: theirs.
+
+    Raises:
+        UserError: a measurement of zeros.
+    """
+    observed = operator.restrict(torch.ones_like(y)).flatten(1).sum(1).double()
+    size = y.double().flatten(1).norm(dim=1)
+    if not bool((size > 0).all()):
+        raise UserError(f"measurement {int((size == 0).nonzero()[0])} is all 0, so that nothing is consistent with it")
+    residual = (operator.apply(images.double()) - y.double()).flatten(1).norm(dim=1)
+    return residual / size, operator.sigma_n.double() * observed.sqrt() / size
+
+
+def data_consistency_check(found: Tensor, noise: Tensor, subject: Subject, what: str) -> Check:
+    """What `data_consistency` found, in words; its value is the mean.
+
+    Args:
+        what: whose reconstructions these are, e.g. "L1-wavelet reconstructions".
+    """
+    mean, floor = float(found.mean()), float(noise.mean())
+    beside = f"; noise alone makes {floor:.1%}" if floor > 0 else ""
+    return Check(
+        name="data-consistency",
+        subject=subject,
+        value=mean,
+        std=float(found.std() / len(found) ** 0.5) if len(found) > 1 else None,
+        status="info",
+        sentence=(
+            f"{what[0].upper()}{what[1:]} differ from the measured k-space by {mean:.2%} of it, in the mean over "
+            f"{len(found):,} slices{beside}."
+        ),
+        settings={"slices": len(found), "noise": floor},
+    )

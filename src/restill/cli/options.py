@@ -1,0 +1,129 @@
+"""Options that several commands share, and how their words are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from ..core.errors import UserError
+
+out = Console()
+error_out = Console(stderr=True)
+
+
+def say(text: str) -> None:
+    """One line, however long: paths in it can be copied."""
+    out.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _run_operator(path: Path | None) -> Path | None:
+    """Run the user's file as soon as it is named, so that every command knows what it defines."""
+    if path is not None:
+        from ..corruption import load_operator
+
+        load_operator(path)
+    return path
+
+
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a key of the recipe")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps")]
+Precision = Annotated[str | None, typer.Option(help="fp32 or bf16")]
+Law = Annotated[
+    str | None,
+    typer.Option(metavar="YAML|FILE", help='what happened to the images, e.g. "{kind: mask, p: 0.6, sigma_n: 0.1}"'),
+]
+OperatorFile = Annotated[
+    Path | None,
+    typer.Option("--operator", metavar="FILE.py", callback=_run_operator, help="your operator: apply(x), adjoint(y)"),
+]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="directory of a run")]
+
+
+def overrides_of(settings: list[str] | None, device: str | None, precision: str | None) -> list[str]:
+    """`--set`, `--device` and `--precision` as `key=value`."""
+    shorthand = {"execution.device": device, "execution.precision": precision}
+    return [*(settings or []), *(f"{key}={value}" for key, value in shorthand.items() if value is not None)]
+
+
+def epilog(example: str) -> str:
+    """The example at the end of a command's help."""
+    return f"Example:  {example}"
+
+
+def law_of(text: str) -> dict[str, Any]:
+    """`--corruption`: a mapping in YAML, a kind alone, or a file with a mapping. Raises UserError for anything else."""
+    import yaml
+
+    from ..runs.recipe_files import parse_yaml
+
+    where, content = "--corruption", text
+    if text.endswith((".yaml", ".yml")):
+        where = text
+        try:
+            content = Path(text).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{text}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    try:
+        law = parse_yaml(content)
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: is not YAML ({' '.join(str(error).split())})") from error
+    if isinstance(law, str):
+        law = {"kind": law}
+    if not isinstance(law, dict) or "kind" not in law:
+        raise UserError(f'{where}: must say the kind of corruption, e.g. "{{kind: mask, p: 0.6}}"')
+    return law
+
+
+def level_of(text: str | None, law: Mapping[str, Any] | None = None) -> float | Path | str | None:
+    """`--sigma-n`: a number, a file of numbers, or a word; None where the law says it. Raises UserError otherwise."""
+    if text is None:
+        from ..corruption import has_photon_noise
+
+        if law is not None and ("sigma_n" in law or has_photon_noise(law)):
+            return None
+        raise UserError(
+            "--sigma-n is missing: state the standard deviation of the noise, a number or a file of them, or auto"
+        )
+    if text in ("auto", "auto-per-sample"):
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        if Path(text).is_file():
+            return Path(text)
+        raise UserError(
+            f"--sigma-n {text!r} is neither a number nor a file with one number per image, nor auto or auto-per-sample"
+        ) from None
+
+
+def range_of(text: str | None) -> tuple[float, float] | None:
+    """`--range LOW,HIGH`. Raises UserError for anything else."""
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"--range {text!r}: write it as LOW,HIGH, e.g. --range 0,4095") from None
+    return low, high
+
+
+def size_of(text: str | None, option: str = "--image-size") -> tuple[int, int] | None:
+    """`--image-size H,W`, or another such option. Raises UserError for anything else."""
+    if text is None:
+        return None
+    words = text.split(",")
+    if len(words) != 2 or not all(word.strip().isdigit() and int(word) for word in words):
+        raise UserError(f"{option} {text!r}: write it as H,W, e.g. {option} 128,128")
+    return int(words[0]), int(words[1])
+
+
+def numbers_of(text: str) -> list[float]:
+    """`--sigma-rel A,B,...`. Raises UserError for anything else."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--sigma-rel {text!r}: write it as numbers with commas, e.g. --sigma-rel .05,.1") from None

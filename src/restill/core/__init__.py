@@ -1,0 +1,1 @@
+"""What everything rests on: errors, atomic files, progress, tensors, Fourier transforms, shares of the work."""

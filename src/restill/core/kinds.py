@@ -1,0 +1,140 @@
+"""Everything that can be plugged in is known by its kind.
+
+A family (corruptions, objectives, distillation losses, samplers, features, readers, networks) is an abstract class; a
+member names its kind where it is declared:
+
+    class Corruption(Pluggable, family="corruption"): ...
+    class Blur(Corruption, kind="blur"): ...
+
+Recipes, stores and networks on disk hold the kind, a word. It is looked up among the classes that have been imported,
+so that nothing which is loaded is executed: a user's own class is imported because a person named its file on the
+command line (`--plugin my.py`), or installed a package that declares it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import (
+    GetCoreSchemaHandler,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
+from pydantic_core import PydanticCustomError, core_schema
+
+from .errors import UserError
+from .settings import Section, explain, inner_error
+
+
+class Pluggable:
+    """A class of a family. `family` is said by the abstract class alone, `kind` by every class that can be named."""
+
+    kind: ClassVar[str]
+    family: ClassVar[str]
+    _members: ClassVar[dict[str, type[Any]]]
+
+    def __init_subclass__(cls, *, family: str | None = None, kind: str | None = None, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if family is not None:
+            cls.family, cls._members = family, {}
+        if kind is not None:
+            cls.kind = kind
+            cls._members[kind] = cls
+
+
+PluggableT = TypeVar("PluggableT", bound=Pluggable)
+
+
+def kinds(family: type[Pluggable]) -> list[str]:
+    """The kinds of a family that are known at this moment: restill's own and those of plug-ins."""
+    return sorted(family._members)
+
+
+def of_kind(family: type[PluggableT], kind: object, key: str | None = None) -> type[PluggableT]:
+    """The class of a kind.
+
+    Args:
+        key: what the user wrote it under, for the message; `FAMILY.kind` by default.
+
+    Raises:
+        UserError: an unknown kind; lists the known ones.
+    """
+    if not isinstance(kind, str) or kind not in family._members:
+        raise UserError(f"{key or f'{family.family}.kind'}: {_unknown(family, kind)}")
+    return family._members[kind]
+
+
+def _unknown(family: type[Pluggable], kind: object) -> str:
+    known = ", ".join(kinds(family))
+    return f"{kind!r} is no known kind: use one of {known}, or name the file that defines it with --plugin"
+
+
+class Described(Section, Pluggable):
+    """A member of a family whose settings are its fields: plain data with its kind describes it completely."""
+
+    @model_serializer(mode="wrap")
+    def _with_kind(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {"kind": self.kind, **handler(self)}
+
+
+DescribedT = TypeVar("DescribedT", bound=Described)
+
+
+def described(family: type[DescribedT], description: object, key: str | None = None) -> DescribedT:
+    """The object that plain data describe: a mapping with a `kind`, or a kind alone.
+
+    Args:
+        key: what the user wrote it under, for messages; the family's name by default.
+
+    Raises:
+        UserError: no mapping, an unknown kind, an unknown key (names the nearest known one) or an impossible value.
+    """
+    key = key or family.family
+    data = _mapping(description)
+    if data is None:
+        raise UserError(f"{key}: must be a kind or keys and values with one, e.g. {{kind: ...}}, not {description!r}")
+    member = of_kind(family, data.pop("kind", None), f"{key}.kind")
+    try:
+        return member.model_validate(data)
+    except ValidationError as error:
+        raise UserError(explain(error, member, key)) from None
+
+
+def _mapping(description: object) -> dict[str, Any] | None:
+    if isinstance(description, str):
+        return {"kind": description}
+    return dict(description) if isinstance(description, Mapping) else None
+
+
+class OfKind:
+    """For `Annotated[Family, OfKind(Family)]`: a field of a section that holds a member of a family."""
+
+    def __init__(self, family: type[Described]) -> None:
+        self.family = family
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_before_validator_function(
+            self._read,
+            core_schema.is_instance_schema(self.family),
+            serialization=core_schema.plain_serializer_function_ser_schema(_dumped, info_arg=True),
+        )
+
+    def _read(self, value: object) -> object:
+        data = _mapping(value)
+        if data is None:
+            return value  # an object already, or for pydantic to refuse
+        kind = data.pop("kind", None)
+        if not isinstance(kind, str) or kind not in self.family._members:
+            raise PydanticCustomError("inner", "{error}", {"inner": ("kind",), "error": _unknown(self.family, kind)})
+        member = self.family._members[kind]
+        try:
+            return member.model_validate(data)
+        except ValidationError as error:
+            raise inner_error(error, member) from None
+
+
+def _dumped(value: Described, info: SerializationInfo) -> dict[str, Any]:
+    return value.model_dump(mode=info.mode)

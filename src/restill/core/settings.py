@@ -1,0 +1,147 @@
+"""Settings: checked, immutable plain data that is written once, beside the code that it configures.
+
+A group of settings is a `Section`. Each of its fields says its default, its limits, its unit and what it does; recipes,
+`restill info` and the documentation's table of keys are made of that.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from .errors import UserError
+
+T = TypeVar("T")
+Several = Annotated[tuple[T, ...], Field(strict=False)]
+"""A list in YAML, a tuple in Python."""
+
+
+class Section(BaseModel):
+    """A group of settings. Unknown keys, wrong types and impossible values are refused.
+
+    Attributes:
+        section: what its keys are called in messages, `SECTION.key`; empty where they stand alone.
+
+    Raises:
+        UserError: (on construction) names the key and says what would be right.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    section: ClassVar[str] = ""
+
+    if not TYPE_CHECKING:
+
+        def __init__(self, /, **data: Any) -> None:
+            try:
+                super().__init__(**data)
+            except ValidationError as error:
+                raise UserError(explain(error, type(self))) from None
+
+        __init__.__pydantic_base_init__ = True  # a section inside another one is checked by the outer one
+
+
+def setting(default: Any, does: str, *, unit: str = "", **limits: Any) -> Any:
+    """A field of a `Section`.
+
+    Args:
+        default: its default; `...` where it must be stated.
+        does: what it does, a phrase for tables.
+        unit: of the value, e.g. "images"; empty for a pure number, a word or a switch.
+        limits: pydantic's `ge`, `gt`, `le`, `lt`, `min_length`, `strict`, ...
+    """
+    extra: dict[str, Any] | None = {"unit": unit} if unit else None
+    return Field(default, description=does, json_schema_extra=extra, **limits)
+
+
+def explain(error: ValidationError, model: type[BaseModel], inside: str | None = None) -> str:
+    """The first problem in one line, with its dotted key; for an unknown key with the nearest known one.
+
+    Args:
+        model: what was checked.
+        inside: what the keys stand in; `model.section` by default.
+    """
+    path, message, near = _problem(error, model)
+    prefix = getattr(model, "section", "") if inside is None else inside
+    key = ".".join([*([prefix] if prefix else []), *path])
+    if near is None:
+        return f"{key}: {message}" if key else message
+    hint = f": did you mean {'.'.join([*key.split('.')[:-1], *near])}?" if near else ""
+    return f"unknown key {key}{hint}"
+
+
+def inner_error(error: ValidationError, model: type[BaseModel]) -> PydanticCustomError:
+    """The problem of a section, to be raised while another one that holds it is checked."""
+    path, message, near = _problem(error, model)
+    return PydanticCustomError("inner", "{error}", {"inner": path, "error": message, "near": near})
+
+
+def _problem(error: ValidationError, model: type[BaseModel]) -> tuple[list[str], str, list[str] | None]:
+    """Path and message of the first problem; of an unknown key also the nearest known one (a list of one or none)."""
+    first = error.errors()[0]
+    path, context, kind = [str(part) for part in first["loc"]], first.get("ctx", {}), first["type"]
+    message = first["msg"][0].lower() + first["msg"][1:]
+    if kind == "extra_forbidden":
+        return path, message, difflib.get_close_matches(path[-1], _known(model, path[:-1]), n=1, cutoff=0.0)
+    if kind == "inner":
+        return [*path, *context["inner"]], str(context["error"]), context.get("near")
+    if kind == "value_error":  # a sentence of ours
+        return path, str(context["error"]), None
+    if kind == "missing":
+        return path, "is missing", None
+    if kind == "is_instance_of":
+        message = "must be a kind, or keys and values with one, {kind: ...}"
+    return path, f"{message}, not {first.get('input')!r}", None
+
+
+def _known(model: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """Keys of the section at `path` below `model`."""
+    for part in path:
+        field = model.model_fields.get(part)
+        found = None if field is None else _section_in(field.annotation)
+        if found is None:
+            return []
+        model = found
+    return list(model.model_fields)
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field holds, also an optional one; None for a plain value."""
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+class Key(NamedTuple):
+    """One key of a section as a table shows it; `default` is None where the key must be stated."""
+
+    name: str
+    type: str
+    default: Any
+    unit: str
+    does: str
+
+
+def keys_of(model: type[BaseModel], prefix: str = "") -> Iterator[Key]:
+    """All keys of a section, those of sections in it with their dotted names."""
+    for name, field in model.model_fields.items():
+        inner = _section_in(field.annotation)
+        if inner is not None and not hasattr(inner, "family"):
+            yield from keys_of(inner, f"{prefix}{name}.")
+            continue
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        default = None if field.is_required() else field.get_default(call_default_factory=True)
+        yield Key(prefix + name, _words(field.annotation), default, str(extra.get("unit", "")), field.description or "")
+
+
+def _words(annotation: Any) -> str:
+    """A type as a person writes it."""
+    if isinstance(annotation, type):
+        return {"int": "whole number", "float": "number", "str": "text", "bool": "true or false"}.get(
+            annotation.__name__, annotation.__name__
+        )
+    return str(annotation).replace("typing.", "").replace("NoneType", "null").replace("None", "null")

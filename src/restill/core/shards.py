@@ -1,0 +1,78 @@
+"""Work shared between the processes that `torchrun` has started; one process alone is the case of one share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Shards:
+    """This process among all that do the same work.
+
+    Attributes:
+        rank: its number, from 0.
+        count: how many there are.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes and speaks for all."""
+        return self.rank == 0
+
+    def mine(self, n: int, multiple: int) -> range:
+        """This process's consecutive share of `range(n)`; shares begin at multiples of `multiple`."""
+        blocks = -(-n // multiple)
+        start, stop = (min(n, blocks * k // self.count * multiple) for k in (self.rank, self.rank + 1))
+        return range(start, stop)
+
+    def gathered(self, tensor: Tensor) -> list[Tensor]:
+        """The tensors of all processes, which may differ in length; on the CPU."""
+        if self.count == 1:
+            return [tensor]
+        lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.count)]
+        dist.all_gather(lengths, torch.tensor([len(tensor)]))
+        longest = max(int(length) for length in lengths)
+        padded = tensor.new_zeros(longest, *tensor.shape[1:])
+        padded[: len(tensor)] = tensor
+        parts = [torch.empty_like(padded) for _ in range(self.count)]
+        dist.all_gather(parts, padded)
+        return [part[: int(length)] for part, length in zip(parts, lengths, strict=True)]
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Sums over all processes."""
+        return torch.stack(self.gathered(torch.tensor(values, dtype=torch.float64))).sum(dim=0).tolist()
+
+    def largest(self, value: float) -> float:
+        """The largest value of all processes, e.g. the wall clock of work that they share."""
+        return max(float(part) for part in self.gathered(torch.tensor([value], dtype=torch.float64)))
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.count > 1:
+            dist.barrier()
+
+
+@contextmanager
+def joined() -> Iterator[Shards]:
+    """This process among those of `torchrun`, which sets WORLD_SIZE and RANK; alone where they are not set."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Shards()
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    dist.init_process_group("gloo")
+    try:
+        yield Shards(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()

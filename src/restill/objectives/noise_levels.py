@@ -1,0 +1,74 @@
+"""How noise levels are drawn: for denoising objectives, and for the generator update."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..core.tensors import wide_dtype
+
+
+@dataclass(frozen=True)
+class LogNormalLevels:
+    r"""Draws :math:`\ln s \sim N(P_{mean}, P_{std}^2)` (EDM, table 1), kept at or above each sample's :math:`\sigma_n`.
+
+    Attributes:
+        floor: `"truncate"` draws from the log-normal conditioned on :math:`s > \sigma_n` by its inverse distribution
+            function. `"clamp"` is the papers' :math:`\max(s, \sigma_n)`, which puts a share of the draws (18%, 37%,
+            59% at 0.1, 0.2, 0.4) exactly at :math:`s = \sigma_n`, where Ambient Tweedie has no gradient.
+    """
+
+    p_mean: float = -1.2
+    p_std: float = 1.2
+    floor: Literal["truncate", "clamp"] = "truncate"
+
+    def draw(self, minimum_N: Tensor, generator: torch.Generator) -> Tensor:
+        """Levels `[n]` with `s >= minimum`, in the dtype of `minimum_N`, on the generator's device."""
+        minimum = minimum_N.to(wide_dtype(minimum_N.device))
+        if self.floor == "clamp":
+            normal = torch.randn(minimum.shape, generator=generator, device=minimum.device, dtype=minimum.dtype)
+            return (self.p_mean + self.p_std * normal).exp().maximum(minimum).to(minimum_N.dtype)
+        uniform = torch.rand(minimum.shape, generator=generator, device=minimum.device, dtype=minimum.dtype)
+        # survival functions keep precision where sigma_n lies far in the upper tail
+        above = torch.special.ndtr(-(minimum.log() - self.p_mean) / self.p_std)
+        quantile = -torch.special.ndtri((above * (1 - uniform)).clamp_min(torch.finfo(minimum.dtype).tiny))
+        return (self.p_mean + self.p_std * quantile).exp().maximum(minimum).to(minimum_N.dtype)
+
+
+@dataclass(frozen=True)
+class GeneratorLevels:
+    r"""Levels of the generator update: the Karras grid (EDM, eq. 5) at :math:`t \sim U(0, t_{max}/1000)`.
+
+    `s = (80^(1/7) + (1 - t)(0.002^(1/7) - 80^(1/7)))^7`; `tmax = 800` reaches s of about 24 (SiD). Levels below sigma_n
+    are kept: without them the generator never learns to remove the noise (RSD).
+
+    Attributes:
+        tmax: upper end of t, in thousandths, in (0, 1000].
+        sigma_min, sigma_max, rho: of the grid.
+        floor: smallest level drawn; 0 keeps all. For ablations only.
+    """
+
+    tmax: int = 800
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+    floor: float = 0.0
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """Levels `[n]`, float32, on the generator's device."""
+        uniform = torch.rand(n, generator=generator, device=generator.device, dtype=wide_dtype(generator.device))
+        t = uniform * (self.tmax / 1000)
+        high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
+        return ((high + (1 - t) * (low - high)) ** self.rho).clamp_min(self.floor).float()
+
+
+def truncated_share(sigma_n: float, p_mean: float = -1.2, p_std: float = 1.2) -> float:
+    """The share of the log-normal that lies below `sigma_n`: what the clamp wastes."""
+    return 0.5 * math.erfc(-(math.log(sigma_n) - p_mean) / p_std / math.sqrt(2)) if sigma_n > 0 else 0.0
+
+
+__all__ = ["GeneratorLevels", "LogNormalLevels", "truncated_share"]

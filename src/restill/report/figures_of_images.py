@@ -1,0 +1,161 @@
+"""Images as figures of a page: reduced where they would make it too large, enlarged where they are small."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..core.errors import UserError
+from ..metrics import SUBJECTS
+from .comparison import number
+from .contents import Nearest
+from .pictures import data_uri, grid, png_bytes
+
+GRID_BYTES = 420_000  # of raw pixels per grid: four grids of noise, which PNG cannot compress, leave room for the rest
+HALF_BYTES = GRID_BYTES // 2  # of each, where phases stand below magnitudes
+_PAIR_BYTES = 1_050_000  # of raw pixels, all generated images with their neighbours
+_ENLARGED, _MOST = 160, 8  # pixels of the longer side, and the largest factor
+_GAPS = "Missing pixels are blue."
+_CAPTIONS = {
+    "measurements": "The first measurements: all that training saw.",
+    "l1-wavelet": "L1-wavelet compressed sensing of the first measurements.",
+    "l1-edm": "A diffusion model of L1-wavelet reconstructions.",
+    "teacher-full": "The teacher, sampled down to noise level 0.",
+    "teacher-truncated": "The teacher, stopped at the noise level of the measurements and denoised once.",
+    "student": "The student: one network evaluation per image.",
+}
+_PHASES = "The phases of the first of these."
+_COLOURS = "Red is 0, green 120, cyan 180 and blue 240 degrees; the larger the magnitude, the brighter."
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An image in a page: `data:` address, text for who does not see it, caption, size in pixels."""
+
+    name: str
+    uri: str
+    alt: str
+    caption: str
+    width: int
+    height: int
+
+
+def subject_figures(
+    images: Mapping[str, Tensor],
+    display_range: tuple[float, float],
+    missing: Tensor | None = None,
+    more: Mapping[str, str] | None = None,
+    budget: int = GRID_BYTES,
+) -> dict[str, Figure]:
+    """One grid for each subject, in the order of the method; all show equally many images.
+
+    Args:
+        missing: where nothing was measured, for the images of the measurements.
+        budget: raw bytes of each grid.
+        more: sentences to be added to the captions, by subject.
+
+    Raises:
+        UserError: an unknown subject, or images that cannot be shown.
+    """
+    unknown = set(images) - set(SUBJECTS)
+    if unknown:
+        raise UserError(f"images of {', '.join(sorted(unknown))} have no place in a report: use {', '.join(SUBJECTS)}")
+    count = min((len(batch) for batch in images.values()), default=0)
+    figures: dict[str, Figure] = {}
+    for subject in SUBJECTS:
+        if subject in images:
+            caption = " ".join(filter(None, (_CAPTIONS[subject], (more or {}).get(subject, ""))))
+            gaps = missing if subject == "measurements" else None
+            figures[subject] = grid_figure(subject, images[subject], count, caption, display_range, budget, gaps)
+    return figures
+
+
+def phase_figures(phases: Mapping[str, Tensor]) -> dict[str, Figure]:
+    """One grid of phases in colours for each subject, in the order of the method. Raises UserError as `grid`."""
+    count = min((len(batch) for batch in phases.values()), default=0)
+    figures: dict[str, Figure] = {}
+    for subject in SUBJECTS:
+        if subject in phases:
+            caption = _PHASES if figures else f"{_PHASES} {_COLOURS}"  # once is enough
+            figures[subject] = grid_figure(
+                f"{subject}, phase", phases[subject], count, caption, (-1.0, 1.0), HALF_BYTES
+            )
+    return figures
+
+
+def grid_figure(
+    name: str,
+    images: Tensor,
+    count: int,
+    caption: str,
+    display_range: tuple[float, float],
+    budget: int = GRID_BYTES,
+    missing: Tensor | None = None,
+) -> Figure:
+    """At most `count` images `[n, C, H, W]` as a full rectangle of at most 8 by 8, within `budget` raw bytes."""
+    images, gaps, factor = _reduced(images[: max(count, 1)], budget // 2, missing)
+    columns, rows = _layout(count, images[0].numel(), budget)
+    shown = columns * rows
+    picture = grid(images[:shown], columns, display_range, missing=None if gaps is None else gaps[:shown])
+    caption += "" if gaps is None else f" {_GAPS}"
+    alt = f"{shown} images in {rows} rows of {columns}: {name}. {caption}"
+    return Figure(name, data_uri(png_bytes(picture)), alt, caption + _size(factor), *picture.size)
+
+
+def nearest_figures(nearest: Nearest, display_range: tuple[float, float]) -> list[Figure]:
+    """Each generated image beside the measurements nearest to it, enlarged without smoothing.
+
+    Of large images fewer are shown rather than small ones.
+
+    Raises:
+        UserError: images that cannot be shown.
+    """
+    rows, gaps = torch.cat([nearest.images[:, None].to(nearest.measurements), nearest.measurements], dim=1), None
+    if nearest.missing is not None:
+        gaps = torch.cat([torch.zeros_like(nearest.missing[:, :1]), nearest.missing], dim=1).flatten(0, 1)
+    across = rows.shape[1]
+    images, gaps, factor = _reduced(rows.flatten(0, 1), _PAIR_BYTES // (2 * across), gaps)
+    fit = max(1, _PAIR_BYTES // (across * images[0].numel()))
+    rows = images.unflatten(0, (-1, across))[:fit]
+    min_size = min(_ENLARGED, _MOST * max(rows.shape[3:]))
+    which = "measurement" if across == 2 else f"{across - 1} measurements"
+    figures = []
+    for place, (row, distances) in enumerate(zip(rows, nearest.distances.tolist(), strict=False), start=1):
+        missing = None if gaps is None else gaps[(place - 1) * across : place * across]
+        picture = grid(row, across, display_range, min_size, missing=missing)
+        at = " and ".join(number(distance) for distance in distances)
+        alt = f"Generated image {place}, and to its right the {which} nearest to it, root mean square difference {at}"
+        caption = f"differs by {at}{'.' if factor > 1 else ''}{_size(factor)}"
+        figures.append(Figure(str(place), data_uri(png_bytes(picture)), alt, caption, *picture.size))
+    return figures
+
+
+def _size(factor: int) -> str:
+    return "" if factor == 1 else f" Shown at 1/{factor} of their size."
+
+
+def _reduced(images: Tensor, most: int, missing: Tensor | None) -> tuple[Tensor, Tensor | None, int]:
+    """Average-pooled by a power of two until an image has at most `most` numbers; over what was measured."""
+    factor = 1
+    while images[0].numel() > most:
+        if missing is None:
+            images = F.avg_pool2d(images, 2, ceil_mode=True)
+        else:
+            shown = (~missing).expand(images.shape).to(images)
+            share = F.avg_pool2d(shown, 2, ceil_mode=True)
+            images, missing = F.avg_pool2d(images * shown, 2, ceil_mode=True) / share.clamp(min=0.25), share == 0
+        factor *= 2
+    return images, missing, factor
+
+
+def _layout(count: int, numel: int, budget: int) -> tuple[int, int]:
+    """Columns and rows of a full rectangle: at most 8 by 8, at most `count` images, within the budget."""
+    fit = max(1, min(64, count, budget // numel))
+    columns = min(8, max(1, int(fit**0.5)))
+    if columns == 1 and fit > 1:
+        columns = 2
+    return columns, fit // columns

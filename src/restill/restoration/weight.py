@@ -1,0 +1,113 @@
+"""The weight of compressed sensing, chosen without a clean image: the one that best predicts measurements held out.
+
+Each slice is reconstructed from a further corrupted measurement, a part of its own, and what the reconstruction would
+have measured in the rest is compared with what was measured there. The noise of the rest adds the same to the
+error of every weight. The chosen weight is that of measurements which lack a little more than those of the store do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..core.errors import UserError
+from ..core.progress import Advance, silent
+from ..core.tensors import seeded
+from ..corruption import Operator
+from ..store import Store
+from .compressed_sensing import compressed_sensing
+
+CANDIDATES = tuple(10 ** (-k / 2) for k in range(10, 2, -1))
+"""1e-5 to 0.03, two to a decade."""
+
+
+@dataclass(frozen=True)
+class WeightChoice:
+    """How well each weight predicts what was held out.
+
+    Attributes:
+        candidates: the weights that were tried.
+        errors: mean squared error of each over all held-out numbers of k-space, in normalised units squared.
+        zero_error: that of a prediction of 0, which is what zero-filling amounts to.
+        slices: number of slices.
+    """
+
+    candidates: tuple[float, ...]
+    errors: tuple[float, ...]
+    zero_error: float
+    slices: int
+
+    @property
+    def weight(self) -> float:
+        """The candidate with the least error."""
+        return self.candidates[self.errors.index(min(self.errors))]
+
+    @property
+    def at_end(self) -> bool:
+        """Whether it is the smallest or the largest candidate, so that one beyond might be better."""
+        return self.weight in (min(self.candidates), max(self.candidates))
+
+
+def choose_weight(
+    y: Tensor,
+    operator: Operator,
+    further: Operator,
+    candidates: Sequence[float] = CANDIDATES,
+    iterations: int = 100,
+    wavelet: str = "db4",
+    cycle_spinning: bool = True,
+    advance: Advance = silent,
+) -> WeightChoice:
+    """The weight that best predicts, from what `further` sees of `y`, the rest of `y`.
+
+    Args:
+        y: measurements `[n, ...]`.
+        operator: theirs; `restrict` is a mask.
+        further: the more corrupted operators that `corruption.further(operator, generator)` draws.
+        candidates: weights to try, at least 0.
+        advance: told of every candidate that is done.
+        iterations, wavelet, cycle_spinning: as in `compressed_sensing`.
+
+    Raises:
+        UserError: no candidates, nothing held out, or as `compressed_sensing`.
+    """
+    if not candidates:
+        raise UserError("compressed sensing: no candidates for the weight; state one or more")
+    ones = torch.ones_like(y)
+    held_out = operator.restrict(ones) - further.restrict(ones)
+    count = float(held_out.double().sum())
+    if not count > 0:
+        raise UserError("compressed sensing: nothing is held out (only centre lines measured?); state the weight")
+    seen, errors = further.restrict(y), []
+    for weight in candidates:
+        images = compressed_sensing(seen, further, weight, iterations, wavelet, cycle_spinning=cycle_spinning)
+        residual = held_out * (operator.apply(images) - y)
+        errors.append(float(residual.square().sum(dtype=torch.float64)) / count)
+        advance(done=1)
+    zero_error = float((held_out * y).square().sum(dtype=torch.float64)) / count
+    return WeightChoice(tuple(candidates), tuple(errors), zero_error, len(y))
+
+
+def choose_weight_for(
+    store: Store,
+    candidates: Sequence[float] = CANDIDATES,
+    most: int = 128,
+    seed: int = 0,
+    iterations: int = 100,
+    wavelet: str = "db4",
+    cycle_spinning: bool = True,
+    advance: Advance = silent,
+) -> WeightChoice:
+    """`choose_weight` on at most `most` slices of a store, evenly spread; `seed` draws what is held out.
+
+    Raises:
+        UserError: a reference store, or as `choose_weight`.
+    """
+    index = torch.linspace(0, len(store) - 1, min(len(store), most)).round().long()
+    law, batch = store.corruption, store.batch(index)
+    assert batch.operator is not None
+    further = law.further(batch.operator, seeded("weight", seed))
+    return choose_weight(batch.y, batch.operator, further, candidates, iterations, wavelet, cycle_spinning, advance)

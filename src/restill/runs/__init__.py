@@ -1,0 +1,70 @@
+"""The only wiring: from a recipe to objects to the stages of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..metrics import Result, load_results, was_asked
+from ..report import Verdict
+from .baselines import baselines
+from .evaluation import evaluate
+from .folder import Run, amended, open_run, working_on
+from .phases import distill, pretrain
+from .recipe_files import Recipe, load_recipe
+from .reporting import report
+from .run_store import prepare_store, recipe_on_store, with_law_of_store
+from .subjects import trained
+
+
+def run(recipe: str | Path | Recipe, out: str | Path, overrides: Sequence[str] = ()) -> tuple[list[Result], Verdict]:
+    """Everything from data to report; continues what was interrupted, skips what is done.
+
+    Args:
+        recipe: name of a shipped recipe, path of a YAML file, or a `Recipe`.
+        out: the run directory.
+        overrides: `key.path=value`.
+
+    Returns:
+        The results and the verdict on them.
+
+    Raises:
+        UserError: a mistake in recipe, data or `out`.
+        KeyboardInterrupt: after Ctrl-C, when a checkpoint has been written.
+    """
+    checked = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    with working_on(Path(out), with_law_of_store(checked)) as current:
+        prepare_store(current)
+        pretrain(current)
+        distill(current)
+        baselines(current)
+        results = load_results(current.metrics).results if _evaluated(current) else evaluate(current).results
+        return results, report(current)
+
+
+def _evaluated(current: Run) -> bool:
+    """Whether `metrics.json` belongs to the student and the settings of evaluation that are there now."""
+    if not current.metrics.exists():
+        return False
+    newest = (current.stage("student") / "model.safetensors").stat().st_mtime
+    if current.metrics.stat().st_mtime < newest:
+        return False
+    return was_asked(current.metrics, current.recipe.evaluation.model_dump(mode="json"))
+
+
+__all__ = [
+    "Run",
+    "amended",
+    "baselines",
+    "distill",
+    "evaluate",
+    "open_run",
+    "prepare_store",
+    "pretrain",
+    "recipe_on_store",
+    "report",
+    "run",
+    "trained",
+    "with_law_of_store",
+    "working_on",
+]

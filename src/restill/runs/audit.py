@@ -1,0 +1,122 @@
+"""What comparisons of sets cannot see, asked of the images: memorisation, residuals, hidden share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..checks import (
+    hidden_check,
+    hidden_share,
+    memorisation,
+    memorisation_check,
+    residuals,
+    residuals_check,
+    twin_check,
+    twin_share,
+)
+from ..checks.hidden import operators_for
+from ..checks.likelihood import Undefined, likelihood_check, measurement_likelihood
+from ..core.progress import progress_bar
+from ..core.views import seen
+from ..metrics import Check, Subject, needs, recorrupted
+from ..store import Store
+from .subjects import Source
+from .yardsticks import Yardstick, on_grid, random_order
+
+AUDITED = 2_000  # generated images that are checked
+_MEASUREMENTS = 10_000
+_SCORED = 300  # measurements whose likelihood is estimated: each meets every generated image
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """What the checks look at: the same measurements for all subjects.
+
+    Complex images are compared by their magnitudes where people would look at them (duplicates, residuals), and as they
+    are where operators or noise come in (hidden share, memorisation, likelihood), which know nothing of magnitudes.
+
+    Attributes:
+        store: the measurements.
+        seed: of corrupting anew.
+        held_out: measurements that nothing was trained on, for memorisation and likelihood, if there are any.
+    """
+
+    store: Store
+    seed: int
+    held_out: Store | None = None
+
+    def of_data(self, source: Source, yardsticks: Sequence[Yardstick], n: int) -> list[Check]:
+        """Statements on the measurements, and on what `n` images per set can tell."""
+        count = operators_for(math.prod(self.store.shape))
+        operator = self.store.batch(random_order(self.store)[:count]).operator
+        assert operator is not None
+        shape, sigma_data = self.store.image_shape, source.config.sigma_data
+        return [
+            hidden_check(hidden_share(operator.linear_part(), shape, sigma_data, self.seed)),
+            *sample_sizes(yardsticks, n),
+        ]
+
+    def of_subject(self, source: Source, images: Tensor) -> list[Check]:
+        """Statements on generated images `[m, C, H, W]`."""
+        subject, law = source.subject, source.config.law()
+        measured, held_out = _some(self.store), None if self.held_out is None else _some(self.held_out)
+        anew = torch.cat(list(recorrupted([images], law, self.seed)))
+        looks = [seen(x, self.store.is_complex) for x in (images, anew, measured)]
+        questions: list[Callable[[], Check]] = [
+            lambda: memorisation_check(memorisation(measured, images, law, self.seed, held_out), subject),
+            lambda: twin_check(twin_share(looks[0], _image_std(source, looks[0])), len(images), subject),
+            lambda: residuals_check(residuals(*looks[1:]), subject),
+        ]
+        answers = _answers(subject, questions)
+        unseen = self.held_out or self.store
+        scored = unseen.batch(random_order(unseen)[:_SCORED])
+        assert scored.operator is not None
+        likelihood = measurement_likelihood(scored.y, scored.operator, images, self.seed, law)
+        if isinstance(likelihood, Undefined):
+            return answers
+        number = "measured number of k-space" if self.store.is_complex else "pixel"
+        return [*answers, likelihood_check(likelihood, subject, number)]
+
+
+def sample_sizes(yardsticks: Sequence[Yardstick], n: int) -> list[Check]:
+    """A warning for every feature space with more features than `n` images can tell apart."""
+    dims = {y.features.name: y.features.dim for y in yardsticks}
+    return [
+        Check(
+            name="sample-size",
+            value=n,
+            status="warning",
+            sentence=(
+                f"Fréchet distances in {name} have {dim:,} features but only {n:,} images per set: these covariances "
+                f"lack rank, and the distances are too large by an amount that depends on n. Take at least "
+                f"{needs(dim):,} images (evaluation.samples)."
+            ),
+            settings={"needs": needs(dim)},
+        )
+        for name, dim in dims.items()
+        if n < needs(dim)
+    ]
+
+
+def _image_std(source: Source, images: Tensor) -> float:
+    """Standard deviation of what is seen of images; where the teacher does not know it, that of the generated ones."""
+    known = source.config.image_shape is None and not source.config.complex_values
+    return source.config.sigma_data if known else max(float(images.std()), 1e-6)
+
+
+def _some(store: Store) -> Tensor:
+    return torch.cat([on_grid(store, part) for part in random_order(store)[:_MEASUREMENTS].split(store.block)])
+
+
+def _answers(subject: Subject, questions: list[Callable[[], Check]]) -> list[Check]:
+    answers = []
+    with progress_bar(f"{subject:17}", len(questions), unit="checks") as advance:
+        for question in questions:
+            answers.append(question())
+            advance(done=1)
+    return answers

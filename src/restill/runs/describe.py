@@ -1,0 +1,153 @@
+"""`restill info`: what a store, a run, a network folder or a recipe holds, for a person."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from ..checkpoint import load_network_config, load_state, load_state_data
+from ..core.errors import UserError
+from ..metrics import load_results
+from ..report import corruption_in_words, rich_table, subject_names
+from ..store import Store, open_store
+from .describe_recipe import describe_recipe
+from .facts import facts_table
+from .folder import Run, open_run
+from .recipe_files import load_recipe, shipped_recipes
+
+_BINS, _WIDTH = 10, 40
+
+
+def describe(path: Path, overrides: Sequence[str] = ()) -> RenderableType:
+    """A summary of whatever lies at `path`, or of the shipped recipe of that name with `overrides`.
+
+    Raises:
+        UserError: `path` is nothing of restill's, or there are overrides for something that is no recipe.
+    """
+    if _is_recipe(path):
+        return describe_recipe(load_recipe(path, overrides))
+    if overrides:
+        raise UserError(f"{path}: --set changes a key of a recipe, and this is none")
+    if not path.exists():
+        near = difflib.get_close_matches(str(path), shipped_recipes(), n=1)
+        raise UserError(f"{path}: no such file or folder{f'; did you mean the recipe {near[0]!r}?' if near else ''}")
+    if (path / "manifest.json").exists():
+        return _store(open_store(path))
+    if (path / "recipe.yaml").exists():
+        return _run(open_run(path))
+    if (path / "config.json").exists():
+        return _network(path)
+    if path.suffix == ".safetensors":
+        return _state(path)
+    raise UserError(f"{path}: is no store, run or network folder of restill, and no recipe")
+
+
+def _is_recipe(path: Path) -> bool:
+    """A YAML file, or the name of a shipped recipe unless a folder of that name holds something of restill's."""
+    if path.is_file():
+        return path.suffix in (".yaml", ".yml")
+    taken = any((path / name).exists() for name in ("manifest.json", "recipe.yaml", "config.json"))
+    return str(path) in shipped_recipes() and not taken
+
+
+def _store(store: Store) -> RenderableType:
+    manifest, scale = store.manifest, store.manifest.normalisation.scale
+    sigma = manifest.sigma_n
+    estimated = ", estimated" if sigma.estimated else ""
+    facts = {
+        "kind": manifest.kind,
+        "samples": f"{len(store):,} of shape {list(store.shape)}, images {list(manifest.image_shape)}",
+        "values": f"{manifest.value_range[0]:g} to {manifest.value_range[1]:g} in the files are -1 to 1 here",
+        "from": f"{manifest.provenance.source}, {manifest.provenance.created}, restill "
+        f"{manifest.provenance.restill_version}, seed {manifest.provenance.seed}",
+        "classes": f"{store.num_classes}" if store.num_classes else "no labels",
+        "shards": f"{len(manifest.shards)}, sha256 verified",
+    }
+    if store.is_complex:
+        facts["samples"] += ", complex (real and imaginary part)"
+        facts["values"] = f"complex: a magnitude of {manifest.value_range[1]:g} in the files is 1 here"
+    if store.scale is not None:
+        low, high = float(store.scale.min()), float(store.scale.max())
+        facts["values"] = f"complex: what is {low:.3g} to {high:.3g} in the files is 1 here, by a scale of each slice"
+    if manifest.corruption is None:
+        return facts_table(f"{store.path}: clean reference", facts)
+    facts["corruption"] = corruption_in_words(manifest.corruption)
+    levels = f"{sigma.mean:.4g} ({sigma.min:.4g} to {sigma.max:.4g}{estimated})"
+    physical = sigma.mean * scale if store.scale is None else float((store.sigma_n * store.scale).mean())
+    facts["sigma_n"] = f"{levels}; in the files' units {physical:.4g}"
+    return Group(facts_table(f"{store.path}: measurements", facts), Text("\nnoise levels"), histogram(store.sigma_n))
+
+
+def histogram(sigma_n: torch.Tensor) -> Text:
+    """Bars of the noise levels, one line per bin (per level where there are few)."""
+    levels = sigma_n.unique()
+    if len(levels) <= _BINS:
+        counts = [int((sigma_n == level).sum()) for level in levels]
+        names = [f"{level:.4g}" for level in levels.tolist()]
+    else:
+        low, high = float(sigma_n.min()), float(sigma_n.max())
+        counts = sigma_n.double().histc(_BINS, low, high).int().tolist()
+        step = (high - low) / _BINS
+        names = [f"{low + i * step:.4g} to {low + (i + 1) * step:.4g}" for i in range(_BINS)]
+    width, most = max(map(len, names)), max(counts)
+    lines = [
+        f"  {name:>{width}}  {'█' * round(_WIDTH * count / most):<{_WIDTH}} {count:,}"
+        for name, count in zip(names, counts, strict=True)
+    ]
+    return Text("\n".join(lines))
+
+
+def _run(run: Run) -> RenderableType:
+    facts, names = {"recipe": run.recipe.name}, dict[str, str]()
+    if run.store.exists():
+        store = open_store(run.store)
+        what = "measurements of complex images" if store.is_complex else "measurements"
+        facts["store"] = f"{len(store):,} {what} with {corruption_in_words(store.corruption.describe())}"
+        names = subject_names(store.corruption.describe())
+    for stage in ("teacher", "student"):
+        facts[stage] = _progress(run, stage)
+    parts: list[RenderableType] = [facts_table(f"{run.path}: run", facts)]
+    if run.metrics.exists():
+        parts += [Text(), rich_table(load_results(run.metrics).results, names)]
+    if run.report.exists():
+        parts.append(Text(f"\n{run.report}"))
+    return Group(*parts)
+
+
+def _progress(run: Run, stage: str) -> str:
+    if not run.state(stage).exists():
+        return "trained" if run.trained(stage) else "not begun"
+    data = load_state_data(run.state(stage))
+    text = f"step {data['step']:,} of {data['steps']:,}"
+    best = data.get("best")
+    if best:
+        text += f"; kept: step {best['step']:,}, proximal Fréchet {best['proximal_frechet']:.4g}"
+    return text
+
+
+def _network(path: Path) -> RenderableType:
+    config = load_network_config(path)
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in config.build().parameters())
+    pairs = " complex (real and imaginary part)" if config.complex_values else ""
+    facts = {
+        "network": f"{config.cls} {config.kwargs.get('model_type', '')}, {parameters:,} parameters",
+        "images": f"{list(config.shape)}{pairs}, classes: {config.num_classes or 'none'}",
+        "trained on": f"{corruption_in_words(config.corruption)}, {config.images_seen:,} images presented",
+        "sigma_data": f"{config.sigma_data:.4g}",
+    }
+    if config.init_sigma is not None:
+        facts["init_sigma"] = f"{config.init_sigma:g}"
+    return facts_table(f"{path}: {config.role}", facts)
+
+
+def _state(path: Path) -> RenderableType:
+    tensors, data = load_state(path)
+    facts = {"tensors": f"{len(tensors):,}", "holds": json.dumps({k: v for k, v in data.items() if k != "kwargs"})}
+    return facts_table(f"{path}: checkpoint", facts)

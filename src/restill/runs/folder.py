@@ -1,0 +1,216 @@
+"""The run directory: what lies where, who writes it, and its log."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import UserError
+from ..core.files import remove_temporaries, write_text
+from .objects import device_of
+from .recipe_files import Recipe, load_recipe, save_recipe
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows has no flock; two writers are then not noticed
+    fcntl = None  # type: ignore[assignment]
+
+_LOCK = ".lock"
+
+# A section may still change as long as no stage that depends on it has begun.
+_NEEDED_BY = {
+    "name": "store",
+    "seed": "store",
+    "data": "store",
+    "corruption": "store",
+    "network": "teacher",
+    "objective": "teacher",
+    "teacher": "teacher",
+    "student": "student",
+    "baselines": "baseline",
+}
+
+
+class Run:
+    """A run directory and its recipe.
+
+    Attributes:
+        path: the directory.
+        recipe: complete and checked.
+    """
+
+    def __init__(self, path: Path, recipe: Recipe) -> None:
+        self.path, self.recipe = path, recipe
+
+    @property
+    def store(self) -> Path:
+        """The measurements, or a link to them."""
+        return self.path / "store"
+
+    @property
+    def reference(self) -> Path:
+        """The clean images of a benchmark, which `evaluate` alone opens."""
+        return self.path / "reference" if self.recipe.data.reference is None else Path(self.recipe.data.reference)
+
+    @property
+    def log(self) -> Path:
+        """One JSON object per line."""
+        return self.path / "log.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    def stage(self, name: str) -> Path:
+        """Folder of the stage `teacher`, `student` or `baseline`."""
+        return self.path / name
+
+    def state(self, stage: str) -> Path:
+        """Training state from which a stage continues."""
+        return self.path / stage / "state.safetensors"
+
+    @property
+    def reconstructions(self) -> Path:
+        """Store of L1-wavelet reconstructions of the measurements, where the recipe asks for such baselines."""
+        return self.path / "baseline" / "store"
+
+    @property
+    def snapshots(self) -> Path:
+        """Averages of the student's weights during its distillation, from which `restill select` chooses."""
+        return self.path / "student" / "snapshots"
+
+    def trained(self, stage: str) -> bool:
+        """Whether a stage has a network to use."""
+        return (self.stage(stage) / "model.safetensors").exists()
+
+    def begun(self, stage: str) -> bool:
+        """Whether a stage has written anything."""
+        return self.store.exists() if stage == "store" else self.stage(stage).exists()
+
+    def append_log(self, row: Mapping[str, Any]) -> None:
+        """Add a row to the log. Raises UserError if the disk is full."""
+        stamped = {**row, "time": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+        try:
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(stamped) + "\n")
+        except OSError as error:
+            raise UserError(f"{self.log}: cannot be written ({error.strerror or error})") from error
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """All whole rows of the log; the last one may be cut off by a kill."""
+        rows = []
+        if self.log.exists():
+            for line in self.log.read_text(encoding="utf-8").splitlines():
+                try:
+                    rows.append(json.loads(line))
+                except json.JSONDecodeError:
+                    continue
+        return rows
+
+    def forget_log(self, stage: str, after: int) -> None:
+        """Drop rows of a stage beyond a step: a continued training writes them again."""
+        rows = [row for row in self.read_log() if row.get("stage") != stage or row.get("step", 0) <= after]
+        if self.log.exists():
+            write_text(self.log, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def open_run(path: Path) -> Run:
+    """An existing run. Raises UserError if `path` holds none."""
+    if not (path / "recipe.yaml").is_file():
+        raise UserError(f"{path}: is not a run (it has no recipe.yaml); `restill run` makes one")
+    return Run(path, amended(path))
+
+
+def amended(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of an existing run with some keys changed. Raises UserError if `path` holds no run."""
+    if not (path / "recipe.yaml").is_file():
+        raise UserError(f"{path}: is not a run (it has no recipe.yaml); `restill run` makes one")
+    return load_recipe(path / "recipe.yaml", overrides)
+
+
+@contextmanager
+def working_on(path: Path, recipe: Recipe) -> Iterator[Run]:
+    """A new run, or an existing one that the recipe continues, held against a second process.
+
+    A new run whose store could not be made leaves nothing behind.
+
+    Raises:
+        UserError: `path` holds a different recipe's run, which is never overwritten, or something that is no run;
+            another process works on it; the recipe's device is not there.
+    """
+    device_of(recipe.execution.device)
+    _check_continues(path, recipe)
+    run, new, new_folder = Run(path, recipe), not (path / "recipe.yaml").exists(), not path.exists()
+    with _sole_writer(path):
+        _check_continues(path, recipe)  # again, for another process may have come first
+        for folder in (path, run.stage("teacher"), run.stage("student"), run.snapshots, path / "samples"):
+            remove_temporaries(folder)
+        try:
+            save_recipe(path / "recipe.yaml", recipe)
+            yield run
+        finally:
+            if new and not run.begun("store"):
+                _remove_run(run, new_folder)
+
+
+def _check_continues(path: Path, recipe: Recipe) -> None:
+    """Raises UserError unless `recipe` may be worked on at `path`; changes nothing."""
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path}: is a file; a run is a folder")
+    if (path / "recipe.yaml").exists():
+        run = open_run(path)
+        for key in recipe.differences(run.recipe):
+            stage = _NEEDED_BY.get(key.split(".")[0])
+            if stage is not None and run.begun(stage):
+                raise UserError(
+                    f"{path}: holds a run of another recipe ({key} is {_brief(run.recipe.value(key))} there and "
+                    f"{_brief(recipe.value(key))} here); a run is never overwritten, choose another folder"
+                )
+    elif path.exists() and any(file.name != _LOCK for file in path.iterdir()):
+        raise UserError(f"{path}: is a folder that is not empty and holds no run; choose another folder")
+
+
+def _brief(value: Any) -> str:
+    """A value of a recipe in one line: masks and kernels in it are long."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:40]}... ({len(text):,} characters)"
+
+
+def _remove_run(run: Run, with_folder: bool) -> None:
+    for name in ("recipe.yaml", _LOCK):
+        (run.path / name).unlink(missing_ok=True)
+    if with_folder:
+        with contextlib.suppress(OSError):
+            run.path.rmdir()
+
+
+@contextmanager
+def _sole_writer(path: Path) -> Iterator[None]:
+    """Raises UserError if another process works on the run. The operating system ends the lock with the process."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / _LOCK).open("a+")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+    with lock as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.seek(0)
+                pid = file.read().strip() or "?"
+                raise UserError(f"{path}: process {pid} is working on this run; wait for it") from None
+            with contextlib.suppress(OSError):  # on a full disk the lock holds, only its owner is not named
+                os.ftruncate(file.fileno(), 0)
+                os.write(file.fileno(), str(os.getpid()).encode())
+        yield

@@ -1,0 +1,180 @@
+"""The two trainings as stages of a run: checkpoints, log, model selection, interruption."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..checkpoint import load_network, load_state, load_state_data, save_network, save_state
+from ..core.errors import NonFiniteError, UserError
+from ..core.progress import progress_bar
+from ..store import Store, open_store
+from ..training import Batches, Distillation, Progress, TeacherTraining, Training
+from ..training import run as training_loop
+from .candidates import Selection, Snapshots
+from .folder import Run
+from .objects import (
+    compiled,
+    device_of,
+    fresh_denoiser,
+    network_config,
+    prepared,
+    student_settings,
+    teacher_settings,
+)
+
+_EXPLAIN = {  # what the notes of the progress display mean
+    "teacher": "phase I: the loss has no meaning in absolute value, for it levels off at what the noise leaves "
+    "unpredictable; only its fall at the beginning says that the teacher learns.",
+    "baseline": "the diffusion model of L1-wavelet reconstructions, which the student is compared with.",
+    "student": "phase II: the score gap is how far the fake score of the generated images is from the teacher's, and "
+    "falls towards 0 as the student matches; the proximal Fréchet distance is that between re-corrupted student images "
+    "and the measurements, lower is better, and needs no clean image; the loss itself is negative when it works.",
+}
+
+
+def pretrain(run: Run) -> None:
+    """Phase I: train the teacher on the run's store, or continue, or find it done."""
+    if not run.trained("teacher"):
+        train_denoiser(run, "teacher", open_store(run.store))
+
+
+def train_denoiser(run: Run, stage: str, store: Store) -> None:
+    """Train a diffusion model of the measurements of `store` with the settings of the recipe's teacher, or continue."""
+    recipe, device = run.recipe, device_of(run.recipe.execution.device)
+    config = network_config(recipe, store)
+    denoiser = prepared(fresh_denoiser(config, recipe.seed), recipe, device)
+    batches = Batches(store, recipe.teacher.batch_size, recipe.seed, device)
+    training = TeacherTraining(denoiser, batches, store.corruption, teacher_settings(recipe), recipe.seed)
+    compiled(denoiser, recipe)
+    _train(run, stage, training)
+    config = dataclasses.replace(config, images_seen=training.images_seen)
+    save_network(run.stage(stage), training.ema.module, config)
+
+
+def distill(run: Run) -> None:
+    """Phase II: distil the student from the run's teacher, or continue, or find it done.
+
+    The store is opened for one purpose only, the moments of the measurements for the proximal distance.
+    """
+    if finished(run, "student"):
+        return
+    recipe, store = run.recipe, open_store(run.store)
+    if not run.trained("teacher"):
+        raise UserError(f"{run.path}: has no trained teacher yet; run `restill pretrain` first")
+    device = device_of(recipe.execution.device)
+    teacher, config = load_network(run.stage("teacher"))
+    settings = student_settings(recipe)
+    training = Distillation(
+        prepared(teacher, recipe, device), store.corruption, config.grid, settings, recipe.seed, device
+    )
+    del teacher  # the training has a copy
+    for network in (training.teacher, training.student, training.fake):
+        compiled(network, recipe)
+    snapshots, selection = Snapshots(run, training), Selection(run, training, store, config)
+
+    def after_step(progress: Progress, best: dict[str, Any]) -> dict[str, Any]:
+        snapshots(progress)
+        return selection(progress, best)
+
+    _train(run, "student", training, after_step)
+
+
+def finished(run: Run, stage: str) -> bool:
+    """Whether a stage is complete: its network is there, and its state is at the last step."""
+    state = run.state(stage)
+    if not run.trained(stage) or not state.exists():
+        return False
+    data = load_state_data(state)
+    return bool(data["step"] >= data["steps"])
+
+
+def _train(
+    run: Run,
+    stage: str,
+    training: Training,
+    after_step: Callable[[Progress, dict[str, Any]], dict[str, Any]] | None = None,
+) -> None:
+    """Advance a training to its end with log rows, checkpoints and a progress bar."""
+    execution, path = run.recipe.execution, run.state(stage)
+    best = _restore(run, stage, training)
+    saved_at = time.monotonic()
+
+    def save() -> None:
+        training.guard.check()
+        save_state(path, training.state(), {"step": training.step, "steps": training.steps, "best": best})
+
+    if not path.exists():
+        save()
+    total, seen = training.steps * training.batch_size, training.images_seen
+    with interruptible() as stop, progress_bar(f"{stage:8}", total, done=seen, explain=_EXPLAIN[stage]) as advance:
+        try:
+            for progress in training_loop(training, execution.log_every):
+                advance(done=training.batch_size)
+                if after_step is not None:
+                    best = after_step(progress, best)
+                if progress.row is not None:
+                    run.append_log({"stage": stage, "step": progress.step, "images": progress.images, **progress.row})
+                    advance(note=_note(progress.row, best))
+                if stop.is_set() or time.monotonic() - saved_at > execution.checkpoint_every_s:
+                    save()
+                    saved_at = time.monotonic()
+                if stop.is_set():
+                    raise KeyboardInterrupt
+        except NonFiniteError as error:
+            if training.guard.immediate:  # the weights are still those of before the step
+                save_state(path, training.state(), {"step": training.step, "steps": training.steps, "best": best})
+            data = load_state_data(path)
+            raise NonFiniteError(
+                f"{stage}: {error}; {path} holds step {data['step']}. Lower the learning rate or set grad_clip "
+                "in a new run, or continue this one with --precision fp32"
+            ) from error
+    save()
+
+
+def _restore(run: Run, stage: str, training: Training) -> dict[str, Any]:
+    """Continue from the stage's state if there is one; returns the best so far."""
+    path = run.state(stage)
+    if not path.exists():
+        return {}
+    tensors, data = load_state(path)
+    try:
+        training.restore(tensors, int(data["step"]))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    run.forget_log(stage, training.step)
+    best: dict[str, Any] = data["best"]
+    return best
+
+
+def _note(row: dict[str, float], best: dict[str, Any]) -> str:
+    if "score_gap" not in row:
+        return f"loss {row['loss']:.3f}"
+    note = f"score gap {row['score_gap']:.3g}"
+    return f"{note}, best proximal Fréchet {best['proximal_frechet']:.3g}" if best else note
+
+
+@contextmanager
+def interruptible() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C (or SIGTERM) into an event, looked at between steps; a second one interrupts at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def request(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,165 @@
+"""Recipes: the complete description of a run as checked, plain data.
+
+A recipe is a YAML file; `restill run NAME` finds those that ship with the package. Keys that are not given have the
+defaults of `recipe.py`, unknown ones are refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ..core.errors import UserError
+from ..core.files import write_text
+from ..corruption import with_contents
+from ..metrics import check_metrics
+from .recipe import Adam, Recipe
+
+__all__ = ["Adam", "Recipe", "load_recipe", "parse_yaml", "recipe_from", "save_recipe", "shipped_recipes"]
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes in the package."""
+    return sorted(p.name.removesuffix(".yaml") for p in _recipes().iterdir() if p.name.endswith(".yaml"))
+
+
+def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe by name or path and apply `key.path=value` overrides, values being YAML.
+
+    Raises:
+        UserError: no such recipe; not YAML; unknown key (names the nearest known one); wrong type or impossible value.
+    """
+    where, text = _read(str(name_or_path))
+    try:
+        data = parse_yaml(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: is not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{where}: a recipe is a mapping of keys to values")
+    for override in overrides:
+        _override(data, override)
+    return recipe_from(data, where)
+
+
+def recipe_from(data: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """Check plain data as a recipe. Raises UserError as `load_recipe` does."""
+    try:
+        recipe = Recipe.model_validate(dict(data))
+    except ValidationError as error:
+        raise UserError(f"{where}: {_explain(error)}") from error
+    try:
+        law = recipe.law()
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    contents = with_contents(recipe.corruption, law)
+    if contents != recipe.corruption:  # a run is complete without the files that its recipe names
+        recipe = recipe.model_copy(update={"corruption": contents})
+    if recipe.data.content != "measurements":
+        _check_data(recipe, where)
+    if recipe.objective.kind == "standard" and law.sigma_max > 0:
+        raise UserError(
+            f"{where}: objective.kind standard learns the noise too; with corruption.sigma_n > 0 use ambient-tweedie"
+        )
+    try:
+        check_metrics(recipe.evaluation.metrics)
+    except UserError as error:
+        raise UserError(f"{where}: evaluation.metrics: {error}") from error
+    for name, section in (("teacher", recipe.teacher), ("student", recipe.student)):
+        if section.batch_size % section.accumulate:
+            raise UserError(f"{where}: {name}.accumulate must divide {name}.batch_size {section.batch_size}")
+    return recipe
+
+
+def _check_data(recipe: Recipe, where: str) -> None:
+    """Raises UserError for keys that only measurements have."""
+    for key in ("masks", "image_size", "crop", "coils", "maps"):
+        if getattr(recipe.data, key) is not None:
+            raise UserError(f"{where}: data.{key} goes with data.content measurements")
+
+
+def save_recipe(path: Path, recipe: Recipe) -> None:
+    """Write the complete recipe, defaults included."""
+    write_text(path, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 numbers: `1e-4` is a number, where YAML 1.1 asks for `1.0e-4`."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def parse_yaml(text: str) -> Any:
+    """Plain data from YAML, in which `1e-4` is a number. Raises yaml.YAMLError."""
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def _recipes() -> Any:
+    return resources.files(__package__ or "") / "recipes"
+
+
+def _read(name_or_path: str) -> tuple[str, str]:
+    shipped = _recipes() / f"{name_or_path}.yaml"
+    if "/" not in name_or_path and shipped.is_file():
+        return name_or_path, shipped.read_text(encoding="utf-8")
+    path = Path(name_or_path)
+    if path.is_dir():
+        path = path / "recipe.yaml"
+    try:
+        return str(path), path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        if path.exists():
+            raise UserError(f"{path}: cannot be read as a recipe ({error})") from error
+        near = difflib.get_close_matches(name_or_path, shipped_recipes(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"shipped are {', '.join(shipped_recipes())}"
+        raise UserError(f"{name_or_path}: no such recipe; {hint}") from None
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    key, sign, value = override.partition("=")
+    if not sign or not key:
+        raise UserError(f"--set {override!r}: write it as key.path=value, e.g. --set corruption.sigma_n=0.2")
+    node, path = data, key.split(".")
+    for part in path[:-1]:
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise UserError(f"--set {key}: {part!r} holds a value, not keys")
+    try:
+        node[path[-1]] = parse_yaml(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override!r}: the value is not YAML") from error
+
+
+def _explain(error: ValidationError) -> str:
+    """The first problem in one line; for an unknown key, with the nearest known one."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        known = _keys(path[:-1])
+        near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.0)
+        return f"unknown key {'.'.join(path)}: did you mean {'.'.join([*path[:-1], *near])}?"
+    return f"{'.'.join(path)}: {first['msg'][0].lower()}{first['msg'][1:]}, not {first.get('input')!r}"
+
+
+def _keys(path: Sequence[str]) -> list[str]:
+    """Known keys of the section at `path`."""
+    section: type[BaseModel] = Recipe
+    for part in path:
+        annotation = section.model_fields[part].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        section = annotation
+    return list(section.model_fields)

@@ -1,0 +1,303 @@
+"""Reports: what one run holds, or several, as a page that people read."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+
+import torch
+import yaml
+from torch import Tensor
+
+from ..checks.fit import observed_numbers, squared_differences
+from ..core.errors import UserError
+from ..core.files import sha256
+from ..core.progress import progress_bar
+from ..core.version import VERSION
+from ..core.views import phase_colours, seen
+from ..corruption import Compose, Corruption, Function, Poisson
+from ..metrics import (
+    OF_MAGNITUDES,
+    ClassifierFeatures,
+    DinoFeatures,
+    InceptionFeatures,
+    Measured,
+    PixelFeatures,
+    load_results,
+)
+from ..report import (
+    ComparisonData,
+    Measurements,
+    Nearest,
+    ReportData,
+    RunData,
+    Verdict,
+    check_replaceable,
+    judge,
+    shortened,
+    write_comparison,
+    write_report,
+)
+from ..store import Batch, Store, open_store
+from .folder import Run, open_run
+from .saved_images import save_grids, save_overview
+from .subjects import stage_of, subjects_of, trained
+
+_ENLARGED, _NEIGHBOURS = 6, 2  # images beside their nearest measurements, and how many of these
+_COMPARED = 36  # images of each run on a page that compares runs
+_PAIRS = (
+    "Each measurement, and what the teacher restores from it in one evaluation, against its own clean image: these say "
+    "nothing about images that were drawn from nothing."
+)
+
+
+def report(run: Run) -> Verdict:
+    """Write `report.html` and the sample grids from what the run holds; returns the verdict.
+
+    Raises:
+        UserError: the run has not been evaluated.
+    """
+    measured, store = _measured(run), open_store(run.store)
+    images, missing, hashes = _images(run, store)
+    verdict = judge(measured.results, len(store), store.corruption.describe())
+    _save_pictures(run.path / "samples", images, missing, verdict.names, store.is_complex)
+    write_report(run.report, _data(run, store, measured, images, missing, hashes))
+    return verdict
+
+
+def _save_pictures(
+    folder: Path, images: Mapping[str, Tensor], missing: Tensor | None, names: Mapping[str, str], is_complex: bool
+) -> None:
+    """A grid of each subject, of complex images one of phases too, and all of them side by side."""
+    for name, drawn in images.items():
+        save_grids(folder / f"{name}.png", drawn, is_complex, missing if name == "measurements" else None)
+    called = {names.get(name, name): seen(drawn, is_complex) for name, drawn in images.items()}
+    save_overview(folder / "overview.png", called, {} if missing is None else {"measurements": missing})
+
+
+def _data(
+    run: Run,
+    store: Store,
+    measured: Measured,
+    images: Mapping[str, Tensor],
+    missing: Tensor | None,
+    hashes: Mapping[str, str],
+) -> ReportData:
+    recipe = run.recipe
+    facts, near = look_through(store, images["student"][:_ENLARGED] if "student" in images else None)
+    return ReportData(
+        title=recipe.name,
+        results=measured.results,
+        n_measurements=len(store),
+        corruption=store.corruption.describe(),
+        images={name: seen(drawn, store.is_complex) for name, drawn in images.items()},
+        log=run.read_log(),
+        recipe=yaml.safe_dump(shortened(recipe.model_dump(mode="json")), sort_keys=False),
+        versions=versions(),
+        seeds={"run": recipe.seed, **{f"sampling {i + 1}": seed for i, seed in enumerate(recipe.evaluation.seeds)}},
+        hashes=hashes,
+        checks=measured.checks,
+        measurements=facts,
+        nearest=near,
+        shown=_shown(store),
+        command=f"restill run {run.path / 'recipe.yaml'} --out {run.path}-again{_operator_file(store.corruption)}",
+        missing=missing,
+        phases={name: phase_colours(drawn) for name, drawn in images.items()} if store.is_complex else {},
+    )
+
+
+def compare_runs(paths: Sequence[Path], out: Path) -> None:
+    """Write one page that compares several evaluated runs, which are only read.
+
+    Raises:
+        UserError: the same run twice, a path that is no run or was not evaluated, or another file at `out`.
+    """
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise UserError("a run is compared with itself: name each run once")
+    check_replaceable(out)
+    runs = [open_run(path) for path in paths]
+    seed = runs[0].recipe.evaluation.seeds[0]
+    data = ComparisonData(
+        [_run_data(run, label, seed) for run, label in zip(runs, _labels(paths), strict=True)],
+        _differences(runs),
+        _shown(open_store(runs[0].store, verify=False)),
+        versions(),
+        command=f"restill report {' '.join(map(str, paths))} --out {out}",
+    )
+    write_comparison(out, data)
+
+
+def look_through(store: Store, images: Tensor | None) -> tuple[Measurements, Nearest | None]:
+    """What the measurements of a store are like, and those nearest to each of some images, in one pass.
+
+    Args:
+        images: `[m, C, H, W]` in normalised units; without them none are looked for.
+
+    Returns:
+        Facts for the report, and for each image its two nearest measurements, found among all: by the root mean square
+        difference, over what was observed, to what the measurement's own operator measures of the image. Of complex
+        images these are magnitudes, to be looked at; the differences are those of k-space.
+    """
+    low, high, best = float("inf"), float("-inf"), _Best(store.corruption)
+    with progress_bar(f"{'report':17}", len(store), unit="measurements") as advance:
+        for batch in store.iterate(store.block):
+            low, high = min(low, float(batch.y.min())), max(high, float(batch.y.max()))
+            if images is not None:
+                best.look(images, batch)
+            advance(done=len(batch))
+    facts = _facts(store, (low, high))
+    if images is None:
+        return facts, None
+    looks = seen(images, store.is_complex), seen(best.found["measurements"].flatten(0, 1), store.is_complex)
+    beside = looks[1].unflatten(0, best.found["distances"].shape)
+    return facts, Nearest(looks[0], beside, best.found["distances"], best.found.get("missing"))
+
+
+def _facts(store: Store, found: tuple[float, float]) -> Measurements:
+    manifest = store.manifest
+    estimate = manifest.sigma_n.estimate
+    return Measurements(
+        store.shape,
+        found,
+        manifest.value_range,
+        store.sigma_n.tolist(),
+        manifest.normalisation.scale,
+        manifest.sigma_n.estimated,
+        manifest.provenance.source,
+        estimate.interval if estimate else None,
+        estimate.method if estimate else "",
+        None if tuple(store.shape) == tuple(store.image_shape) else store.image_shape,
+        any(isinstance(part, Poisson) for part in _parts(store.corruption)),
+    )
+
+
+class _Best:
+    """The nearest measurements so far, of batches that are not kept."""
+
+    def __init__(self, law: Corruption) -> None:
+        self.law = law
+        self.found: dict[str, Tensor] = {}
+
+    def look(self, images: Tensor, batch: Batch) -> None:
+        """Compare with one more batch."""
+        assert batch.operator is not None
+        y, wide = batch.y.double(), images.double()
+        squares = squared_differences(y, batch.operator, wide) / observed_numbers(y, batch.operator)[:, None]
+        count = min(_NEIGHBOURS, len(batch))
+        rows = squares.nan_to_num(nan=math.inf).T.topk(count, largest=False).indices.flatten()
+        part, shapes = Batch(batch.y[rows], batch.operator.select(rows), None), (len(images), -1)
+        assert part.operator is not None
+        residual = part.operator.apply(wide.repeat_interleave(count, dim=0)) - y[rows]  # exact, where both are alike
+        squares = residual.square().flatten(1).sum(1) / observed_numbers(y[rows], part.operator)
+        new = {"distances": squares.nan_to_num(nan=math.inf).sqrt(), "measurements": on_image_grid(part)}
+        gaps = missing_pixels(part, self.law, images.shape[1:])
+        new |= {} if gaps is None else {"missing": gaps}
+        new = {name: value.unflatten(0, shapes) for name, value in new.items()}
+        if self.found:
+            new = {name: torch.cat([self.found[name], value], dim=1) for name, value in new.items()}
+        order = new["distances"].argsort(dim=1, stable=True)[:, :_NEIGHBOURS]
+        self.found = {name: value[torch.arange(len(images))[:, None], order] for name, value in new.items()}
+
+
+def on_image_grid(batch: Batch) -> Tensor:
+    """The measurements of a batch as images `[n, C, H, W]`."""
+    return batch.y if batch.operator is None else batch.operator.to_image(batch.y)
+
+
+def missing_pixels(batch: Batch, law: Corruption, shape: Sequence[int]) -> Tensor | None:
+    """Where on the image grid nothing was measured, bool `[n, C, H, W]`; None where everything was.
+
+    What is missing at a lower resolution is enlarged; of what a user's operator measures no pixel of the image can be
+    said to be missing.
+    """
+    missing = None if batch.operator is None else batch.operator.missing()
+    if missing is None or any(isinstance(part, Function) for part in _parts(law)):
+        return None
+    (height, rest_h), (width, rest_w) = (divmod(shape[axis], missing.shape[axis + 1]) for axis in (1, 2))
+    if height != width or rest_h or rest_w or not height:
+        return None
+    return missing.repeat_interleave(height, 2).repeat_interleave(width, 3).expand(-1, shape[0], -1, -1)
+
+
+def _parts(law: Corruption) -> Sequence[Corruption]:
+    return law.parts if isinstance(law, Compose) else (law,)
+
+
+def _operator_file(law: Corruption) -> str:
+    """The option that loads a user's operator, which nothing else does."""
+    names = [part.name for part in _parts(law) if isinstance(part, Function)]
+    return f" --operator {names[0]}.py" if names else ""
+
+
+def versions() -> dict[str, str]:
+    """Versions of the software that a result depends on."""
+    return {
+        "restill": VERSION,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": f"{sys.platform} {platform.machine()}",
+    }
+
+
+def _measured(run: Run) -> Measured:
+    if not run.metrics.exists():
+        raise UserError(f"{run.metrics}: no such file; run `restill evaluate {run.path}` first")
+    return load_results(run.metrics)
+
+
+def _shown(store: Store) -> dict[str, str]:
+    """What a number in each of restill's own feature spaces can show; `metrics.json` has only their names."""
+    spaces = (PixelFeatures(store.seen_shape), ClassifierFeatures, InceptionFeatures, DinoFeatures)
+    more = f" {OF_MAGNITUDES}" if store.is_complex else ""
+    return {space.name: f"{space.shows}{more}" for space in spaces} | {"pairs": _PAIRS}
+
+
+def _images(run: Run, store: Store) -> tuple[dict[str, Tensor], Tensor | None, dict[str, str]]:
+    """The first images of every subject, where the measurements have gaps, and hashes of what made them."""
+    show = run.recipe.sampling.show
+    batch = store.batch(torch.arange(min(show, len(store))))
+    images = {"measurements": on_image_grid(batch)}
+    hashes = {"measurements": store.fingerprint}
+    if run.reconstructions.exists():
+        reconstructed = open_store(run.reconstructions)
+        images["l1-wavelet"] = reconstructed.batch(torch.arange(len(batch))).y
+        hashes["l1-wavelet"] = reconstructed.fingerprint
+    for subject in subjects_of(run):
+        source, stage = trained(run, subject), stage_of(subject)
+        images[subject] = torch.cat(list(source.draw(range(show), run.recipe.evaluation.seeds[0])))
+        hashes[stage] = sha256(run.stage(stage) / "model.safetensors")
+    return images, missing_pixels(batch, store.corruption, store.image_shape), hashes
+
+
+def _run_data(run: Run, label: str, seed: int) -> RunData:
+    measured, store = _measured(run), open_store(run.store, verify=False)
+    images = None
+    if run.trained("student"):
+        images = seen(torch.cat(list(trained(run, "student").draw(range(_COMPARED), seed))), store.is_complex)
+    return RunData(
+        label,
+        measured.results,
+        len(store),
+        store.corruption.describe(),
+        checks=measured.checks,
+        images=images,
+        log=run.read_log(),
+    )
+
+
+def _labels(paths: Sequence[Path]) -> list[str]:
+    """Names of the directories; where two are alike, the paths as they were given."""
+    names = [path.resolve().name for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+
+
+def _differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """Keys in which any two recipes differ, with the value of each."""
+    recipes = [run.recipe for run in runs]
+    keys = dict.fromkeys(key for a, b in combinations(recipes, 2) for key in a.differences(b))
+    return [(key, [json.dumps(shortened(recipe.value(key)), ensure_ascii=False) for recipe in recipes]) for key in keys]

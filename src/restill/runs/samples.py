@@ -1,0 +1,47 @@
+"""`restill sample`: images of a run, into a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..core.errors import UserError
+from ..core.progress import progress_bar
+from .folder import Run, amended
+from .saved_images import check_output, save_grids, save_image
+from .subjects import GENERATED, trained
+
+
+def sample_run(path: Path, folder: Path, n: int, seed: int, subject: str, overrides: Sequence[str] = ()) -> None:
+    """Draw `n` images of a run into `folder`, with a grid of the first ones, and of complex ones of their phases.
+
+    Raises:
+        UserError: `n` below 1, an unknown sampler, a truncated one for measurements without noise, a stage that is not
+            trained, or a folder with other files.
+    """
+    if n < 1:
+        raise UserError(f"-n must be at least 1, not {n}")
+    if subject not in GENERATED:
+        raise UserError(f"--sampler must be one of {', '.join(GENERATED)}, not {subject!r}")
+    check_output(folder)
+    run = Run(path, amended(path, overrides))
+    source = trained(run, next(name for name in GENERATED if name == subject))
+    if subject == "teacher-truncated" and source.config.law().sigma_max == 0:
+        raise UserError(
+            f"--sampler teacher-truncated stops at the noise level of the measurements, and those of {path} have no "
+            "noise; use teacher-full"
+        )
+    shown: list[Tensor] = []
+    index = 0
+    with progress_bar(subject, n) as advance:
+        for batch in source.draw(range(n), seed):
+            for image in batch:
+                save_image(folder, index, image, source.config)
+                index += 1
+            if len(shown) * source.batch_size < run.recipe.sampling.show:
+                shown.append(batch)
+            advance(done=len(batch))
+    save_grids(folder / "grid.png", torch.cat(shown)[: run.recipe.sampling.show], source.config.complex_values)

@@ -1,0 +1,1 @@
+"""Which checkpoint of a student to use, without a clean image."""
