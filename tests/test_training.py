@@ -207,7 +207,7 @@ def test_a_run_stopped_by_a_nan_can_be_continued(
                 pretrain(run)
                 continue
             Poisoned.calls.clear()
-            monkeypatch.setattr(restill.runs.training, "teacher_settings", poisoned)
+            monkeypatch.setattr(restill.runs.phases, "teacher_settings", poisoned)
             monkeypatch.setattr(restill.training.teacher, "FiniteGuard", guard)
             with pytest.raises(NonFiniteError, match=rf"step 5; .*state.safetensors holds step {kept}\."):
                 pretrain(run)
@@ -230,7 +230,7 @@ def test_a_nan_is_noticed_before_a_student_is_chosen(tmp_path: Path, monkeypatch
         run.store.symlink_to(tmp_path / "y")
         pretrain(run)
         Poisoned.calls.clear()
-        monkeypatch.setattr(restill.runs.training, "student_settings", poisoned)
+        monkeypatch.setattr(restill.runs.phases, "student_settings", poisoned)
         monkeypatch.setattr(restill.training.distillation, "FiniteGuard", Deferred)
         with pytest.raises(NonFiniteError, match="at step 3;"):
             distill(run)
