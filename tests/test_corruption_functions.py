@@ -20,7 +20,6 @@ from restill.corruption import (
     load_operator,
     register_operator,
 )
-from restill.corruption.corruption import _KINDS
 
 OPERATORS = {
     "raises": "def apply(x):\n    raise RuntimeError('no\\nluck')\n",
@@ -128,7 +127,7 @@ def test_a_file_may_define_a_corruption(tmp_path: Path) -> None:
         assert isinstance(law, Corruption) and law.draw(2, (1, 4, 4), torch.Generator()).sigma_n.shape == (2,)
     finally:
         for kind in [kind for kind in corruption_kinds() if kind.startswith("test-own-")]:
-            del _KINDS[kind]
+            del Corruption._members[kind]
 
 
 def test_functions_with_an_adjoint_may_leave_torch() -> None:

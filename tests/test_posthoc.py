@@ -12,6 +12,7 @@ from torch import Tensor
 
 from restill.checkpoint import load_state, save_state
 from restill.core.errors import UserError
+from restill.core.modules import module_state
 from restill.corruption import AdditiveNoise
 from restill.training import Distillation, DistillationSettings, LearningRate, OptimiserSettings
 from restill.training.posthoc import (
@@ -23,7 +24,6 @@ from restill.training.posthoc import (
     profile_error,
     sigma_rel_of,
 )
-from restill.training.state import module_state
 from tiny import different, tiny_denoiser
 
 CPU = torch.device("cpu")

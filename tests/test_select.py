@@ -22,6 +22,7 @@ from restill.checkpoint import load_network, load_state, load_state_data, save_s
 from restill.cli import app as cli
 from restill.core import progress
 from restill.core.errors import UserError
+from restill.core.modules import restore_module
 from restill.core.tensors import mix_seed
 from restill.corruption import AdditiveNoise
 from restill.io import array_source
@@ -45,7 +46,6 @@ from restill.sampling import OneStep, generate
 from restill.store import open_store
 from restill.training import Progress
 from restill.training.posthoc import TRACKED, combine
-from restill.training.state import restore_module
 from tiny import different, images, tiny_recipe
 
 LENGTHS = (0.05, 0.15)

@@ -5,9 +5,9 @@ The names below are the library; each is imported when it is first used, so that
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from .core.lazy import lazily
 from .core.version import VERSION
 
 __version__ = VERSION
@@ -41,25 +41,6 @@ if TYPE_CHECKING:
     from .store import Store, open_store
     from .training import Batches, Distillation, DistillationSettings, TeacherSettings, TeacherTraining
 
-_HOMES = {
-    "corruption": (
-        "AdditiveNoise", "Blur", "Compose", "Corruption", "Downsampling", "Function", "Identity", "Mask", "Mri",
-        "Operator", "Poisson", "corruption_from", "load_operator", "register_operator",
-    ),
-    "io": ("digits", "open_images", "open_kspace", "open_masks", "phantoms"),
-    "diffusion": ("Denoiser",),
-    "diffusion.networks": ("build_network",),
-    "core.errors": ("UserError",),
-    "runs": ("run",),
-    "generator": ("Generator", "load_denoiser", "load_generator"),
-    "objectives": ("DMD", "SDS", "AmbientTweedie", "DistillationLoss", "Objective", "SiD", "Standard"),
-    "sampling": ("Heun", "OneStep", "Sampler", "generate"),
-    "store": ("Store", "open_store"),
-    "acquisition": ("corrupt_images", "import_kspace", "import_measurements"),
-    "training": ("Batches", "Distillation", "DistillationSettings", "TeacherSettings", "TeacherTraining"),
-}  # fmt: skip
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
-
 __all__ = [  # noqa: RUF022 - by layer
     "AdditiveNoise", "Blur", "Compose", "Corruption", "Downsampling", "Function", "Identity", "Mask", "Mri",
     "Operator", "Poisson", "corruption_from", "load_operator", "register_operator", "digits", "open_images",
@@ -70,12 +51,4 @@ __all__ = [  # noqa: RUF022 - by layer
     "DistillationSettings", "TeacherSettings", "TeacherTraining",
 ]  # fmt: skip
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'restill' has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazily(__name__)

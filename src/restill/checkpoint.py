@@ -20,10 +20,10 @@ from torch import Tensor
 
 from .core.errors import UserError
 from .core.files import read_json, replacing, write_json
+from .core.modules import module_state, restore_module
 from .corruption import Corruption, Prior, corruption_from
 from .diffusion import Denoiser
 from .diffusion.networks import build_network
-from .training.state import module_state, restore_module
 
 FORMAT = 1
 

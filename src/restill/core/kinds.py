@@ -6,13 +6,15 @@ member names its kind where it is declared:
     class Corruption(Pluggable, family="corruption"): ...
     class Blur(Corruption, kind="blur"): ...
 
-Recipes, stores and networks on disk hold the kind, a word. It is looked up among the classes that have been imported,
-so that nothing which is loaded is executed: a user's own class is imported because a person named its file on the
-command line (`--plugin my.py`), or installed a package that declares it.
+Recipes, stores and networks on disk hold the kind, a word. It is looked up among restill's own (`builtin`, whose
+modules are imported when their kind is first asked for) and the classes that have been imported, so that nothing which
+is loaded is executed: a user's own class is imported because a person named its file on the command line
+(`--plugin my.py`), or installed a package that declares it.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -30,17 +32,31 @@ from .settings import Section, explain, inner_error
 
 
 class Pluggable:
-    """A class of a family. `family` is said by the abstract class alone, `kind` by every class that can be named."""
+    """A class of a family. `family` is said by the abstract class alone, `kind` by every class that can be named.
+
+    The abstract class may also say in which modules the kinds of restill are declared (`builtin`), so that only those
+    are imported that someone names.
+    """
 
     kind: ClassVar[str]
     family: ClassVar[str]
     _members: ClassVar[dict[str, type[Any]]]
+    _builtin: ClassVar[Mapping[str, str]]
 
-    def __init_subclass__(cls, *, family: str | None = None, kind: str | None = None, **more: Any) -> None:
+    def __init_subclass__(
+        cls,
+        *,
+        family: str | None = None,
+        kind: str | None = None,
+        builtin: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> None:
         super().__init_subclass__(**more)
         if family is not None:
-            cls.family, cls._members = family, {}
+            cls.family, cls._members, cls._builtin = family, {}, builtin or {}
         if kind is not None:
+            if cls.__module__ != cls._builtin.get(kind, cls.__module__):
+                raise UserError(f"{cls.family} {kind!r} is a kind of restill's own; give {cls.__name__} another name")
             cls.kind = kind
             cls._members[kind] = cls
 
@@ -50,7 +66,16 @@ PluggableT = TypeVar("PluggableT", bound=Pluggable)
 
 def kinds(family: type[Pluggable]) -> list[str]:
     """The kinds of a family that are known at this moment: restill's own and those of plug-ins."""
-    return sorted(family._members)
+    return sorted({*family._members, *family._builtin})
+
+
+def member(family: type[PluggableT], kind: object) -> type[PluggableT] | None:
+    """The class of a kind, or None for an unknown one."""
+    if not isinstance(kind, str):
+        return None
+    if kind not in family._members and kind in family._builtin:
+        importlib.import_module(family._builtin[kind])
+    return family._members.get(kind)
 
 
 def of_kind(family: type[PluggableT], kind: object, key: str | None = None) -> type[PluggableT]:
@@ -62,9 +87,10 @@ def of_kind(family: type[PluggableT], kind: object, key: str | None = None) -> t
     Raises:
         UserError: an unknown kind; lists the known ones.
     """
-    if not isinstance(kind, str) or kind not in family._members:
+    found = member(family, kind)
+    if found is None:
         raise UserError(f"{key or f'{family.family}.kind'}: {_unknown(family, kind)}")
-    return family._members[kind]
+    return found
 
 
 def _unknown(family: type[Pluggable], kind: object) -> str:
@@ -96,11 +122,11 @@ def described(family: type[DescribedT], description: object, key: str | None = N
     data = _mapping(description)
     if data is None:
         raise UserError(f"{key}: must be a kind or keys and values with one, e.g. {{kind: ...}}, not {description!r}")
-    member = of_kind(family, data.pop("kind", None), f"{key}.kind")
+    found = of_kind(family, data.pop("kind", None), f"{key}.kind")
     try:
-        return member.model_validate(data)
+        return found.model_validate(data)
     except ValidationError as error:
-        raise UserError(explain(error, member, key)) from None
+        raise UserError(explain(error, found, key)) from None
 
 
 def _mapping(description: object) -> dict[str, Any] | None:
@@ -127,13 +153,13 @@ class OfKind:
         if data is None:
             return value  # an object already, or for pydantic to refuse
         kind = data.pop("kind", None)
-        if not isinstance(kind, str) or kind not in self.family._members:
+        found = member(self.family, kind)
+        if found is None:
             raise PydanticCustomError("inner", "{error}", {"inner": ("kind",), "error": _unknown(self.family, kind)})
-        member = self.family._members[kind]
         try:
-            return member.model_validate(data)
+            return found.model_validate(data)
         except ValidationError as error:
-            raise inner_error(error, member) from None
+            raise inner_error(error, found) from None
 
 
 def _dumped(value: Described, info: SerializationInfo) -> dict[str, Any]:

@@ -14,21 +14,22 @@ import torch
 from torch import Tensor
 
 from ..core.errors import UserError
+from ..core.kinds import Pluggable, kinds, member
 from ..core.tensors import right_broadcast
 from .embedded import Embedded
 from .operator import Operator
 
 OperatorT = TypeVar("OperatorT", bound=Operator)
-_KINDS: dict[str, type[Corruption]] = {}
+_OWN = ("blur", "compose", "downsampling", "function", "mask", "mri", "noise", "poisson")  # each in a file of its name
 
 
 @dataclass(frozen=True, kw_only=True)
-class Corruption(ABC):
+class Corruption(Pluggable, ABC, family="corruption", builtin={kind: f"{__package__}.{kind}" for kind in _OWN}):
     r"""The law of :math:`y = A(x) + \sigma_n \epsilon`: draws operators, noise levels and noise.
 
     Subclasses are frozen dataclasses whose fields are plain data, declared as
     `class RandomMask(Corruption, kind="mask")`. The `kind` is the name under which recipes and store manifests refer
-    to the class; it is looked up among the classes that have been imported, so nothing that is loaded is executed.
+    to the class (`core/kinds.py`).
 
     Attributes:
         sigma_n: noise standard deviation in the units of the normalised data ([-1, 1] for images), one number or
@@ -39,7 +40,6 @@ class Corruption(ABC):
             so (`allows_clean`): their `draw` ends in `partly_cleared`, and their operators' `cleared` is the identity.
     """
 
-    kind: ClassVar[str]
     allows_clean: ClassVar[bool] = False
     is_mask: ClassVar[bool] = False
     is_complex: ClassVar[bool] = False
@@ -47,12 +47,6 @@ class Corruption(ABC):
     sigma_n: float | tuple[float, ...] = 0.0
     weights: tuple[float, ...] | None = None
     clean_fraction: float = 0.0
-
-    def __init_subclass__(cls, kind: str | None = None, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if kind is not None:
-            cls.kind = kind
-            _KINDS[kind] = cls
 
     def __post_init__(self) -> None:
         for name in ("sigma_n", "weights"):
@@ -192,7 +186,7 @@ def flag(name: str, value: Any) -> None:
 
 def corruption_kinds() -> list[str]:
     """The kinds known at this moment: those of restill and those of imported user code."""
-    return sorted(_KINDS)
+    return kinds(Corruption)
 
 
 def corruption_from(description: Mapping[str, Any]) -> Corruption:
@@ -205,18 +199,19 @@ def corruption_from(description: Mapping[str, Any]) -> Corruption:
         raise UserError(f"corruption must be keys and values with a kind, e.g. {{kind: noise}}, not {description!r}")
     data = dict(description)
     kind = data.pop("kind", None)
-    if not isinstance(kind, str) or kind not in _KINDS:
+    law = member(Corruption, kind)
+    if law is None:
         raise UserError(
             f"corruption.kind {kind!r} is not known: use one of {', '.join(corruption_kinds())}, "
             "or import the module that defines it first"
         )
-    known = {field.name for field in dataclasses.fields(_KINDS[kind])}
+    known = {field.name for field in dataclasses.fields(law)}
     for key in data:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
             raise UserError(f"corruption.{key} is not a key of corruption {kind!r}: did you mean {near[0]!r}?")
     arguments: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
     try:
-        return _KINDS[kind](**arguments)
+        return law(**arguments)
     except TypeError as error:
         raise UserError(f"corruption {kind!r}: {error}") from error

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..checkpoint import NetworkConfig, load_state, load_state_data, save_network, save_state
 from ..core.errors import UserError
+from ..core.modules import module_state
 from ..core.tensors import mix_seed
 from ..corruption import Corruption
 from ..metrics import (
@@ -32,7 +33,6 @@ from ..sampling import OneStep, generate
 from ..store import Store
 from ..training import Distillation, Progress
 from ..training.posthoc import Profile, combine, profile_error
-from ..training.state import module_state
 from .folder import Run
 
 OWN = "own.safetensors"  # among the snapshots: the run's own student, once another one has taken its place

@@ -21,12 +21,12 @@ import torch
 from ..checkpoint import load_state_data, save_network
 from ..core.errors import UserError
 from ..core.files import read_json, replacing, sha256, write_json
+from ..core.modules import restore_module
 from ..core.progress import Advance, progress_bar
 from ..core.tensors import mix_seed
 from ..metrics import Moments, feature_moments, frechet_distance, pixels_of
 from ..report.selection_report import Candidate, Choice, choose, selection_png
 from ..store import Store, open_store
-from ..training.state import restore_module
 from .candidates import OWN, averaged, measured_moments, parts_of, proximal_estimate, snapshots_of
 from .folder import Run
 from .phases import finished

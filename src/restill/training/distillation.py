@@ -8,13 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..core.modules import module_state, restore_module
 from ..core.tensors import right_broadcast, seeded
 from ..corruption import Corruption
 from ..diffusion import Denoiser
 from ..objectives import AmbientTweedie, DistillationLoss, GeneratorLevels, Objective, SiD, prior_of
 from .ema import EMA, frozen_copy
 from .posthoc import PowerEMA
-from .state import Training, module_state, prefixed, restore_module, under
+from .state import Training, prefixed, under
 from .update import FiniteGuard, OptimiserSettings, Update
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..core.errors import UserError
 from .means import Means
 from .update import FiniteGuard
 
@@ -59,24 +58,3 @@ def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Inverse of `prefixed`."""
     return {name.removeprefix(f"{prefix}/"): value for name, value in tensors.items() if name.startswith(f"{prefix}/")}
-
-
-def module_state(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name."""
-    return {name: value.detach() for name, value in module.state_dict().items()}
-
-
-def restore_module(module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Load parameters and buffers. Raises UserError, naming the first tensor that does not fit."""
-    own = module.state_dict()
-    for name, value in own.items():
-        if name not in tensors:
-            raise UserError(f"checkpoint lacks the tensor {name}: it is of another network")
-        if tensors[name].shape != value.shape:
-            raise UserError(
-                f"checkpoint tensor {name} has shape {list(tensors[name].shape)}, the network of the recipe has "
-                f"{list(value.shape)}"
-            )
-    if extra := sorted(set(tensors) - set(own)):
-        raise UserError(f"checkpoint holds the tensor {extra[0]}, which the network of the recipe lacks")
-    module.load_state_dict(tensors)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..core.modules import module_state, restore_module
 from ..core.tensors import mix_seed, seeded
 from ..corruption import Corruption, Operator
 from ..diffusion import Denoiser
@@ -17,7 +18,7 @@ from ..store import Batch
 from .augment import Moves
 from .batches import Batches
 from .ema import EMA
-from .state import Training, module_state, prefixed, restore_module, under
+from .state import Training, prefixed, under
 from .update import FiniteGuard, OptimiserSettings, Update
 
 
