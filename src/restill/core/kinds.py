@@ -9,7 +9,7 @@ member names its kind where it is declared:
 Recipes, stores and networks on disk hold the kind, a word. It is looked up among restill's own (`builtin`, whose
 modules are imported when their kind is first asked for) and the classes that have been imported, so that nothing which
 is loaded is executed: a user's own class is imported because a person named its file on the command line
-(`--plugin my.py`), or installed a package that declares it.
+(`--plugin my.py`), or installed a package that declares it (`plugins.py`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, core_schema
 
 from .errors import UserError
+from .plugins import load_installed
 from .settings import Section, explain, inner_error
 
 
@@ -36,10 +37,16 @@ class Pluggable:
 
     The abstract class may also say in which modules the kinds of restill are declared (`builtin`), so that only those
     are imported that someone names.
+
+    Attributes:
+        kind: the word in recipes and on disk.
+        family: what messages call the family.
+        tag: the key that holds the kind in plain data; the abstract class may say another one.
     """
 
     kind: ClassVar[str]
     family: ClassVar[str]
+    tag: ClassVar[str]
     _members: ClassVar[dict[str, type[Any]]]
     _builtin: ClassVar[Mapping[str, str]]
 
@@ -47,13 +54,14 @@ class Pluggable:
         cls,
         *,
         family: str | None = None,
+        tag: str = "kind",
         kind: str | None = None,
         builtin: Mapping[str, str] | None = None,
         **more: Any,
     ) -> None:
         super().__init_subclass__(**more)
         if family is not None:
-            cls.family, cls._members, cls._builtin = family, {}, builtin or {}
+            cls.family, cls.tag, cls._members, cls._builtin = family, tag, {}, builtin or {}
         if kind is not None:
             if cls.__module__ != cls._builtin.get(kind, cls.__module__):
                 raise UserError(f"{cls.family} {kind!r} is a kind of restill's own; give {cls.__name__} another name")
@@ -70,11 +78,13 @@ def kinds(family: type[Pluggable]) -> list[str]:
 
 
 def member(family: type[PluggableT], kind: object) -> type[PluggableT] | None:
-    """The class of a kind, or None for an unknown one."""
+    """The class of a kind, or None for an unknown one; to find it, installed plug-ins are imported."""
     if not isinstance(kind, str):
         return None
     if kind not in family._members and kind in family._builtin:
         importlib.import_module(family._builtin[kind])
+    elif kind not in family._members:
+        load_installed()
     return family._members.get(kind)
 
 
@@ -89,13 +99,14 @@ def of_kind(family: type[PluggableT], kind: object, key: str | None = None) -> t
     """
     found = member(family, kind)
     if found is None:
-        raise UserError(f"{key or f'{family.family}.kind'}: {_unknown(family, kind)}")
+        raise UserError(f"{key or f'{family.family}.{family.tag}'}: {_unknown(family, kind)}")
     return found
 
 
 def _unknown(family: type[Pluggable], kind: object) -> str:
     known = ", ".join(kinds(family))
-    return f"{kind!r} is no known kind: use one of {known}, or name the file that defines it with --plugin"
+    given = "is missing" if kind is None else f"{kind!r} is no known kind"
+    return f"{given}: use one of {known}, or name the file that defines it with --plugin"
 
 
 class Described(Section, Pluggable):
@@ -103,14 +114,14 @@ class Described(Section, Pluggable):
 
     @model_serializer(mode="wrap")
     def _with_kind(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {"kind": self.kind, **handler(self)}
+        return {self.tag: self.kind, **handler(self)}
 
 
 DescribedT = TypeVar("DescribedT", bound=Described)
 
 
 def described(family: type[DescribedT], description: object, key: str | None = None) -> DescribedT:
-    """The object that plain data describe: a mapping with a `kind`, or a kind alone.
+    """The object that plain data describe: a mapping with a kind, or a kind alone.
 
     Args:
         key: what the user wrote it under, for messages; the family's name by default.
@@ -119,27 +130,34 @@ def described(family: type[DescribedT], description: object, key: str | None = N
         UserError: no mapping, an unknown kind, an unknown key (names the nearest known one) or an impossible value.
     """
     key = key or family.family
-    data = _mapping(description)
+    data = _mapping(family, description)
     if data is None:
-        raise UserError(f"{key}: must be a kind or keys and values with one, e.g. {{kind: ...}}, not {description!r}")
-    found = of_kind(family, data.pop("kind", None), f"{key}.kind")
+        form = f"{{{family.tag}: ...}}"
+        raise UserError(f"{key}: must be a kind or keys and values with one, e.g. {form}, not {description!r}")
+    tag = key if isinstance(description, str) else f"{key}.{family.tag}"
+    found = of_kind(family, data.pop(family.tag, None), tag)
     try:
         return found.model_validate(data)
     except ValidationError as error:
         raise UserError(explain(error, found, key)) from None
 
 
-def _mapping(description: object) -> dict[str, Any] | None:
+def _mapping(family: type[Pluggable], description: object) -> dict[str, Any] | None:
     if isinstance(description, str):
-        return {"kind": description}
+        return {family.tag: description}
     return dict(description) if isinstance(description, Mapping) else None
 
 
 class OfKind:
-    """For `Annotated[Family, OfKind(Family)]`: a field of a section that holds a member of a family."""
+    """For `Annotated[Family, OfKind(Family)]`: a field of a section that holds a member of a family.
 
-    def __init__(self, family: type[Described]) -> None:
-        self.family = family
+    Args:
+        family: the abstract class.
+        otherwise: the kind of a mapping that states none; by default it must be stated.
+    """
+
+    def __init__(self, family: type[Described], otherwise: str | None = None) -> None:
+        self.family, self.otherwise = family, otherwise
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_before_validator_function(
@@ -149,13 +167,14 @@ class OfKind:
         )
 
     def _read(self, value: object) -> object:
-        data = _mapping(value)
+        data = _mapping(self.family, value)
         if data is None:
             return value  # an object already, or for pydantic to refuse
-        kind = data.pop("kind", None)
+        kind = data.pop(self.family.tag, self.otherwise)
         found = member(self.family, kind)
         if found is None:
-            raise PydanticCustomError("inner", "{error}", {"inner": ("kind",), "error": _unknown(self.family, kind)})
+            path = [] if isinstance(value, str) else [self.family.tag]
+            raise PydanticCustomError("inner", "{error}", {"inner": path, "error": _unknown(self.family, kind)})
         try:
             return found.model_validate(data)
         except ValidationError as error:

@@ -7,11 +7,12 @@ A group of settings is a `Section`. Each of its fields says its default, its lim
 from __future__ import annotations
 
 import difflib
+import types
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
+from pydantic_core import PydanticCustomError, core_schema
 
 from .errors import UserError
 
@@ -20,8 +21,18 @@ Several = Annotated[tuple[T, ...], Field(strict=False)]
 """A list in YAML, a tuple in Python."""
 
 
+def _with_user_errors(value: Any, check: core_schema.ValidatorFunctionWrapHandler) -> Any:
+    """A section, checked; a UserError of a validator becomes one of pydantic's, which knows the key."""
+    try:
+        return check(value)
+    except UserError as error:
+        raise PydanticCustomError("inner", "{error}", {"inner": [], "error": str(error)}) from error
+
+
 class Section(BaseModel):
     """A group of settings. Unknown keys, wrong types and impossible values are refused.
+
+    A validator of a subclass raises ValueError, or UserError, with what is wrong; the key is put before it.
 
     Attributes:
         section: what its keys are called in messages, `SECTION.key`; empty where they stand alone.
@@ -42,6 +53,10 @@ class Section(BaseModel):
                 raise UserError(explain(error, type(self))) from None
 
         __init__.__pydantic_base_init__ = True  # a section inside another one is checked by the outer one
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_wrap_validator_function(_with_user_errors, handler(source))
 
 
 def setting(default: Any, does: str, *, unit: str = "", **limits: Any) -> Any:
@@ -81,20 +96,25 @@ def inner_error(error: ValidationError, model: type[BaseModel]) -> PydanticCusto
 
 def _problem(error: ValidationError, model: type[BaseModel]) -> tuple[list[str], str, list[str] | None]:
     """Path and message of the first problem; of an unknown key also the nearest known one (a list of one or none)."""
-    first = error.errors()[0]
+    first = min(error.errors(), key=lambda problem: problem["type"] == "missing")  # a misspelt key is not missing
     path, context, kind = [str(part) for part in first["loc"]], first.get("ctx", {}), first["type"]
-    message = first["msg"][0].lower() + first["msg"][1:]
     if kind == "extra_forbidden":
-        return path, message, difflib.get_close_matches(path[-1], _known(model, path[:-1]), n=1, cutoff=0.0)
+        return path, "", difflib.get_close_matches(path[-1], _known(model, path[:-1]), n=1, cutoff=0.0)
     if kind == "inner":
         return [*path, *context["inner"]], str(context["error"]), context.get("near")
     if kind == "value_error":  # a sentence of ours
         return path, str(context["error"]), None
     if kind == "missing":
         return path, "is missing", None
-    if kind == "is_instance_of":
-        message = "must be a kind, or keys and values with one, {kind: ...}"
+    message = _MESSAGES.get(kind, first["msg"][0].lower() + first["msg"][1:])
     return path, f"{message}, not {first.get('input')!r}", None
+
+
+_MESSAGES = {
+    "is_instance_of": "must be a kind, or keys and values with one, {kind: ...}",
+    "model_type": "must be keys and values",
+    "tuple_type": "must be a list",
+}
 
 
 def _known(model: type[BaseModel], path: Sequence[str]) -> list[str]:
@@ -126,22 +146,60 @@ class Key(NamedTuple):
     does: str
 
 
-def keys_of(model: type[BaseModel], prefix: str = "") -> Iterator[Key]:
-    """All keys of a section, those of sections in it with their dotted names."""
+def keys_of(model: type[BaseModel], prefix: str = "", defaults: BaseModel | None = None) -> Iterator[Key]:
+    """All keys of a section, those of sections in it with their dotted names.
+
+    A key that holds a member of a family is one key: its own keys depend on its kind.
+
+    Args:
+        prefix: of the names.
+        defaults: the section whose values are the defaults, where they are not those of the fields.
+    """
     for name, field in model.model_fields.items():
+        default = None if field.is_required() else field.get_default(call_default_factory=True)
+        default = default if defaults is None else getattr(defaults, name)
         inner = _section_in(field.annotation)
         if inner is not None and not hasattr(inner, "family"):
-            yield from keys_of(inner, f"{prefix}{name}.")
+            yield from keys_of(inner, f"{prefix}{name}.", default)
             continue
         extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-        default = None if field.is_required() else field.get_default(call_default_factory=True)
-        yield Key(prefix + name, _words(field.annotation), default, str(extra.get("unit", "")), field.description or "")
+        limits = _limits(field.metadata)
+        words = f"{in_words(field.annotation)}{f', {limits}' if limits else ''}"
+        yield Key(prefix + name, words, default, str(extra.get("unit", "")), field.description or "")
 
 
-def _words(annotation: Any) -> str:
-    """A type as a person writes it."""
-    if isinstance(annotation, type):
-        return {"int": "whole number", "float": "number", "str": "text", "bool": "true or false"}.get(
-            annotation.__name__, annotation.__name__
-        )
-    return str(annotation).replace("typing.", "").replace("NoneType", "null").replace("None", "null")
+_NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null"}
+_SIGNS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "min_length": "at least"}
+
+
+def in_words(annotation: Any) -> str:
+    """A type as a person reads it: `whole number or null`, `none, cosine or linear`, `list of numbers`."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return in_words(arguments[0])
+    if origin is Literal:
+        return _either([str(word) for word in arguments])
+    if origin in (Union, types.UnionType):
+        return _either([in_words(part) for part in arguments])
+    if origin is tuple and arguments[-1] is not Ellipsis:
+        return f"list of {len(arguments)} {in_words(arguments[0])}s"
+    if origin in (tuple, list):
+        return f"list of {in_words(arguments[0])}s"
+    if origin is dict:
+        return "keys and values"
+    return str(_NAMES.get(annotation, getattr(annotation, "family", getattr(annotation, "__name__", annotation))))
+
+
+def _either(words: Sequence[str]) -> str:
+    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _limits(metadata: Sequence[Any]) -> str:
+    """`at least 0 and below 1`; of a list how many."""
+    found = [
+        f"{word} {getattr(limit, sign):g}{' of them' if 'length' in sign else ''}"
+        for limit in metadata
+        for sign, word in _SIGNS.items()
+        if hasattr(limit, sign)
+    ]
+    return " and ".join(found)
