@@ -19,6 +19,7 @@ from restill.metrics import psnr
 from restill.runs.folder import open_run
 from restill.runs.subjects import trained
 from restill.store import open_store
+from restill.store.reference import open_reference
 
 
 def main() -> None:
@@ -28,11 +29,10 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=400)
     arguments = parser.parse_args()
     run = open_run(arguments.run)
-    store, clean = open_store(run.store), open_store(run.reference)
+    store, clean = open_store(run.store), open_reference(run.reference)
     index = torch.linspace(0, len(store) - 1, min(arguments.samples, len(store))).long()
-    batch, x = store.batch(index), seen(clean.batch(index).y, True)
+    batch, x = store.batch(index), seen(clean.images(index), True)
     denoiser = trained(run, "teacher-full").denoiser
-    assert batch.operator is not None
     given = batch.operator.to_domain(batch.y)
     shape = (len(index), *batch.operator.noise_shape(tuple(given.shape[1:])))
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))

@@ -20,6 +20,10 @@ from tiny import images, tiny_recipe
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "restill"
 FILES = sorted(SOURCE.rglob("*.py"))
+ALLOWED = {  # to import the file that opens clean images
+    "runs/choosing", "runs/describe", "runs/noise_report", "runs/reference_classifier", "runs/restored_pairs",
+    "runs/yardsticks",
+}  # fmt: skip
 ENTRY = "__init__.py"  # names for users, each imported when it is first used
 
 
@@ -93,6 +97,31 @@ def test_nothing_is_executed_printed_or_unpickled(file: Path) -> None:
         names = [a.name for a in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         assert not {"pickle", "cPickle", "dill", "joblib", "marshal", "shelve"} & set(names), names
+
+
+def reached(start: tuple[str, ...]) -> set[tuple[str, ...]]:
+    """Modules that a module imports, and those that these import, and so on; without what a folder's entry adds."""
+    files, found, waiting = {module(file): file for file in FILES}, set[tuple[str, ...]](), [start]
+    while waiting:
+        name = waiting.pop()
+        if name not in found and name in files:
+            found.add(name)
+            waiting += imports(files[name])
+    return found
+
+
+@pytest.mark.parametrize("start", ["training", "runs/phases", "runs/run_store", "generator", "restoration"])
+def test_training_cannot_name_the_clean_images(start: str) -> None:
+    """Nothing that trains, makes a store or restores imports the file that opens clean images, however indirectly."""
+    found = reached(tuple(start.split("/")))
+    assert ("store", "reader") in found or start == "generator"  # else it would pass because nothing was found
+    assert ("store", "reference") not in found
+
+
+def test_only_those_who_compare_and_show_open_the_clean_images() -> None:
+    """`evaluate` and `select` compare with them; `info` and `estimate-noise` show a person what lies at a path."""
+    direct = {"/".join(module(file)) for file in FILES if ("store", "reference") in set(imports(file))}
+    assert direct == ALLOWED
 
 
 def test_training_never_opens_the_clean_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

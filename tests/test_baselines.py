@@ -73,7 +73,6 @@ def test_data_consistency_is_that_of_the_reconstructions(made: Path) -> None:
     checks = {c.subject: c for c in load_results(made / "metrics.json").checks if c.name == "data-consistency"}
     assert set(checks) == {"measurements", "l1-wavelet", "teacher-full"}
     batch, found = store.batch(torch.arange(40)), []
-    assert batch.operator is not None
     predicted = batch.operator.apply(reconstructed.batch(torch.arange(40)).y)
     for k in range(40):
         difference = (predicted[k] - batch.y[k]).numpy().astype(np.float64)
@@ -101,7 +100,6 @@ def test_reconstructions_are_those_of_the_measurements(made: Path) -> None:
     store, reconstructed = open_store(made / "store"), open_store(made / "baseline" / "store")
     choice = json.loads((made / "baseline" / "l1-wavelet.json").read_text())
     batch = store.batch(torch.arange(5))
-    assert batch.operator is not None
     expected = compressed_sensing(batch.y, batch.operator, choice["weight"], 15, choice["wavelet"])
     torch.testing.assert_close(reconstructed.batch(torch.arange(5)).y, expected, rtol=1e-3, atol=1e-3)
     assert len(reconstructed) == len(store) and reconstructed.is_complex

@@ -26,6 +26,7 @@ from restill.core.errors import UserError
 from restill.runs import Run, working_on
 from restill.runs.recipe_files import load_recipe
 from restill.store import open_store
+from restill.store.reference import open_reference
 from tiny import RECIPE, SETTINGS, images, settings
 
 COMMANDS = ["run", "corrupt", "import", "info", "pretrain", "distill", "sample", "evaluate", "select", "report"]
@@ -350,7 +351,7 @@ def test_a_reference_is_no_store_of_measurements(store: Path, call: Cli, fails: 
     clean = tmp_path / "clean"
     call("corrupt", tmp_path / "images", "--sigma-n", 0.2, "--out", tmp_path / "y2", "--reference", clean)
     line = fails("pretrain", clean, "--recipe", "tiny-noise", "--out", tmp_path / "run")
-    assert "clean: is a reference store of clean images" in line
+    assert "clean: holds clean images; a store of measurements is needed here" in line
 
 
 def test_a_recipe_that_contradicts_its_store(store: Path, fails: Fails, tmp_path: Path) -> None:
@@ -711,9 +712,9 @@ def test_a_share_of_clean_samples(call: Cli, tmp_path: Path) -> None:
     folder = pngs(tmp_path / "images", 200, (1, 4, 4))
     words = ["corrupt", folder, "--sigma-n", 0.5, "--clean-fraction", 0.3, "--reference", tmp_path / "x", "--seed", 1]
     call(*words, "--out", tmp_path / "y")
-    store, clean = open_store(tmp_path / "y"), open_store(tmp_path / "x")
+    store, clean = open_store(tmp_path / "y"), open_reference(tmp_path / "x")
     everything = torch.arange(200)
-    exact = (store.batch(everything).y == clean.batch(everything).y).flatten(1).all(1)
+    exact = (store.batch(everything).y == clean.images(everything)).flatten(1).all(1)
     assert torch.equal(exact, store.sigma_n == 0) and abs(int(exact.sum()) - 60) < 5 * 6.5  # binomial: 60 +- 6.5
     lines = [line for line in call("info", tmp_path / "y").out.splitlines() if "█" in line]
     assert len(lines) == 2 and lines[0].split()[0] == "0" and lines[1].split()[0] == "0.5"

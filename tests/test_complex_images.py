@@ -38,8 +38,8 @@ from restill.metrics import (
 from restill.runs import Run, open_run, run, trained
 from restill.runs.choosing import select
 from restill.runs.restored_pairs import shows_image
-from restill.runs.yardsticks import alike
 from restill.store import Batch, Store, open_store
+from restill.store.reference import open_reference
 from tiny import images, tiny_recipe, tiny_store
 
 Cli = Callable[..., str]
@@ -73,7 +73,6 @@ def as_numbers(x: Tensor) -> NDArray[np.complex128]:
 
 def zero_filled(batch: Batch) -> NDArray[np.complex128]:
     """`S^H F^-1 y` of k-space, without a line of the library."""
-    assert batch.operator is not None
     y, maps = (value.double().numpy() for value in (batch.y, batch.operator.parameters()["maps"]))
     coils = np.fft.ifftshift(y[:, ::2] + 1j * y[:, 1::2], axes=(-2, -1))
     coils = np.fft.fftshift(np.fft.ifft2(coils, norm="ortho"), axes=(-2, -1))
@@ -152,14 +151,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def test_a_store_knows_that_its_images_are_complex(store: Store, tmp_path: Path) -> None:
-    clean = open_store(store.path.parent / "x")
+    clean = open_reference(store.path.parent / "x")
     for each in (store, clean):
         manifest = json.loads((each.path / "manifest.json").read_text())
         assert each.is_complex and manifest["values"] == "complex" and each.manifest.normalisation.offset == 0
         assert each.seen_shape == (1, SIZE, SIZE) and each.image_shape == (2, SIZE, SIZE)
     largest = np.abs(waves(20)).max()
     assert clean.manifest.value_range == pytest.approx((-largest, largest), rel=1e-6)
-    y = clean.batch(torch.arange(20)).y
+    y = clean.images(torch.arange(20))
     assert float(np.abs(as_numbers(y)).max()) == pytest.approx(1, abs=1e-6)
     np.testing.assert_allclose(clean.to_physical(y).numpy(), as_channels(waves(20)), atol=1e-5 * SCALE)
     real = tiny_store(tmp_path / "real")
@@ -193,7 +192,7 @@ def test_real_images_are_no_reference_of_complex_ones(store: Store, tmp_path: Pa
     source = array_source(as_channels(waves(20)), layout="NCHW")
     corrupt_images(source, AdditiveNoise(sigma_n=0.1), tmp_path / "y", tmp_path / "x", seed=0)
     with pytest.raises(UserError, match="holds real images, the measurements are of complex ones"):
-        alike(store, open_store(tmp_path / "x"), "reference")
+        open_reference(tmp_path / "x", store)
 
 
 def test_large_samples_are_looked_at_a_few_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +293,7 @@ def test_distances_are_those_of_magnitudes(finished: Run, subject: str) -> None:
     found = {(r.reference, r.subject): r.value for r in load_results(finished.metrics).results
              if (r.metric, r.features) == ("frechet", "pixels")}  # fmt: skip
     images, store = drawn_by(finished, subject), open_store(finished.store)
-    clean = as_numbers(open_store(finished.reference).batch(torch.arange(150)).y)
+    clean = as_numbers(open_reference(finished.reference).images(torch.arange(150)))
     to_clean = frechet(2 * np.abs(as_numbers(images)), 2 * np.abs(clean))
     assert found["clean", subject] == pytest.approx(to_clean, rel=1e-4)
     assert frechet(as_channels(as_numbers(images)), as_channels(clean)) != pytest.approx(to_clean, rel=0.05)
@@ -307,7 +306,7 @@ def test_measurements_are_their_zero_filled_reconstructions(finished: Run) -> No
     results = load_results(finished.metrics).results
     found = {r.metric: r for r in results if r.subject == "measurements" and r.features in ("pixels", "pairs")}
     measured = np.abs(zero_filled(open_store(finished.store).batch(torch.arange(150))))
-    clean = np.abs(as_numbers(open_store(finished.reference).batch(torch.arange(150)).y))
+    clean = np.abs(as_numbers(open_reference(finished.reference).images(torch.arange(150))))
     errors = ((measured - clean)[:SAMPLES] ** 2).mean(axis=(1, 2))
     assert found["psnr"].value == pytest.approx(float(np.mean(-10 * np.log10(errors))), abs=1e-3)
     assert found["frechet"].n == SAMPLES < 150  # a random half of the measurements

@@ -43,7 +43,6 @@ PSF = PSF / PSF.sum()
 
 def everything(store: Store) -> tuple[torch.Tensor, Operator]:
     batch = store.batch(torch.arange(len(store)))
-    assert batch.operator is not None
     return batch.y, batch.operator
 
 

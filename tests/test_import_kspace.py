@@ -23,6 +23,7 @@ from restill.corruption.coil_maps import coarse
 from restill.estimation import compress_coils
 from restill.runs import prepare_store, pretrain, working_on
 from restill.store import Store, open_store
+from restill.store.reference import open_reference
 from tiny import different, tiny_recipe
 
 pytest.importorskip("h5py")
@@ -297,9 +298,9 @@ def test_dropped_lines_are_those_of_the_law(tmp_path: Path, pattern: str) -> Non
     close(physical(store), K * operator.mask.numpy())
     drawn = store.corruption
     assert isinstance(drawn, Mri) and (drawn.pattern, drawn.acceleration, drawn.acs) == (pattern, 2.5, 6)
-    clean = open_store(tmp_path / "x")
+    clean = open_reference(tmp_path / "x")
     assert clean.is_complex and clean.scale is not None and torch.equal(clean.scale, store.scale)  # type: ignore[arg-type]
-    x = clean.batch(torch.arange(N)).y
+    x = clean.images(torch.arange(N))
     close(channels_to_complex(x).numpy()[:, 0] * clean.scale[:, None, None].numpy(), X)
     torch.testing.assert_close(operator.apply(x), everything(store)[0], rtol=0, atol=1e-5)
 
@@ -311,7 +312,7 @@ def test_maps_of_undersampled_lines_do_not_see_the_dropped_ones(tmp_path: Path) 
     path = write(tmp_path, "other.h5", kspace=other)
     second = import_kspace(path, tmp_path / "y2", reference=tmp_path / "x2", law=LAW, coils=3)
     assert digests(first) == digests(second) and first.manifest.corruption == second.manifest.corruption
-    assert digests(open_store(tmp_path / "x")) != digests(open_store(tmp_path / "x2"))
+    assert digests(open_reference(tmp_path / "x")) != digests(open_reference(tmp_path / "x2"))
 
 
 # how consistent it is
@@ -350,7 +351,7 @@ def test_the_command(tmp_path: Path, call: Cli) -> None:
     same = {"law": {**LAW, "acceleration": 2, "sigma_n": 0.01}, "crop": (30, 20), "coils": 2, "seed": 3}
     library = import_kspace(path, tmp_path / "lib", maps=tmp_path / "maps.npy", **same)  # type: ignore[arg-type]
     assert digests(open_store(tmp_path / "y")) == digests(library)
-    assert open_store(tmp_path / "x").image_shape == (2, 30, 20)
+    assert open_reference(tmp_path / "x").image_shape == (2, 30, 20)
     np.save(tmp_path / "mask.npy", lines())
     told = call("import", path, "--out", tmp_path / "m", "--masks", tmp_path / "mask.npy", "--sigma-n", 0.01)
     assert f"{lines().mean():.1%} of k-space measured; sigma_n" in told
@@ -443,7 +444,7 @@ def test_recipes(tmp_path: Path, call: Cli) -> None:
     data = {"source": str(path), "content": "measurements", "crop": (30, 20), "coils": 2}
     with working_on(tmp_path / "run", tiny_recipe(data=data, corruption=LAW, seed=3)) as run:
         store = prepare_store(run)
-        assert open_store(run.reference).image_shape == (2, 30, 20)
+        assert open_reference(run.reference).image_shape == (2, 30, 20)
     library = import_kspace(path, tmp_path / "lib", law=LAW, crop=(30, 20), coils=2, seed=3)
     assert digests(store) == digests(library)
     law = {"kind": "mri", "sigma_n": 0.01}

@@ -12,7 +12,7 @@ from restill.acquisition import corrupt_images
 from restill.core.errors import UserError
 from restill.corruption import Mri
 from restill.io import array_source, phantoms, with_phase
-from restill.store import open_store
+from restill.store.reference import open_reference
 from tiny import images
 
 
@@ -62,9 +62,9 @@ def test_magnitudes_become_a_store_of_k_space(tmp_path: Path) -> None:
     source = array_source(images(12, (1, 16, 16)), "magnitudes", value_range=(0.0, 255.0))
     law = Mri(acceleration=2, acs=2, coils=3)
     store = corrupt_images(source, law, tmp_path / "store", tmp_path / "clean", seed=0)
-    clean = open_store(tmp_path / "clean")
-    batch, x = store.batch(torch.arange(12)), clean.batch(torch.arange(12)).y
-    assert batch.operator is not None and store.is_complex and clean.is_complex and store.shape == (6, 16, 16)
+    clean = open_reference(tmp_path / "clean")
+    batch, x = store.batch(torch.arange(12)), clean.images(torch.arange(12))
+    assert store.is_complex and clean.is_complex and store.shape == (6, 16, 16)
     torch.testing.assert_close(batch.operator.apply(x), batch.y)
     magnitude = clean.to_physical(x).square().sum(1).sqrt()
     torch.testing.assert_close(magnitude, torch.from_numpy(images(12, (1, 16, 16)))[:, 0].float(), rtol=0, atol=1e-2)

@@ -44,6 +44,7 @@ from restill.runs.candidates import Snapshot, averaged, parts_of, snapshot_steps
 from restill.runs.choosing import select
 from restill.sampling import OneStep, generate
 from restill.store import open_store
+from restill.store.reference import open_reference
 from restill.training import Progress
 from restill.training.posthoc import TRACKED, combine
 from tiny import different, images, tiny_recipe
@@ -205,7 +206,7 @@ def test_an_average_is_the_sum_of_its_parts(made: Path) -> None:
 
 def test_a_row_is_what_it_says(run: Run) -> None:
     """The distance of one candidate, recomputed with nothing of the selection."""
-    reference = open_store(run.reference)
+    reference = open_reference(run.reference)
     choice = select(run, run.reference, LENGTHS)
     row = next(row for row in saved(run)["rows"] if row["sigma_rel"] == 0.05)
     denoiser, config = load_network(run.stage("student"))
@@ -213,7 +214,7 @@ def test_a_row_is_what_it_says(run: Run) -> None:
     restore_module(denoiser.net, load_state(file)[0])
     features, store = PixelFeatures((1, 8, 8)), open_store(run.store)
     measured = feature_moments([store.batch(torch.arange(40)).y], features)
-    clean = feature_moments([reference.batch(torch.arange(40)).y], features)
+    clean = feature_moments([reference.images(torch.arange(40))], features)
     values, distances = [], []
     for repeat in range(3):
         seed = mix_seed("select", 0, repeat)

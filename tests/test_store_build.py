@@ -19,6 +19,7 @@ from restill.core.tensors import right_broadcast
 from restill.corruption import AdditiveNoise, Corruption, Operator
 from restill.io import ImageSource, array_source, digits, open_images
 from restill.store import Store, open_store
+from restill.store.reference import Reference, open_reference
 
 RNG = np.random.default_rng(0)
 
@@ -73,8 +74,8 @@ def images(n: int = 20, shape: tuple[int, ...] = (6, 9)) -> ImageSource:
     return array_source(RNG.integers(0, 256, (n, *shape), dtype=np.uint8))
 
 
-def everything(store: Store) -> Tensor:
-    return store.batch(torch.arange(len(store))).y
+def everything(store: Store | Reference) -> Tensor:
+    return store.stored(torch.arange(len(store)))
 
 
 @pytest.mark.parametrize("sigma_n", [0.1, 0.5])
@@ -90,13 +91,13 @@ def test_the_noise_is_white_gaussian_of_sigma_n(tmp_path: Path, sigma_n: float) 
     for shift in ((0, 1), (1, 0)):  # neighbours are independent, and so are consecutive images
         assert abs((noise * noise.roll(shift, (-2, -1))).mean().item()) < 5 / math.sqrt(n)
     assert abs((noise * noise.roll(1, 0)).mean().item()) < 5 / math.sqrt(n)
-    torch.testing.assert_close(everything(open_store(tmp_path / "x")), x)
+    torch.testing.assert_close(everything(open_reference(tmp_path / "x")), x)
 
 
 def test_levels_are_drawn_per_sample_and_kept(tmp_path: Path) -> None:
     law = AdditiveNoise(sigma_n=(0.0, 0.3), weights=(0.25, 0.75))
     store = corrupt_images(digits(), law, tmp_path / "y", tmp_path / "x", seed=2)
-    noise = everything(store) - everything(open_store(tmp_path / "x"))
+    noise = everything(store) - everything(open_reference(tmp_path / "x"))
     clean = store.sigma_n == 0
     assert abs(clean.double().mean().item() - 0.25) < 5 * math.sqrt(0.25 * 0.75 / 1797)
     assert noise[clean].abs().max() == 0
@@ -135,9 +136,9 @@ def test_an_operator_comes_back_with_its_measurement(tmp_path: Path) -> None:
     source = images(40, (6, 9, 3))
     law = PixelMask(keep=0.3, gain=2.0)
     store = corrupt_images(source, law, tmp_path / "y", tmp_path / "x", seed=0, shard_bytes=1000)
-    store, clean = open_store(tmp_path / "y"), open_store(tmp_path / "x")
+    store, clean = open_store(tmp_path / "y"), open_reference(tmp_path / "x")
     index = torch.randperm(40, generator=torch.Generator().manual_seed(0))[:17]
-    batch, x = store.batch(index), clean.batch(index).y
+    batch, x = store.batch(index), clean.images(index)
     assert isinstance(batch.operator, MaskOperator) and batch.operator.mask.dtype == torch.bool
     assert 0.2 < batch.operator.mask.float().mean() < 0.4 and len(batch.operator) == 17
     assert len({tuple(mask.flatten().tolist()) for mask in batch.operator.mask}) == 17
@@ -148,7 +149,7 @@ def test_an_operator_comes_back_with_its_measurement(tmp_path: Path) -> None:
 
 def test_no_clean_pixel_reaches_the_measurements(tmp_path: Path) -> None:
     store = corrupt_images(images(), PixelMask(keep=0.5), tmp_path / "y", tmp_path / "x", seed=0)
-    batch, x = store.batch(torch.arange(20)), everything(open_store(tmp_path / "x"))
+    batch, x = store.batch(torch.arange(20)), everything(open_reference(tmp_path / "x"))
     assert isinstance(batch.operator, MaskOperator)
     hidden = ~batch.operator.mask
     assert batch.y[hidden].abs().max() == 0 and x[hidden].abs().max() > 0.5
@@ -158,14 +159,14 @@ def test_no_clean_pixel_reaches_the_measurements(tmp_path: Path) -> None:
 def test_an_observation_of_another_shape(tmp_path: Path) -> None:
     store = corrupt_images(images(), Projection(sigma_n=0.0), tmp_path / "y", tmp_path / "x", seed=0)
     assert store.shape == (1, 6) and store.image_shape == (1, 6, 9)
-    torch.testing.assert_close(everything(store), everything(open_store(tmp_path / "x")).mean(-1))
+    torch.testing.assert_close(everything(store), everything(open_reference(tmp_path / "x")).mean(-1))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_physical_values_come_back_for_any_channels_and_odd_shapes(tmp_path: Path, channels: int) -> None:
     array = RNG.integers(0, 256, (5, 7, 11, channels), dtype=np.uint8)
     corrupt_images(array_source(array), AdditiveNoise(sigma_n=1.0), tmp_path / "y", tmp_path / "x", seed=0)
-    clean = open_store(tmp_path / "x")
+    clean = open_reference(tmp_path / "x")
     x = everything(clean)
     assert clean.shape == (channels, 7, 11) and -1 <= x.min() < -0.9 and 0.9 < x.max() <= 1
     physical = clean.to_physical(x).numpy().transpose(0, 2, 3, 1)
@@ -178,7 +179,7 @@ def test_16_bit_files_come_back_to_the_last_bit(tmp_path: Path) -> None:
     for i, image in enumerate(array):
         Image.fromarray(image).save(tmp_path / "png" / f"{i}.png")
     corrupt_images(open_images(tmp_path / "png"), AdditiveNoise(), tmp_path / "y", tmp_path / "x", seed=0)
-    clean = open_store(tmp_path / "x")
+    clean = open_reference(tmp_path / "x")
     assert clean.manifest.value_range == (array.min(), array.max())
     x = everything(clean)
     assert (x.min(), x.max()) == (-1, 1)
@@ -188,7 +189,7 @@ def test_16_bit_files_come_back_to_the_last_bit(tmp_path: Path) -> None:
 def test_labels_go_to_both_stores(tmp_path: Path) -> None:
     source = digits()
     store = corrupt_images(source, AdditiveNoise(sigma_n=0.1), tmp_path / "y", tmp_path / "x", seed=0)
-    for opened in (store, open_store(tmp_path / "x")):
+    for opened in (store, open_reference(tmp_path / "x")):
         assert opened.labels is not None and tuple(opened.labels.tolist()) == source.labels
         assert opened.num_classes == 10 and opened.manifest.classes == tuple("0123456789")
         labels = opened.batch(torch.tensor([5, 0])).labels
@@ -197,11 +198,34 @@ def test_labels_go_to_both_stores(tmp_path: Path) -> None:
 
 def test_a_reference_is_not_for_training(tmp_path: Path) -> None:
     corrupt_images(images(), AdditiveNoise(), tmp_path / "y", tmp_path / "x", seed=0)
-    clean = open_store(tmp_path / "x")
-    assert clean.manifest.kind == "reference" and clean.batch(torch.tensor([0])).operator is None
+    clean = open_reference(tmp_path / "x")
+    assert clean.manifest.kind == "reference" and not hasattr(clean.batch(torch.tensor([0])), "operator")
     assert clean.num_classes == 0 and clean.labels is None
-    with pytest.raises(UserError, match="reference store of clean images"):
-        _ = clean.corruption
+    for wrong, open_it, words in (
+        ("x", open_store, "holds clean images; a store of measurements is needed here"),
+        ("y", open_reference, "holds measurements; a store of clean images is needed here"),
+    ):
+        with pytest.raises(UserError) as caught:
+            open_it(tmp_path / wrong)
+        assert str(caught.value) == f"{tmp_path / wrong}: {words}"
+
+
+def test_a_reference_fits_and_pairs_with_its_own_measurements_alone(tmp_path: Path) -> None:
+    store = corrupt_images(images(), AdditiveNoise(sigma_n=0.1), tmp_path / "y", tmp_path / "x", seed=0)
+    own = open_reference(tmp_path / "x", store)
+    assert own.pairs_with(store)
+    again = corrupt_images(images(), AdditiveNoise(sigma_n=0.1), tmp_path / "y2", tmp_path / "x2", seed=1)
+    assert not own.pairs_with(again)
+    corrupt_images(images(shape=(6, 8)), AdditiveNoise(), tmp_path / "y3", tmp_path / "x3", seed=0)
+    with pytest.raises(UserError, match=r"x3: holds images \[1, 6, 8\], the measurements are of \[1, 6, 9\]"):
+        open_reference(tmp_path / "x3", store)
+
+
+def test_the_size_of_a_store_counts_all_that_belongs_to_a_sample(tmp_path: Path) -> None:
+    store = corrupt_images(images(), PixelMask(keep=0.5), tmp_path / "y", tmp_path / "x", seed=0)
+    y, sigma_n, mask = 4 * 6 * 9, 4, 6 * 9  # bytes of one sample
+    assert store.nbytes == 20 * (y + sigma_n + mask)
+    assert open_reference(tmp_path / "x").nbytes == 20 * (y + sigma_n)
 
 
 def test_provenance_and_progress(tmp_path: Path) -> None:
@@ -275,6 +299,6 @@ def test_noise_levels_of_one_batch_follow_the_order(tmp_path: Path) -> None:
     store = corrupt_images(images(), AdditiveNoise(sigma_n=(0.1, 0.2, 0.3)), tmp_path / "y", None, seed=0)
     index = torch.tensor([7, 3, 3, 19])
     operator = store.batch(index).operator
-    assert operator is not None and len(set(store.sigma_n.tolist())) == 3
+    assert len(set(store.sigma_n.tolist())) == 3
     torch.testing.assert_close(operator.sigma_n, store.sigma_n[index], rtol=0, atol=0)
     assert right_broadcast(operator.sigma_n, store.batch(index).y).shape == (4, 1, 1, 1)

@@ -56,7 +56,6 @@ def test_any_order_across_shards(tmp_path: Path) -> None:
         batch = store.batch(torch.tensor(index))
         torch.testing.assert_close(batch.y, Y[index], rtol=0, atol=0)
         assert batch.labels is not None and batch.labels.tolist() == [i % 4 for i in index]
-        assert batch.operator is not None
         torch.testing.assert_close(batch.operator.sigma_n, torch.tensor(index) / 100)
     assert len(store.batch(torch.empty(0, dtype=torch.int64)).y) == 0
     assert store.num_classes == 4
@@ -70,7 +69,7 @@ def test_iterate_gives_everything_once(tmp_path: Path) -> None:
     assert [len(batch) for batch in batches] == [10, 10, 3]
     torch.testing.assert_close(torch.cat([batch.y for batch in batches]), Y, rtol=0, atol=0)
     moved = batches[0].to("meta")
-    assert moved.operator is not None and moved.operator.sigma_n.is_meta and moved.y.is_meta
+    assert moved.operator.sigma_n.is_meta and moved.y.is_meta
 
 
 def test_changing_a_batch_does_not_change_the_store(tmp_path: Path) -> None:

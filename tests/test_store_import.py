@@ -71,7 +71,7 @@ def test_one_level_per_image_becomes_the_law(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.array(law.levels) * 127.5, [10, 20, 40])
     assert law.weights == pytest.approx((3 / 6, 2 / 6, 1 / 6))
     operator = store.batch(torch.tensor([5, 0])).operator
-    assert operator is not None and (operator.sigma_n * 127.5).numpy() == pytest.approx([40, 10])
+    assert (operator.sigma_n * 127.5).numpy() == pytest.approx([40, 10])
 
 
 def test_many_levels_are_256_quantiles(tmp_path: Path) -> None:

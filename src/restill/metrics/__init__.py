@@ -32,9 +32,9 @@ from .proximal import proximal_moments, recorrupted
 from .reference_file import load_reference, save_reference
 from .results import (
     SUBJECTS,
+    Against,
     Check,
     Measured,
-    Reference,
     Result,
     Subject,
     load_results,
@@ -60,6 +60,7 @@ __all__ = [
     "PAIR_METRICS",
     "SET_METRICS",
     "SUBJECTS",
+    "Against",
     "Check",
     "ClassifierFeatures",
     "DensityCoverage",
@@ -75,7 +76,6 @@ __all__ = [
     "Moments",
     "PixelFeatures",
     "PrecisionRecall",
-    "Reference",
     "Result",
     "Subject",
     "as_seen",

@@ -13,7 +13,7 @@ from ..core.errors import UserError
 from ..core.files import read_json, write_json
 
 Subject = Literal["measurements", "l1-wavelet", "l1-edm", "teacher-full", "teacher-truncated", "student"]
-Reference = Literal["clean", "measurements"]
+Against = Literal["clean", "measurements"]
 Uncertainty = Literal["seeds", "jackknife", "subsets", "splits"]
 Status = Literal["ok", "warning", "info"]
 SUBJECTS: tuple[Subject, ...] = ("measurements", "l1-wavelet", "l1-edm", "teacher-full", "teacher-truncated", "student")
@@ -54,7 +54,7 @@ class Result(BaseModel):
     std: NonNegativeFloat | None = None
     uncertainty: Uncertainty | None = None
     n: PositiveInt
-    reference: Reference
+    reference: Against
     features_fingerprint: str
     reference_fingerprint: str
     resize: str = "none"

@@ -100,11 +100,9 @@ def reconstruct(
         Images `[n, 2, H, W]` in normalised units, float32, on the CPU.
 
     Raises:
-        UserError: a reference store, or as `compressed_sensing`.
+        UserError: as `compressed_sensing`.
     """
     for batch in store.iterate(_BATCH):
-        if batch.operator is None:
-            raise UserError(f"{store.path}: is a reference of clean images; a store of measurements is needed")
         yield compressed_sensing(batch.y, batch.operator, weight, iterations, wavelet, cycle_spinning=cycle_spinning)
         advance(done=len(batch))
 

@@ -104,10 +104,9 @@ def choose_weight_for(
     """`choose_weight` on at most `most` slices of a store, evenly spread; `seed` draws what is held out.
 
     Raises:
-        UserError: a reference store, or as `choose_weight`.
+        UserError: as `choose_weight`.
     """
     index = torch.linspace(0, len(store) - 1, min(len(store), most)).round().long()
     law, batch = store.corruption, store.batch(index)
-    assert batch.operator is not None
     further = law.further(batch.operator, seeded("weight", seed))
     return choose_weight(batch.y, batch.operator, further, candidates, iterations, wavelet, cycle_spinning, advance)

@@ -26,7 +26,7 @@ from ..core.views import seen
 from ..metrics import Check, Subject, needs, recorrupted
 from ..store import Store
 from .subjects import Source
-from .yardsticks import Yardstick, on_grid, random_order
+from .yardsticks import Yardstick, random_order
 
 AUDITED = 2_000  # generated images that are checked
 _MEASUREMENTS = 10_000
@@ -54,7 +54,6 @@ class Audit:
         """Statements on the measurements, and on what `n` images per set can tell."""
         count = operators_for(math.prod(self.store.shape))
         operator = self.store.batch(random_order(self.store)[:count]).operator
-        assert operator is not None
         shape, sigma_data = self.store.image_shape, source.config.sigma_data
         return [
             hidden_check(hidden_share(operator.linear_part(), shape, sigma_data, self.seed)),
@@ -75,7 +74,6 @@ class Audit:
         answers = _answers(subject, questions)
         unseen = self.held_out or self.store
         scored = unseen.batch(random_order(unseen)[:_SCORED])
-        assert scored.operator is not None
         likelihood = measurement_likelihood(scored.y, scored.operator, images, self.seed, law)
         if isinstance(likelihood, Undefined):
             return answers
@@ -110,7 +108,7 @@ def _image_std(source: Source, images: Tensor) -> float:
 
 
 def _some(store: Store) -> Tensor:
-    return torch.cat([on_grid(store, part) for part in random_order(store)[:_MEASUREMENTS].split(store.block)])
+    return torch.cat([store.images(part) for part in random_order(store)[:_MEASUREMENTS].split(store.block)])
 
 
 def _answers(subject: Subject, questions: list[Callable[[], Check]]) -> list[Check]:

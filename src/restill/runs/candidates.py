@@ -7,7 +7,7 @@ of other lengths from them (`training/posthoc.py`).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,7 @@ MAX_PROFILE_ERROR = 0.2  # of an average that is made from snapshots, before it 
 
 def measured_moments(store: Store, features: Features) -> Moments:
     """Moments of the features of the measurements, on the image grid."""
-
-    def images() -> Iterator[Tensor]:
-        for batch in store.iterate(store.block):
-            assert batch.operator is not None
-            yield batch.operator.to_image(batch.y)
-
-    return feature_moments(images(), features)
+    return feature_moments((batch.operator.to_image(batch.y) for batch in store.iterate(store.block)), features)
 
 
 def proximal_estimate(images: Tensor, law: Corruption, features: Features, measured: Moments, seed: int) -> Estimate:

@@ -27,11 +27,11 @@ from ..core.tensors import mix_seed
 from ..metrics import Moments, feature_moments, frechet_distance, pixels_of
 from ..report.selection_report import Candidate, Choice, choose, selection_png
 from ..store import Store, open_store
+from ..store.reference import open_reference
 from .candidates import OWN, averaged, measured_moments, parts_of, proximal_estimate, snapshots_of
 from .folder import Run
 from .phases import finished
 from .subjects import trained
-from .yardsticks import check_reference
 
 LENGTHS = (0.03, 0.05, 0.10, 0.15, 0.20)
 _REPEATS = 3  # sets of latents and of corruptions on which each candidate is measured
@@ -124,9 +124,8 @@ class _Measurer:
         """Moments of the clean images, and the fingerprint of their store."""
         if reference is None:
             return None, None
-        clean = open_store(reference)
-        check_reference(store, clean)
-        return feature_moments((batch.y for batch in clean.iterate(clean.block)), self.features), clean.fingerprint
+        clean = open_reference(reference, store)
+        return feature_moments((batch.x for batch in clean.iterate(clean.block)), self.features), clean.fingerprint
 
     def key(self, checkpoint: _Checkpoint, hashes: dict[Path, str]) -> str:
         """Equal for equal weights that are measured in the same way."""

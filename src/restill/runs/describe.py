@@ -16,6 +16,7 @@ from ..core.errors import UserError
 from ..metrics import load_results
 from ..report import corruption_in_words, rich_table, subject_names
 from ..store import Store, open_store
+from ..store.reference import Reference, open_samples
 from .describe_recipe import describe_recipe
 from .facts import facts_table
 from .folder import Run, open_run
@@ -38,7 +39,7 @@ def describe(path: Path, overrides: Sequence[str] = ()) -> RenderableType:
         near = difflib.get_close_matches(str(path), shipped_recipes(), n=1)
         raise UserError(f"{path}: no such file or folder{f'; did you mean the recipe {near[0]!r}?' if near else ''}")
     if (path / "manifest.json").exists():
-        return _store(open_store(path))
+        return _store(open_samples(path))
     if (path / "recipe.yaml").exists():
         return _run(open_run(path))
     if (path / "config.json").exists():
@@ -56,7 +57,7 @@ def _is_recipe(path: Path) -> bool:
     return str(path) in shipped_recipes() and not taken
 
 
-def _store(store: Store) -> RenderableType:
+def _store(store: Store | Reference) -> RenderableType:
     manifest, scale = store.manifest, store.manifest.normalisation.scale
     sigma = manifest.sigma_n
     estimated = ", estimated" if sigma.estimated else ""
@@ -75,9 +76,9 @@ def _store(store: Store) -> RenderableType:
     if store.scale is not None:
         low, high = float(store.scale.min()), float(store.scale.max())
         facts["values"] = f"complex: what is {low:.3g} to {high:.3g} in the files is 1 here, by a scale of each slice"
-    if manifest.corruption is None:
+    if isinstance(store, Reference):
         return facts_table(f"{store.path}: clean reference", facts)
-    facts["corruption"] = corruption_in_words(manifest.corruption)
+    facts["corruption"] = corruption_in_words(store.corruption.describe())
     levels = f"{sigma.mean:.4g} ({sigma.min:.4g} to {sigma.max:.4g}{estimated})"
     physical = sigma.mean * scale if store.scale is None else float((store.sigma_n * store.scale).mean())
     facts["sigma_n"] = f"{levels}; in the files' units {physical:.4g}"

@@ -42,8 +42,7 @@ from .restored_pairs import restoration
 from .subjects import Source, subjects_of, trained
 from .yardsticks import (
     Yardstick,
-    alike,
-    clean_store,
+    clean_images,
     stored,
     write_reference,
     yardstick_of_file,
@@ -80,9 +79,11 @@ def evaluate(
     store, section = open_store(run.store), run.recipe.evaluation
     named = [open_features(spec, store.seen_shape) for spec in section.features]
     spaces = [as_seen(space, store.is_complex) for space in (*named, *spaces)]
-    unseen = None if held_out is None else alike(store, open_store(held_out), "measurements")
+    unseen = None if held_out is None else open_store(held_out)
+    if unseen is not None:
+        store.check_alike(unseen)
     audit = Audit(store, run.recipe.seed, unseen) if section.checks and shards.first else None
-    clean = clean_store(run, store, reference)
+    clean = clean_images(run, store, reference)
     from_file = [yardstick_of_file(reference, spaces)] if reference is not None and clean is None else []
     yardsticks = [*from_file, *yardsticks_of(run, store, clean, spaces, shards)]
     results = _measure_stored("measurements", store, section, yardsticks, shards)
@@ -131,7 +132,7 @@ def evaluation_of(
             if shards.first:
                 named = [open_features(spec, store.seen_shape) for spec in (*recipe.evaluation.features, *features)]
                 spaces = [as_seen(space, store.is_complex) for space in named]
-                write_reference(statistics, clean_store(run, store, reference), spaces)
+                write_reference(statistics, clean_images(run, store, reference), spaces)
             return None
         spaces = [open_features(spec, store.seen_shape) for spec in features]
         results, checks = evaluate(run, reference, spaces, shards, held_out)

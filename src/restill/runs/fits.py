@@ -24,7 +24,7 @@ def fits(run: Run, store: Store, teacher: Source) -> list[Check]:
         return []
     index = random_order(store)[:_SLICES]
     ways: list[tuple[Subject, str, Callable[[Batch, Tensor], Tensor]]] = [
-        ("measurements", "zero-filled reconstructions", lambda batch, _: _zero_filled(batch))
+        ("measurements", "zero-filled reconstructions", lambda batch, _: batch.operator.to_image(batch.y))
     ]
     if run.reconstructions.exists():
         made = open_store(run.reconstructions, verify=False)
@@ -36,13 +36,7 @@ def fits(run: Run, store: Store, teacher: Source) -> list[Check]:
         found = []
         for rows in index.split(store.block):
             batch = store.batch(rows)
-            assert batch.operator is not None
             found.append(torch.stack(data_consistency(reconstruct(batch, rows), batch.y, batch.operator)))
         residual, noise = torch.cat(found, dim=1)
         checks.append(data_consistency_check(residual, noise, subject, what))
     return checks
-
-
-def _zero_filled(batch: Batch) -> Tensor:
-    assert batch.operator is not None
-    return batch.operator.to_image(batch.y)

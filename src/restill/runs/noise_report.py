@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Group, RenderableType
 from rich.text import Text
 from torch import Tensor
@@ -24,7 +25,8 @@ from ..estimation import (
     estimate_sigma_of,
 )
 from ..io import open_images
-from ..store import Normalisation, open_store
+from ..store import Normalisation
+from ..store.reference import open_samples
 from .describe import histogram
 
 MODELS = ("gaussian", "poisson-gaussian")
@@ -85,7 +87,7 @@ def _check(model: str, out: Path | None, layout: str) -> None:
 
 def _open(path: Path, layout: str) -> _Measurements:
     if (path / "manifest.json").exists():
-        store = open_store(path)
+        store = open_samples(path)
         if store.is_complex:
             raise UserError(f"{path}: holds k-space of complex images; estimate-noise looks at images")
         summary, scale = store.manifest.sigma_n, store.manifest.normalisation.scale
@@ -93,7 +95,7 @@ def _open(path: Path, layout: str) -> _Measurements:
         level = f"The store says {summary.mean * scale:.4g} ({how})."
 
         def of_store() -> Iterator[Tensor]:
-            return (store.to_physical(batch.y) for batch in store.iterate(_BATCH))
+            return (store.to_physical(store.stored(rows)) for rows in torch.arange(len(store)).split(_BATCH))
 
         return _Measurements(str(path), len(store), store.shape, lambda: scale, of_store, level)
     source = open_images(path, layout=layout)  # type: ignore[arg-type]

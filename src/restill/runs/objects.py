@@ -78,7 +78,6 @@ def estimate_sigma_data(store: Store) -> float:
     """
     count, total, squares, noise = 0.0, 0.0, 0.0, 0.0
     for batch in store.iterate(max(1, min(1024, _NUMBERS // math.prod(store.shape)))):
-        assert batch.operator is not None
         y = batch.operator.to_domain(batch.y).double()
         unit = batch.operator.noise_variance(y)  # of noise of level 1
         count += float((unit > 0).sum())

@@ -10,13 +10,13 @@ from ..core.progress import progress_bar
 from ..core.shards import Shards
 from ..core.views import seen
 from ..metrics import Features, as_seen, load_classifier, train_classifier
-from ..store import Store
+from ..store.reference import Reference
 from .folder import Run
 
 _STEPS = 400
 
 
-def reference_classifier(run: Run, clean: Store, shards: Shards) -> Features | None:
+def reference_classifier(run: Run, clean: Reference, shards: Shards) -> Features | None:
     """The classifier trained on the labelled reference; None without labels, or where images are below 8 by 8.
 
     Of complex images it sees the magnitudes.
@@ -25,7 +25,7 @@ def reference_classifier(run: Run, clean: Store, shards: Shards) -> Features | N
         return None
     folder, trained_on = run.path / "classifier", run.path / "classifier" / "reference.json"
     if shards.first and not _kept(run, clean):
-        images = seen(clean.batch(torch.arange(len(clean))).y, clean.is_complex)
+        images = seen(clean.images(torch.arange(len(clean))), clean.is_complex)
         with progress_bar(f"{'classifier':17}", _STEPS, unit="steps") as advance:
             train_classifier(images, clean.labels, steps=_STEPS, advance=advance).save(folder)
         write_json(trained_on, {"reference": clean.fingerprint})  # last: it says that the rest is complete
@@ -33,7 +33,7 @@ def reference_classifier(run: Run, clean: Store, shards: Shards) -> Features | N
     return as_seen(load_classifier(folder), clean.is_complex)
 
 
-def _kept(run: Run, clean: Store) -> bool:
+def _kept(run: Run, clean: Reference) -> bool:
     """Whether the run has the classifier of this very reference already."""
     folder = run.path / "classifier"
     try:

@@ -185,16 +185,14 @@ class _Best:
 
     def look(self, images: Tensor, batch: Batch) -> None:
         """Compare with one more batch."""
-        assert batch.operator is not None
         y, wide = batch.y.double(), images.double()
         squares = squared_differences(y, batch.operator, wide) / observed_numbers(y, batch.operator)[:, None]
         count = min(_NEIGHBOURS, len(batch))
         rows = squares.nan_to_num(nan=math.inf).T.topk(count, largest=False).indices.flatten()
         part, shapes = Batch(batch.y[rows], batch.operator.select(rows), None), (len(images), -1)
-        assert part.operator is not None
         residual = part.operator.apply(wide.repeat_interleave(count, dim=0)) - y[rows]  # exact, where both are alike
         squares = residual.square().flatten(1).sum(1) / observed_numbers(y[rows], part.operator)
-        new = {"distances": squares.nan_to_num(nan=math.inf).sqrt(), "measurements": on_image_grid(part)}
+        new = {"distances": squares.nan_to_num(nan=math.inf).sqrt(), "measurements": part.operator.to_image(part.y)}
         gaps = missing_pixels(part, self.law, images.shape[1:])
         new |= {} if gaps is None else {"missing": gaps}
         new = {name: value.unflatten(0, shapes) for name, value in new.items()}
@@ -204,18 +202,13 @@ class _Best:
         self.found = {name: value[torch.arange(len(images))[:, None], order] for name, value in new.items()}
 
 
-def on_image_grid(batch: Batch) -> Tensor:
-    """The measurements of a batch as images `[n, C, H, W]`."""
-    return batch.y if batch.operator is None else batch.operator.to_image(batch.y)
-
-
 def missing_pixels(batch: Batch, law: Corruption, shape: Sequence[int]) -> Tensor | None:
     """Where on the image grid nothing was measured, bool `[n, C, H, W]`; None where everything was.
 
     What is missing at a lower resolution is enlarged; of what a user's operator measures no pixel of the image can be
     said to be missing.
     """
-    missing = None if batch.operator is None else batch.operator.missing()
+    missing = batch.operator.missing()
     if missing is None or any(isinstance(part, Function) for part in _parts(law)):
         return None
     (height, rest_h), (width, rest_w) = (divmod(shape[axis], missing.shape[axis + 1]) for axis in (1, 2))
@@ -261,7 +254,7 @@ def _images(run: Run, store: Store) -> tuple[dict[str, Tensor], Tensor | None, d
     """The first images of every subject, where the measurements have gaps, and hashes of what made them."""
     show = run.recipe.sampling.show
     batch = store.batch(torch.arange(min(show, len(store))))
-    images = {"measurements": on_image_grid(batch)}
+    images = {"measurements": batch.operator.to_image(batch.y)}
     hashes = {"measurements": store.fingerprint}
     if run.reconstructions.exists():
         reconstructed = open_store(run.reconstructions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from ..core.progress import progress_bar
 from ..core.views import seen
 from ..metrics import PAIR_METRICS, Estimate, Result, Subject, lpips, pixels_of, psnr, ssim
 from ..store import Batch, Store, open_store
+from ..store.reference import Reference
 from .folder import Run
 from .subjects import Source
 
@@ -20,14 +21,7 @@ _ALIKE = 1e-3  # of the largest value: photon noise has a tabulated inverse
 _METRICS: dict[str, Callable[[Tensor, Tensor], Estimate]] = {"psnr": psnr, "ssim": ssim, "lpips": lpips}
 
 
-def paired(store: Store, clean: Store) -> bool:
-    """Whether sample `i` of both stores is of the same image: both come from one run of `corrupt`."""
-    ours, theirs = store.manifest.provenance, clean.manifest.provenance
-    same = (ours.source, ours.seed, len(store)) == (theirs.source, theirs.seed, len(clean))
-    return same and ours.seed is not None
-
-
-def restoration(run: Run, store: Store, clean: Store, teacher: Source) -> list[Result]:
+def restoration(run: Run, store: Store, clean: Reference, teacher: Source) -> list[Result]:
     """PSNR, SSIM and, if asked for, LPIPS of the measurements, of the teacher's restoration of each, and of baselines.
 
     The restoration is the posterior mean `D(y; sigma_n)`: one evaluation of the teacher at the noise level of the
@@ -37,7 +31,7 @@ def restoration(run: Run, store: Store, clean: Store, teacher: Source) -> list[R
     """
     section = run.recipe.evaluation
     wanted = [name for name in PAIR_METRICS if name in section.metrics]
-    if not wanted or not paired(store, clean) or teacher.config.role != "teacher":
+    if not wanted or not clean.pairs_with(store) or teacher.config.role != "teacher":
         return []
     index, reference, observed = _changed(store, clean, section.samples)
     if not len(index) or not shows_image(store.batch(index[:_BLOCK]), reference[:_BLOCK]):
@@ -61,7 +55,6 @@ def restoration(run: Run, store: Store, clean: Store, teacher: Source) -> list[R
 
 def shows_image(batch: Batch, clean: Tensor) -> bool:
     """Whether measurements without their noise are what is seen of the clean images, as a teacher of images learned."""
-    assert batch.operator is not None
     missing = batch.operator.missing()
     if missing is not None and missing.shape[2:] != clean.shape[2:]:
         return False
@@ -71,11 +64,9 @@ def shows_image(batch: Batch, clean: Tensor) -> bool:
 
 def restore(teacher: Source, batch: Batch) -> Tensor:
     """Posterior means `E[x | y]` of measurements, float32 `[n, C, H, W]` on the CPU."""
-    assert batch.operator is not None
     parameter = next(teacher.denoiser.parameters())
     batch = batch.to(parameter.device)
     operator = batch.operator
-    assert operator is not None
     sigma = operator.sigma_n.clamp(min=_SIGMA_MIN)
     with torch.no_grad():
         d = operator.to_domain(operator.restrict(batch.y))
@@ -83,22 +74,15 @@ def restore(teacher: Source, batch: Batch) -> Tensor:
     return images.float().cpu()
 
 
-def _changed(store: Store, clean: Store, n: int) -> tuple[Tensor, Tensor, Tensor]:
+def _changed(store: Store, clean: Reference, n: int) -> tuple[Tensor, Tensor, Tensor]:
     """Of the first `n` pairs those whose measurement is not its clean image: row, clean image, measurement."""
     index = torch.arange(len(store))[:n]
-    reference, observed = clean.batch(index).y, torch.cat(list(_observed(store, index)))
+    reference, observed = clean.images(index), torch.cat([store.images(part) for part in index.split(store.block)])
     changed = (observed != reference).flatten(1).any(dim=1)
     return index[changed], reference[changed], observed[changed]
 
 
-def _observed(store: Store, index: Tensor) -> Iterator[Tensor]:
-    for part in index.split(store.block):
-        batch = store.batch(part)
-        assert batch.operator is not None
-        yield batch.operator.to_image(batch.y)
-
-
-def _result(subject: Subject, metric: str, estimate: Estimate, n: int, clean: Store) -> Result:
+def _result(subject: Subject, metric: str, estimate: Estimate, n: int, clean: Reference) -> Result:
     pixels = pixels_of(clean.image_shape, clean.is_complex)
     return Result(
         subject=subject,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,14 +17,15 @@ from ..core.shards import Shards
 from ..core.tensors import seeded
 from ..metrics import (
     KEPT,
+    Against,
     Features,
     FeatureSet,
-    Reference,
     load_reference,
     pixels_of,
     save_reference,
 )
-from ..store import Store, open_store
+from ..store import Samples, Store
+from ..store.reference import Reference, open_reference
 from .folder import Run
 from .reference_classifier import reference_classifier
 
@@ -34,48 +35,21 @@ class Yardstick:
     """A feature space with the set of images that others are compared with in it."""
 
     features: Features
-    reference: Reference
+    reference: Against
     known: FeatureSet
     fingerprint: str
 
 
-def clean_store(run: Run, store: Store, reference: Path | None) -> Store | None:
-    """The store of clean images, if there is one. Raises UserError where it does not fit the measurements."""
+def clean_images(run: Run, store: Store, reference: Path | None) -> Reference | None:
+    """The clean images, if there are any. Raises UserError where they do not fit the measurements."""
     path = reference or run.reference
     if path.suffix == ".npz" or (reference is None and not path.exists()):
         return None
-    clean = open_store(path)
-    check_reference(store, clean)
-    return clean
-
-
-def check_reference(store: Store, clean: Store) -> None:
-    """Raise UserError unless these clean images can be compared with these measurements."""
-    alike(store, clean, "reference")
-
-
-def alike(store: Store, other: Store, kind: Literal["measurements", "reference"]) -> Store:
-    """The other store, if it is of this kind and can be compared with these measurements; else UserError."""
-    words = {"measurements": "measurements", "reference": "clean images"}
-    ours, theirs = store.manifest, other.manifest
-    if theirs.kind != kind:
-        raise UserError(f"{other.path}: holds {words[theirs.kind]}; a store of {words[kind]} is needed here")
-    if ours.image_shape != theirs.image_shape:
-        raise UserError(
-            f"{other.path}: holds images {list(theirs.image_shape)}, the measurements are of {list(ours.image_shape)}"
-        )
-    if ours.values != theirs.values:
-        raise UserError(
-            f"{other.path}: holds {theirs.values} images, the measurements are of {ours.values} ones; make both with "
-            "one command"
-        )
-    if ours.normalisation != theirs.normalisation:
-        raise UserError(f"{other.path}: has another range of values than {store.path}; make both with one command")
-    return other
+    return open_reference(path, store)
 
 
 def yardsticks_of(
-    run: Run, store: Store, clean: Store | None, spaces: Sequence[Features], shards: Shards
+    run: Run, store: Store, clean: Reference | None, spaces: Sequence[Features], shards: Shards
 ) -> list[Yardstick]:
     """The clean images in every feature space, if there are any, and the measurements in those that need no labels."""
     pixels = pixels_of(store.image_shape, store.is_complex)
@@ -92,22 +66,13 @@ def yardsticks_of(
     return yardsticks
 
 
-def on_grid(store: Store, index: Tensor) -> Tensor:
-    """Samples of a store as images `[n, C, H, W]`: clean ones as they are, measurements through `to_image`.
-
-    Of k-space these are the zero-filled reconstructions; channels of complex images stay real and imaginary parts.
-    """
-    batch = store.batch(index)
-    return batch.y if batch.operator is None else batch.operator.to_image(batch.y)
-
-
-def random_order(store: Store) -> Tensor:
+def random_order(store: Samples[Any]) -> Tensor:
     """A permutation of a store's samples that is always the same: folders of classes are not read class by class."""
     return torch.randperm(len(store), generator=seeded("evaluation order"))
 
 
 def stored(
-    store: Store, spaces: Sequence[Features], shards: Shards, title: str, n: int | None = None
+    store: Samples[Any], spaces: Sequence[Features], shards: Shards, title: str, n: int | None = None
 ) -> list[FeatureSet]:
     """The samples of a store, or `n` random ones, in every feature space."""
     order = random_order(store)[:n]
@@ -115,7 +80,7 @@ def stored(
     sets = [FeatureSet(space.dim, KEPT) for space in spaces]
     with progress_bar(title, len(mine)) as advance:
         for index in order[mine.start : mine.stop].split(store.block):
-            images = on_grid(store, index)
+            images = store.images(index)
             for known, space in zip(sets, spaces, strict=True):
                 known.update(space(images))
             advance(done=len(index))
@@ -128,7 +93,7 @@ def yardstick_of_file(path: Path, spaces: Sequence[Features]) -> Yardstick:
     return Yardstick(space, "clean", FeatureSet.of_moments(load_reference(path, space)), sha256(path))
 
 
-def write_reference(path: Path, clean: Store | None, spaces: Sequence[Features]) -> None:
+def write_reference(path: Path, clean: Reference | None, spaces: Sequence[Features]) -> None:
     """Write the statistics of clean images as an `.npz` with `mu` and `sigma`, as the FID literature exchanges them."""
     space = _only(spaces, path)
     if clean is None:

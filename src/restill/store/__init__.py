@@ -1,7 +1,10 @@
-"""Measurements on disk: written in one pass, checked on opening, read without being loaded."""
+"""Measurements on disk: written in one pass, checked on opening, read without being loaded.
+
+Clean images are another type, in `store.reference`, which only evaluation opens.
+"""
 
 from .manifest import Contents, Manifest, Normalisation
-from .reader import Batch, Store, open_store
+from .reader import Batch, Samples, Store, open_store
 from .writer import StoreWriter
 
 __all__ = [
@@ -9,6 +12,7 @@ __all__ = [
     "Contents",
     "Manifest",
     "Normalisation",
+    "Samples",
     "Store",
     "StoreWriter",
     "open_store",

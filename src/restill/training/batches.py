@@ -23,10 +23,8 @@ class Batches:
     ) -> None:
         self.store, self.batch_size, self.seed, self.device = store, batch_size, seed, device
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
-        values = len(store)
-        for size in store.shape:
-            values *= size
-        self._resident = store.batch(torch.arange(len(store))).to(device) if 4 * values <= resident_bytes else None
+        small = store.nbytes <= resident_bytes  # with masks and coil maps, which can be as large as the measurements
+        self._resident = store.batch(torch.arange(len(store))).to(device) if small else None
 
     def at(self, step: int) -> Batch:
         """Batch number `step`, on the device."""
@@ -37,7 +35,7 @@ class Batches:
         y, operator, labels = self._resident.y, self._resident.operator, self._resident.labels
         return Batch(
             y[index],
-            None if operator is None else operator.select(index),
+            operator.select(index),
             None if labels is None else labels[index],
         )
 

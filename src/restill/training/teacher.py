@@ -118,7 +118,6 @@ class TeacherTraining(Training):
 
     def _present(self, batch: Batch, generator: torch.Generator) -> Presented:
         settings, y, operator, augment_labels = self.settings, batch.y, batch.operator, None
-        assert operator is not None  # a store of measurements always has operators
         if settings.augment:
             moves = Moves.draw(len(y), y.shape[-2:], settings.augment, generator)
             y, operator, augment_labels = moves(y), operator.augmented(moves), moves.labels
