@@ -13,13 +13,13 @@ from .options import (
     Law,
     OperatorFile,
     Set,
-    error_out,
     law_of,
     level_of,
-    out,
     range_of,
     say,
+    show,
     size_of,
+    warn,
 )
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _import_images(
         )
     say(_summary(out_path, store))
     if resize is not None:
-        error_out.print("note: resizing averages noise; --sigma-n must be that of the resized images", style="yellow")
+        warn("note: resizing averages noise; --sigma-n must be that of the resized images")
 
 
 def _summary(out_path: Path, store: Store) -> str:
@@ -228,4 +228,4 @@ def estimate_noise(
     """Estimate the noise of measurements, with an interval, from nothing but the measurements."""
     from ..runs.noise_report import estimate
 
-    out.print(estimate(path, model, out_path, layout))
+    show(estimate(path, model, out_path, layout))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import UserError
-from .options import error_out, level_of, say, size_of
+from .options import level_of, say, size_of, warn
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -42,7 +42,7 @@ class Residuals:
         if len(beyond) > _NAMED:
             lines.append(f"warning: and {len(beyond) - _NAMED:,} more slices beyond {tolerance:.0%}")
         for line in lines:
-            error_out.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
+            warn(line)
 
 
 def check_options(is_kspace: bool, source: Path, of_kspace: Mapping[str, Any], of_images: Mapping[str, Any]) -> None:

@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from ..core.errors import UserError
 
-out = Console()
-error_out = Console(stderr=True)
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from ..metrics import Result
+    from ..report import Verdict
+
+
+def show(what: RenderableType = "") -> None:
+    """Print a table, or text with highlighted numbers, on stdout."""
+    from rich.console import Console
+
+    Console().print(what)
+
+
+def show_results(results: Sequence[Result], verdict: Verdict) -> None:
+    """Print what an evaluation found, as a table and in words."""
+    from ..report import summary
+
+    show()
+    show(summary(results, verdict))
 
 
 def say(text: str) -> None:
-    """One line, however long: paths in it can be copied."""
-    out.print(text, highlight=False, markup=False, soft_wrap=True)
+    """Print one line, however long, on stdout: paths in it can be copied."""
+    from rich.console import Console
+
+    Console().print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Print one line, however long, on stderr."""
+    from rich.console import Console
+
+    Console(stderr=True).print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 def _run_operator(path: Path | None) -> Path | None:
@@ -47,11 +73,6 @@ def overrides_of(settings: list[str] | None, device: str | None, precision: str 
     """`--set`, `--device` and `--precision` as `key=value`."""
     shorthand = {"execution.device": device, "execution.precision": precision}
     return [*(settings or []), *(f"{key}={value}" for key, value in shorthand.items() if value is not None)]
-
-
-def epilog(example: str) -> str:
-    """The example at the end of a command's help."""
-    return f"Example:  {example}"
 
 
 def law_of(text: str) -> dict[str, Any]:

@@ -1,0 +1,101 @@
+"""The commands that look at what there is: contents, images, measures and reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..core.errors import UserError
+from .options import Device, OperatorFile, Precision, RunPath, Set, overrides_of, say, show, show_results
+
+
+def info(
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH|RECIPE", help="a store, a run, a network folder, or a recipe or its name")
+    ],
+    settings: Set = None,
+    operator: OperatorFile = None,
+) -> None:
+    """What a store, a run or a checkpoint holds, or what a recipe asks for and takes."""
+    from ..runs.describe import describe
+
+    show(describe(path, settings or []))
+
+
+def sample(
+    path: RunPath,
+    out_path: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder for the images")],
+    n: Annotated[int, typer.Option("-n", help="number of images")] = 64,
+    seed: Annotated[int, typer.Option(help="image k of a seed is always the same")] = 0,
+    sampler: Annotated[str, typer.Option(help="student, teacher-full, teacher-truncated or l1-edm")] = "student",
+    operator: OperatorFile = None,
+    device: Device = None,
+    precision: Precision = None,
+) -> None:
+    """Draw images: PNG, .npy too for data that is not 8-bit, and a grid."""
+    from ..runs.samples import sample_run
+
+    sample_run(path, out_path, n, seed, sampler, overrides_of(None, device, precision))
+    say(f"{out_path}: {n:,} images; {out_path / 'grid.png'} shows them together")
+
+
+def evaluate(
+    path: RunPath,
+    reference: Annotated[
+        Path | None,
+        typer.Option(metavar="CLEAN_STORE|NPZ", help="clean images, or statistics of them; the run's own by default"),
+    ] = None,
+    features: Annotated[
+        list[str] | None, typer.Option(metavar="SPACE", help="also in inception:FILE or dino:FOLDER; may be repeated")
+    ] = None,
+    held_out: Annotated[
+        Path | None, typer.Option(metavar="STORE", help="measurements that training never saw, for the checks")
+    ] = None,
+    write_reference: Annotated[
+        Path | None, typer.Option(metavar="NPZ", help="only write the statistics of the clean images, for others")
+    ] = None,
+    settings: Set = None,
+    operator: OperatorFile = None,
+    device: Device = None,
+    precision: Precision = None,
+) -> None:
+    """Measure teacher and student, against clean images where there are some, else through the corruption.
+
+    `torchrun --nproc-per-node N -m restill evaluate RUN` shares the work between N processes.
+    """
+    from ..runs.evaluation import evaluation_of
+
+    overrides = overrides_of(settings, device, precision)
+    shown = evaluation_of(path, reference, overrides, features or [], write_reference, held_out)
+    if shown is not None:
+        results, verdict, checks = shown
+        show_results(results, verdict)
+        for check in checks:
+            if check.status == "warning" and check.subject in (None, "student"):
+                say(f"Warning ({check.name}): {check.sentence}")
+
+
+def report(
+    paths: Annotated[list[Path], typer.Argument(metavar="RUN...", help="directory of a run, or of several to compare")],
+    out_path: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="page for several runs; comparison.html by default")
+    ] = None,
+    operator: OperatorFile = None,
+) -> None:
+    """Write report.html and the sample grids of an evaluated run; of several runs, one page side by side."""
+    from ..runs import amended, working_on
+    from ..runs import report as stage
+    from ..runs.reporting import compare_runs
+
+    if len(paths) > 1:
+        page = out_path or Path("comparison.html")
+        compare_runs(paths, page)
+    elif out_path is not None:
+        raise UserError("--out is for several runs; the report of one run is RUN/report.html")
+    else:
+        with working_on(paths[0], amended(paths[0])) as current:
+            stage(current)
+        page = current.report
+    say(str(page))

@@ -1,0 +1,102 @@
+"""The commands that train: a whole run, its two phases, and the choice among what they leave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..core.errors import UserError
+from .options import Device, OperatorFile, Precision, RunPath, Set, numbers_of, overrides_of, say, show, show_results
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(metavar="NAME|FILE.yaml", help="a shipped recipe or your own")],
+    out_path: Annotated[Path, typer.Option("--out", metavar="RUN", help="directory of the run")],
+    settings: Set = None,
+    operator: OperatorFile = None,
+    device: Device = None,
+    precision: Precision = None,
+) -> None:
+    """Everything from data to report; the same command continues an interrupted run."""
+    from ..runs import run as run_experiment
+
+    results, verdict = run_experiment(recipe, out_path, overrides_of(settings, device, precision))
+    show_results(results, verdict)
+    say(f"\n{out_path / 'report.html'}")
+
+
+def pretrain(
+    store: Annotated[Path | None, typer.Argument(metavar="STORE", help="measurements; omit to continue --out")] = None,
+    out_path: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="directory of the run")] = None,
+    recipe: Annotated[str | None, typer.Option(help="recipe for network and training")] = None,
+    settings: Set = None,
+    operator: OperatorFile = None,
+    device: Device = None,
+    precision: Precision = None,
+) -> None:
+    """Phase I alone: train the teacher on a store; the same command continues it."""
+    from ..runs import amended, baselines, prepare_store, recipe_on_store, working_on
+    from ..runs import pretrain as stage
+
+    if out_path is None:
+        raise UserError("--out is missing: the directory of the run")
+    overrides = overrides_of(settings, device, precision)
+    if recipe is None and store is None:
+        checked = amended(out_path, overrides)
+    elif recipe is None or store is None:
+        raise UserError("a new run needs both STORE and --recipe; leave both out to continue --out")
+    else:
+        checked = recipe_on_store(recipe, store, overrides)
+    with working_on(out_path, checked) as current:
+        prepare_store(current)
+        stage(current)
+        baselines(current)
+    say(f"{current.stage('teacher')}: teacher; next `restill distill {out_path}`")
+
+
+def distill(
+    path: RunPath,
+    settings: Set = None,
+    operator: OperatorFile = None,
+    device: Device = None,
+    precision: Precision = None,
+) -> None:
+    """Phase II alone: distil the run's teacher into a one-step generator; the same command continues it."""
+    from ..runs import amended, working_on
+    from ..runs import distill as stage
+
+    with working_on(path, amended(path, overrides_of(settings, device, precision))) as current:
+        stage(current)
+    say(f"{current.stage('student')}: student; next `restill evaluate {path}`")
+
+
+def select(
+    path: RunPath,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="CLEAN_STORE", help="also show distances to clean images; they never choose")
+    ] = None,
+    sigma_rel: Annotated[
+        str, typer.Option(metavar="A,B,...", help="lengths of the average of the weights, relative to the run's")
+    ] = "0.03,0.05,0.1,0.15,0.2",
+    keep: Annotated[bool, typer.Option("--keep", help="make the best the run's student")] = False,
+    operator: OperatorFile = None,
+    device: Device = None,
+    precision: Precision = None,
+) -> None:
+    """Choose among all snapshots of the student and lengths of average by the proximal distance: no clean image."""
+    from ..report.selection_report import selection_table
+    from ..runs import amended, working_on
+    from ..runs.choosing import select as stage
+
+    lengths = numbers_of(sigma_rel)
+    with working_on(path, amended(path, overrides_of(None, device, precision))) as current:
+        choice = stage(current, reference, lengths, keep)
+    show(selection_table(choice))
+    for sentence in choice.sentences:
+        say(sentence)
+    if keep:
+        say(f"{current.stage('student')}: the chosen student; next `restill evaluate {path}`")
+    else:
+        say(f"{current.stage('student') / 'selection.png'}; --keep makes the chosen one the run's student")
