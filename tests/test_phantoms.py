@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from restill.acquisition import corrupt_images
+from restill.acquisition.phase import with_phase
 from restill.core.errors import UserError
 from restill.corruption import Mri
-from restill.io import array_source, phantoms, with_phase
+from restill.io import array_source, phantoms
 from restill.store.reference import open_reference
 from tiny import images
 

@@ -17,11 +17,12 @@ from ..core.errors import UserError
 from ..core.progress import Advance, silent
 from ..core.tensors import seeded
 from ..corruption import Corruption
-from ..io import ImageSource, with_phase
+from ..io import ImageSource
 from ..store.manifest import Contents, Normalisation
 from ..store.reader import Store, open_store
 from ..store.writer import SHARD_BYTES, StoreWriter
 from ..store.writing import check_free
+from .phase import with_phase
 
 _BLOCK_BYTES = 8 << 20
 

@@ -43,10 +43,10 @@ def corrupt(
     """Make a benchmark: corrupt clean images once, into a store, and keep the clean ones apart."""
     from ..acquisition import corrupt_images
     from ..core.progress import progress_bar
-    from ..io import digits, open_images
+    from ..io import images_named
 
     law = _law(sigma_n, clean_fraction, corruption, recipe, settings)
-    images = digits() if source == "digits" else open_images(source, resize)
+    images = images_named(source, resize)
     with progress_bar("corrupt", len(images)) as advance:
         store = corrupt_images(images, law, out_path, reference, seed, advance)
     say(f"{out_path}: {len(store):,} measurements of shape {list(store.shape)}")

@@ -1,24 +1,37 @@
-"""Images from foreign files, one after another, in the units of the files."""
+"""Foreign files: images and slices of k-space, one after another, in the units of the files."""
 
-from .arrays import Layout, array_source
+from .arrays import Arrays, array_source
+from .built_in import images_named
 from .digits import digits
-from .images import open_images
-from .kspace import KspaceSlice, KspaceSource, check_mask, open_kspace, open_maps, open_mask
-from .kspace_files import is_kspace
+from .files import File, Layout
+from .images import ImageSource, open_images
+from .kspace import KspaceSource, is_kspace, open_kspace, open_maps, open_mask
+from .kspace_arrays import ComplexArrays, Hdf5, check_mask
 from .mask_files import Binary, open_masks
 from .phantoms import phantoms
-from .phase import with_phase
-from .source import ImageSource
+from .pictures import Pictures
+from .reader import Format, Header, Image, ImageReader, KspaceReader, KspaceSlice
 
 __all__ = [
+    "Arrays",
     "Binary",
+    "ComplexArrays",
+    "File",
+    "Format",
+    "Hdf5",
+    "Header",
+    "Image",
+    "ImageReader",
     "ImageSource",
+    "KspaceReader",
     "KspaceSlice",
     "KspaceSource",
     "Layout",
+    "Pictures",
     "array_source",
     "check_mask",
     "digits",
+    "images_named",
     "is_kspace",
     "open_images",
     "open_kspace",
@@ -26,5 +39,4 @@ __all__ = [
     "open_mask",
     "open_masks",
     "phantoms",
-    "with_phase",
 ]

@@ -1,23 +1,111 @@
-"""NumPy arrays as images: stacks in one `.npy` or `.npz`, and files of one image each. Pickles are never loaded."""
+"""NumPy arrays, in memory and in `.npy` and `.npz` files, as images. Pickles are never loaded."""
 
 from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import UserError
-from .pictures import Format
+from .files import File, Layout
+from .images import ImageSource
+from .reader import Format, Header, Image, ImageReader
 from .resize import resize_image
-from .source import Image, ImageSource
 
-Layout = Literal["auto", "NHW", "NHWC", "NCHW"]
 MAX_CHANNELS = 4
+_ERRORS = (OSError, ValueError, EOFError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile)
+
+
+class Array(Protocol):
+    """What arrays in files have, of whatever format: they are read when they are indexed."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    def __getitem__(self, index: Any) -> Any: ...
+
+
+class _Stored:
+    """An array that is known by its header, and read as a whole when it is first indexed."""
+
+    def __init__(self, opened: Callable[[], IO[bytes]]) -> None:
+        self._opened = opened
+        self._array: NDArray[Any] | None = None
+        stream = opened()
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        self.shape, _, self.dtype = read(stream)
+
+    def __getitem__(self, index: Any) -> Any:
+        if self._array is None:
+            self._array = np.lib.format.read_array(self._opened(), allow_pickle=False)
+        return self._array[index]
+
+
+@contextmanager
+def reading(
+    where: object, kind: str = "a plain NumPy array", or_: str = ", or save it anew with numpy.save"
+) -> Iterator[None]:
+    """Turns what goes wrong while arrays are read, on opening and later, into one line that names the file."""
+    try:
+        yield
+    except _ERRORS as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{where}: cannot be read as {kind} ({reason}); copy or save it again") from error
+
+
+@contextmanager
+def numpy_arrays(where: str, source: Path | IO[bytes], alone: str) -> Iterator[Mapping[str, Array]]:
+    """The arrays of an `.npz` by name, or that of an `.npy` file, called `alone`; large files are memory-mapped.
+
+    Raises:
+        UserError: what is read, here or inside the `with` block, is damaged.
+    """
+    with reading(where):
+        if zipfile.is_zipfile(source):
+            with zipfile.ZipFile(source) as archive:
+                members = [name for name in archive.namelist() if name.endswith(".npy")]
+                yield {name.removesuffix(".npy"): _Stored(partial(archive.open, name)) for name in members}
+        elif isinstance(source, Path):
+            yield {alone: np.load(source, mmap_mode="r", allow_pickle=False)}
+        else:
+            yield {alone: _Stored(partial(_from_its_beginning, source))}
+
+
+def _from_its_beginning(stream: IO[bytes]) -> IO[bytes]:
+    stream.seek(0)
+    return stream
+
+
+class Arrays(ImageReader, kind="arrays"):
+    """`.npy` (one image in a folder, a stack where it is named itself) and `.npz`.
+
+    An `.npz` holds a stack called `images`, `x` or `arr_0`, or no other array, and perhaps `labels`.
+    """
+
+    suffixes = (".npy", ".npz")
+
+    def header(self, file: File) -> Header:
+        with numpy_arrays(file.where, file.path or file.stream, "images") as arrays:
+            array, stacked = _images_of(file, arrays)
+            count = array.shape[0] if stacked else 1
+            labels = _labels(file.where, arrays["labels"][()], count) if "labels" in arrays else None
+            return Header(_format(file.where, array, file.layout, stacked), count, labels)
+
+    def frames(self, file: File) -> Iterator[Image]:
+        with numpy_arrays(file.where, file.path or file.stream, "images") as arrays:
+            array, stacked = _images_of(file, arrays)
+            yield from _frames(file.where, array, file.layout, stacked)
 
 
 def channel_axis(where: str, shape: tuple[int, ...], layout: Layout) -> int | None:
@@ -42,34 +130,13 @@ def channel_axis(where: str, shape: tuple[int, ...], layout: Layout) -> int | No
     return 0 if first else 2
 
 
-def probe(where: str, stream: IO[bytes], layout: Layout) -> Format:
-    """Format of an `.npy` file that holds one image, from its header. Raises UserError if it is none."""
-    try:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(stream)
-    except (ValueError, OSError, EOFError) as error:
-        raise _unreadable(where, error) from error
-    _check_type(where, dtype)
-    axis = channel_axis(where, shape, layout)
-    return Format(_image_shape(shape, axis), "8-bit" if dtype == np.uint8 else str(dtype))
-
-
-def decode(where: str, stream: IO[bytes], layout: Layout) -> Image:
-    """One image `[C, H, W]` from an `.npy` file. Raises UserError if it is damaged or none."""
-    try:
-        array = np.load(stream, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise _unreadable(where, error) from error
-    return _channels_first(array, channel_axis(where, array.shape, layout))
-
-
 def array_source(
     array: NDArray[Any],
     name: str = "array",
     *,
     value_range: tuple[float, float] | None = None,
     labels: Sequence[int] | None = None,
+    classes: Sequence[str] | None = None,
     layout: Layout = "auto",
     resize: int | None = None,
 ) -> ImageSource:
@@ -79,80 +146,65 @@ def array_source(
         name: what messages and provenance call it.
         value_range: nominal range; by default (0, 255) for uint8 and None (the data decide) for others.
         labels: integers `[N]`, at least 0.
+        classes: names of the classes.
         layout: which axis is which; "auto" as in `channel_axis`.
         resize: see `resize_image`.
 
     Raises:
         UserError: wrong shape, type or labels, or an unclear layout.
     """
-    _check_type(name, array.dtype)
-    if array.ndim not in (3, 4) or not len(array):
-        shapes = "[N, H, W], [N, H, W, C] or [N, C, H, W] with N > 0"
-        raise UserError(f"{name}: has shape {list(array.shape)}; images must be {shapes}")
-    axis = channel_axis(name, array.shape[1:], layout)
+    (channels, height, width), _ = _format(name, array, layout, stacked=True)
 
     def passes() -> Iterator[tuple[str, Image]]:
-        for i in range(len(array)):
-            image = _channels_first(array[i], axis)
+        for i, image in enumerate(_frames(name, array, layout, stacked=True)):
             yield f"{name}: image {i}", image if resize is None else resize_image(image, resize)
 
-    channels, height, width = _image_shape(array.shape[1:], axis)
     return ImageSource(
         name=name,
         shape=(channels, height, width) if resize is None else (channels, resize, resize),
         count=len(array),
         value_range=value_range or ((0.0, 255.0) if array.dtype == np.uint8 else None),
         labels=None if labels is None else _labels(name, np.asarray(labels), len(array)),
-        classes=None,
+        classes=None if classes is None else tuple(classes),
         passes=passes,
     )
 
 
-def open_array(path: Path, resize: int | None, layout: Layout) -> ImageSource:
-    """Images of an `.npy` (memory-mapped) or `.npz` (`images`, `x`, `arr_0` or the only array; `labels` if there)."""
-    try:
-        loaded = np.load(path, allow_pickle=False, mmap_mode="r")
-        if isinstance(loaded, np.ndarray):
-            return array_source(loaded, path.name, layout=layout, resize=resize)
-        with loaded:
-            array = loaded[_images_key(path, loaded.files)]
-            labels = loaded["labels"] if "labels" in loaded.files else None
-    except (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise _unreadable(str(path), error) from error
-    return array_source(array, path.name, labels=labels, layout=layout, resize=resize)
+def _images_of(file: File, arrays: Mapping[str, Array]) -> tuple[Array, bool]:
+    """The array with the images, and whether it is a stack of them."""
+    some = [key for key in arrays if key != "labels"]
+    key = next((key for key in ("images", "x", "arr_0") if key in some), some[0] if len(some) == 1 else None)
+    if key is None:
+        raise UserError(
+            f"{file.where}: holds arrays {', '.join(arrays) or 'none'}; name the one with the images 'images'"
+        )
+    array = arrays[key]
+    axes = len(array.shape)
+    named = file.alone or file.name.lower().endswith(".npz")
+    return array, named or axes == 4 or (axes == 3 and file.layout == "NHW")
 
 
-def _images_key(path: Path, keys: list[str]) -> str:
-    arrays = [key for key in keys if key != "labels"]
-    for key in ("images", "x", "arr_0"):
-        if key in arrays:
-            return key
-    if len(arrays) != 1:
-        raise UserError(f"{path}: holds arrays {', '.join(keys) or 'none'}; name the one with the images 'images'")
-    return arrays[0]
-
-
-def _check_type(where: str, dtype: np.dtype[Any]) -> None:
-    if dtype.kind not in "uif":
-        raise UserError(f"{where}: holds numbers of type {dtype}; images must be real numbers, integer or float")
-
-
-def _image_shape(shape: tuple[int, ...], axis: int | None) -> tuple[int, int, int]:
-    channels = 1 if axis is None else shape[axis]
+def _format(where: str, array: Array, layout: Layout, stacked: bool) -> Format:
+    if array.dtype.kind not in "uif":
+        raise UserError(f"{where}: holds numbers of type {array.dtype}; images must be real numbers, integer or float")
+    if stacked and (len(array.shape) not in (3, 4) or not array.shape[0]):
+        shapes = "[N, H, W], [N, H, W, C] or [N, C, H, W] with N > 0"
+        raise UserError(f"{where}: has shape {list(array.shape)}; images must be {shapes}")
+    shape = array.shape[1:] if stacked else array.shape
+    axis = channel_axis(where, shape, layout)
     height, width = (size for i, size in enumerate(shape) if i != axis)
-    return channels, height, width
+    channels = 1 if axis is None else shape[axis]
+    return Format((channels, height, width), "8-bit" if array.dtype == np.uint8 else str(array.dtype))
 
 
-def _channels_first(image: NDArray[Any], axis: int | None) -> Image:
-    return image[None] if axis is None else np.moveaxis(image, axis, 0)
+def _frames(where: str, array: Array, layout: Layout, stacked: bool) -> Iterator[Image]:
+    axis = channel_axis(where, array.shape[1:] if stacked else array.shape, layout)
+    for i in range(array.shape[0] if stacked else 1):
+        image = array[i] if stacked else array[()]
+        yield image[None] if axis is None else np.moveaxis(image, axis, 0)
 
 
-def _labels(name: str, labels: NDArray[Any], count: int) -> tuple[int, ...]:
+def _labels(where: str, labels: NDArray[Any], count: int) -> tuple[int, ...]:
     if labels.shape != (count,) or labels.dtype.kind not in "ui" or labels.min() < 0:
-        raise UserError(f"{name}: labels must be {count} integers from 0, not {labels.dtype} {list(labels.shape)}")
+        raise UserError(f"{where}: labels must be {count} integers from 0, not {labels.dtype} {list(labels.shape)}")
     return tuple(int(label) for label in labels)
-
-
-def _unreadable(where: str, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())
-    return UserError(f"{where}: cannot be read as a plain NumPy array ({reason}); save it with numpy.save or savez")

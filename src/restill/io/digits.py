@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
 from ..core.errors import UserError
 from .arrays import array_source
-from .source import ImageSource
+from .images import ImageSource
 
 
 def digits() -> ImageSource:
@@ -25,5 +23,4 @@ def digits() -> ImageSource:
         raise UserError("digits: scikit-learn is missing; pip install 'restill[demo]'") from None
     data = load_digits()
     images = np.asarray(data.images, dtype=np.uint8)
-    source = array_source(images, "digits", value_range=(0.0, 16.0), labels=data.target)
-    return dataclasses.replace(source, classes=tuple(str(i) for i in range(10)))
+    return array_source(images, "digits", value_range=(0.0, 16.0), labels=data.target, classes="0123456789")

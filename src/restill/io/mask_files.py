@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import UserError
-from . import pictures
-from .arrays import array_source
-from .images import open_images
-from .source import ImageSource
+from .arrays import Arrays, array_source, numpy_arrays
+from .images import ImageSource, open_images
 
 
 def open_masks(path: str | Path) -> ImageSource:
@@ -26,28 +22,13 @@ def open_masks(path: str | Path) -> ImageSource:
         UserError: nothing there, or nothing that can be read as images.
     """
     path = Path(path)
-    if path.is_file() and path.suffix.lower() in (".npy", ".npz"):
-        array = _array(path)
-        if array is not None:
-            return array_source(array[None] if array.ndim == 2 else array, path.name)
-    if path.is_file() and path.suffix.lower() in pictures.SUFFIXES:
-        with path.open("rb") as stream:
-            return array_source(pictures.decode(str(path), stream)[None], path.name, layout="NCHW")
+    if path.is_file() and path.name.lower().endswith(Arrays.suffixes):
+        with numpy_arrays(str(path), path, alone="masks") as arrays:
+            if "masks" in arrays:
+                masks = arrays["masks"][()]
+                masks = masks.astype(np.uint8) if masks.dtype == bool else masks
+                return array_source(masks[None] if masks.ndim == 2 else masks, path.name)
     return open_images(path)
-
-
-def _array(path: Path) -> NDArray[Any] | None:
-    """The masks in an array file; None where `open_images` finds them, or what is wrong with the file, by itself."""
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.ndarray):
-            with loaded:
-                if "masks" not in loaded.files:
-                    return None
-                loaded = loaded["masks"]
-    except (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile):
-        return None
-    return loaded.astype(np.uint8) if loaded.dtype == bool else loaded
 
 
 class Binary:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from ..core.tensors import seeded
 from .arrays import array_source
-from .source import ImageSource
+from .images import ImageSource
 
 _FINE = 3  # samples a pixel and axis: edges are smooth
 _CLASSES = ("healthy", "lesion")
@@ -49,8 +48,7 @@ def phantoms(size: int = 64, count: int = 2000) -> ImageSource:
     made = [_heads(start, min(250, count - start), size) for start in range(0, count, 250)]
     labels = torch.cat([label for _, label in made]).tolist()
     images = torch.cat([image for image, _ in made]).numpy()
-    source = array_source(images, "phantoms", value_range=(0.0, 255.0), labels=labels)
-    return dataclasses.replace(source, classes=_CLASSES)
+    return array_source(images, "phantoms", value_range=(0.0, 255.0), labels=labels, classes=_CLASSES)
 
 
 def _heads(start: int, n: int, size: int) -> tuple[Tensor, Tensor]:

@@ -1,18 +1,19 @@
-"""Picture files (PNG, JPEG, TIFF, BMP, WebP, GIF) as arrays, through Pillow."""
+"""Picture files (PNG, JPEG, TIFF, BMP, WebP, GIF), through Pillow."""
 
 from __future__ import annotations
 
 import struct
 import zlib
-from typing import IO, NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
 
 import numpy as np
 import PIL.Image
 
 from ..core.errors import UserError
-from .source import Image
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif")
+from .files import File
+from .reader import Format, Header, Image, ImageReader
 
 _CHANNELS = {"1": 1, "L": 1, "LA": 2, "P": 3, "RGB": 3, "RGBA": 4, "I": 1, "F": 1, "I;16": 1, "I;16L": 1, "I;16B": 1}
 _UNREADABLE = (
@@ -20,48 +21,39 @@ _UNREADABLE = (
 )  # fmt: skip
 
 
-class Format(NamedTuple):
-    """What must be the same in all files of a source: `[C, H, W]` and the type of the numbers."""
+class Pictures(ImageReader, kind="pictures"):
+    """One image a file. Animated and multi-page files, and what Pillow would reduce to 8 bits, are refused."""
 
-    shape: tuple[int, int, int]
-    values: str  # "8-bit", "16-bit", "32-bit", "float", or a NumPy type
+    suffixes = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 
-    def __str__(self) -> str:
-        channels, height, width = self.shape
-        return f"{channels} channel{'s' * (channels > 1)} of {height}x{width}, {self.values}"
+    def header(self, file: File) -> Header:
+        with _opened(file.where, file.stream) as picture:
+            return Header(_format(file.where, picture))
 
-
-def probe(where: str, stream: IO[bytes]) -> Format:
-    """Format of a picture, from its header alone.
-
-    Raises:
-        UserError: not a picture, animated, or of a kind that Pillow would reduce to 8 bits in silence.
-    """
-    try:
-        with PIL.Image.open(stream) as picture:
-            return _format(where, picture)
-    except _UNREADABLE as error:
-        raise _unreadable(where, error) from error
+    def frames(self, file: File) -> Iterator[Image]:
+        yield decode(file.where, file.stream)
 
 
 def decode(where: str, stream: IO[bytes]) -> Image:
     """Pixels `[C, H, W]` in the number type of the file; palettes become RGB. Orientation tags are not applied.
 
     Raises:
-        UserError: as `probe`, or the pixels are damaged or cut off.
+        UserError: not a picture or not a supported one (`Pictures`), or its pixels are damaged or cut off.
     """
+    with _opened(where, stream) as picture:
+        channels, *_ = _format(where, picture).shape
+        converted = picture.convert({"P": "RGB", "1": "L"}.get(picture.mode, picture.mode))
+        return np.asarray(converted).reshape(picture.height, picture.width, channels).transpose(2, 0, 1)
+
+
+@contextmanager
+def _opened(where: str, stream: IO[bytes]) -> Iterator[PIL.Image.Image]:
     try:
         with PIL.Image.open(stream) as picture:
-            channels, *_ = _format(where, picture).shape
-            converted = picture.convert({"P": "RGB", "1": "L"}.get(picture.mode, picture.mode))
-            return np.asarray(converted).reshape(picture.height, picture.width, channels).transpose(2, 0, 1)
+            yield picture
     except _UNREADABLE as error:
-        raise _unreadable(where, error) from error
-
-
-def _unreadable(where: str, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())
-    return UserError(f"{where}: cannot be read as an image ({reason or type(error).__name__}); repair or remove it")
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{where}: cannot be read as an image ({reason}); repair or remove it") from error
 
 
 def _format(where: str, picture: PIL.Image.Image) -> Format:

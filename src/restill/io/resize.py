@@ -6,7 +6,7 @@ import numpy as np
 import PIL.Image
 import torch
 
-from .source import Image
+from .reader import Image
 
 
 def resize_image(image: Image, size: int) -> Image:

@@ -11,10 +11,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..acquisition.phase import with_phase
 from ..acquisition.stated import Measured
 from ..core.errors import UserError
 from ..corruption import Corruption
-from ..io import open_kspace, with_phase
+from ..io import open_kspace
 from ..report import corruption_in_words
 from ..store import open_store
 from .cost import PRECISIONS, NetworkCost, PhaseCost, network_cost, student_cost, teacher_cost

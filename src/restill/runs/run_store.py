@@ -11,7 +11,7 @@ from ..acquisition import corrupt_images, import_kspace, import_measurements, ma
 from ..core.errors import UserError
 from ..core.progress import Advance, progress_bar
 from ..corruption import has_photon_noise
-from ..io import ImageSource, digits, is_kspace, open_images, open_kspace, phantoms
+from ..io import ImageSource, images_named, is_kspace, open_kspace
 from ..report import corruption_in_words
 from ..store import Store, open_store
 from .folder import Run
@@ -23,11 +23,7 @@ def source_of(recipe: Recipe) -> ImageSource:
     section = recipe.data
     if section.source is None:
         raise UserError(f"{recipe.name}: which images? Give them with --set data.source=PATH")
-    if section.source == "digits":
-        return digits()
-    if section.source == "phantoms":
-        return phantoms(*([] if section.resize is None else [section.resize]))
-    return open_images(section.source, section.resize)
+    return images_named(section.source, section.resize)
 
 
 def recipe_on_store(name: str | Path, store: Path, overrides: Sequence[str] = ()) -> Recipe:

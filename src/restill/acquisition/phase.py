@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from ..core.errors import UserError
 from ..core.tensors import seeded
-from .source import Image, ImageSource
+from ..io import Image, ImageSource
 
 _STD, _POINTS = 0.7, 4  # radians at each of 4 x 4 control points, between which the phase is bicubic
 

@@ -1,0 +1,107 @@
+"""Readers of foreign files, one class for each format. A new format is one such class, also in a user's plug-in."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from ..core.kinds import Pluggable
+from .files import File
+
+Image = NDArray[np.generic]
+"""One image `[C, H, W]` in the number type of its file."""
+
+
+class Format(NamedTuple):
+    """What must be the same in all files of a source: `[C, H, W]` and the type of the numbers."""
+
+    shape: tuple[int, int, int]
+    values: str  # "8-bit", "16-bit", "32-bit", "float", or a NumPy type
+
+    def __str__(self) -> str:
+        channels, height, width = self.shape
+        return f"{channels} channel{'s' * (channels > 1)} of {height}x{width}, {self.values}"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file holds: `count` images of one format, and their classes, 0, 1, ..., if the file says them."""
+
+    format: Format
+    count: int = 1
+    labels: tuple[int, ...] | None = None
+
+
+class KspaceSlice(NamedTuple):
+    """One slice of k-space.
+
+    Attributes:
+        where: file and index, for messages.
+        kspace: complex64 `[coils, H, W]`, centred.
+        mask: what the file says was measured, bool `[1, W]` for lines or `[H, W]`; None if it says nothing.
+        maps: coil sensitivities of the file, complex64 `[coils, H, W]`; None if it has none.
+    """
+
+    where: str
+    kspace: NDArray[np.complex64]
+    mask: NDArray[np.bool_] | None
+    maps: NDArray[np.complex64] | None
+
+
+class Reader(Pluggable, ABC, family="reader"):
+    """A format of files; `suffixes` are the ends of their names, in small letters. Constructed without arguments."""
+
+    suffixes: ClassVar[tuple[str, ...]]
+
+    @classmethod
+    def known(cls) -> list[type[Self]]:
+        """All readers of this sort, those of plug-ins before restill's own."""
+        return [member for member in reversed(cls._members.values()) if issubclass(member, cls)]
+
+    @classmethod
+    def known_suffixes(cls) -> tuple[str, ...]:
+        """Ends of the names of all files that can be read so."""
+        return tuple(dict.fromkeys(suffix for reader in cls.known() for suffix in reader.suffixes))
+
+    @classmethod
+    def of(cls, name: str) -> Self | None:
+        """The reader of a file, by the end of its name; None if there is none."""
+        return next((reader() for reader in cls.known() if name.lower().endswith(reader.suffixes)), None)
+
+
+class ImageReader(Reader):
+    """A format that holds images. Both methods raise `UserError`, which names `file.where`, for a bad file."""
+
+    @abstractmethod
+    def header(self, file: File) -> Header:
+        """What the file holds, as far as possible without reading the images."""
+
+    @abstractmethod
+    def frames(self, file: File) -> Iterator[Image]:
+        """Every image of the file, `[C, H, W]` as the header says, in the units of the file."""
+
+
+class KspaceReader(Reader):
+    """A format that holds multi-coil k-space, centred as in fastMRI, phase encoding along the last axis.
+
+    All methods raise `UserError`, which names the path, for a bad file.
+    """
+
+    @abstractmethod
+    def holds(self, path: Path) -> bool:
+        """Whether the file is k-space, and not images in a format of the same suffix, by a look at its header."""
+
+    @abstractmethod
+    def header(self, path: Path) -> tuple[int, int, int, int]:
+        """`(slices, coils, H, W)`."""
+
+    @abstractmethod
+    def slices(self, path: Path) -> Iterator[KspaceSlice]:
+        """Every slice, read one at a time."""
