@@ -19,12 +19,12 @@ from restill.metrics import (
     DinoFeatures,
     Features,
     InceptionFeatures,
+    NamedFeatures,
     PixelFeatures,
     feature_moments,
     frechet_distance,
+    named_features,
     open_features,
-    register_features,
-    shown,
 )
 from restill.metrics.features import rgb_bytes
 from untrusted import digest
@@ -46,7 +46,7 @@ def test_pixels_by_name() -> None:
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("lpips", "'lpips' are not known: use one of pixels, dino:FOLDER.#sha256., inception:PATH.#sha256."),
+        ("lpips", "'lpips' are not known: use one of dino:FOLDER.#sha256., inception:PATH.#sha256., pixels, or"),
         ("", "not known"),
         ("pixels:4", "'pixels:4'"),
         ("inception", "'inception' need a path: inception:PATH"),
@@ -70,13 +70,15 @@ def test_other_numbers_of_channels_are_refused_before_anything_is_read(spec: str
         open_features(spec, shape)
 
 
-class Means(nn.Module):
-    """A user's own feature space: nothing but the attributes of the protocol."""
+class Means(nn.Module, Features):
+    """A user's own feature space: nothing but the attributes of `Features`."""
 
     name, fingerprint, dim, resize = "means", "1", 3, "none"
 
     def forward(self, images: Tensor) -> Tensor:
         return images.mean(dim=(2, 3))
+
+    __call__ = nn.Module.__call__
 
 
 def test_a_module_is_a_feature_space() -> None:
@@ -87,29 +89,34 @@ def test_a_module_is_a_feature_space() -> None:
     assert frechet_distance(moments, feature_moments([images + 0.5], features)) == pytest.approx(0.75, rel=1e-5)
 
 
-def test_a_registered_feature_space_is_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("restill.metrics.features._OPENERS", {})
+def test_a_kind_of_features_is_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(NamedFeatures, "_members", dict(NamedFeatures._members))
     opened: list[tuple[str, tuple[int, int, int]]] = []
 
-    def opener(argument: str, shape: tuple[int, int, int]) -> Features:
-        opened.append((argument, shape))
-        return Means()
+    class Named(NamedFeatures, kind="means"):
+        usage = "means:OPTION"
 
-    register_features("means:OPTION", opener)
+        @classmethod
+        def open(cls, argument: str, shape: tuple[int, int, int]) -> Features:
+            opened.append((argument, shape))
+            return Means()
+
+        def __call__(self, images: Tensor) -> Tensor:
+            return images
+
     assert open_features("means:a:b", SHAPE).name == "means"
-    assert opened == [("a:b", SHAPE)]
-    with pytest.raises(UserError, match="use one of means:OPTION"):
-        open_features("pixels", SHAPE)
+    assert opened == [("a:b", SHAPE)] and Named in named_features()
+    with pytest.raises(UserError, match=r"use one of .*, means:OPTION, .* with --plugin"):
+        open_features("mean", SHAPE)
 
 
 def test_every_feature_space_says_what_it_shows() -> None:
     spaces = [PixelFeatures((1, 8, 8)), PixelFeatures((3, 64, 64)), ClassifierFeatures, InceptionFeatures, DinoFeatures]
-    sentences = [shown(space) for space in spaces]  # type: ignore[arg-type]
+    sentences = [space.shows for space in spaces]
     assert len(set(sentences)) == len(spaces)
-    for sentence in (*sentences, shown(Means())):
+    for sentence in (*sentences, Means().shows):
         assert sentence.endswith(".") and sentence.count(". ") == 0 and "\n" not in sentence and len(sentence) < 250
     assert "2x2" not in sentences[0] and "2x2" in sentences[1]
-    assert "'means'" in shown(Means())
 
 
 # 8 bits

@@ -88,6 +88,11 @@ def explain(error: ValidationError, model: type[BaseModel], inside: str | None =
     return f"unknown key {key}{hint}"
 
 
+def wrong(key: str, problem: str) -> PydanticCustomError:
+    """What is wrong with one key of a section, to be raised by a check of the whole section."""
+    return PydanticCustomError("inner", "{error}", {"inner": (key,), "error": problem})
+
+
 def inner_error(error: ValidationError, model: type[BaseModel]) -> PydanticCustomError:
     """The problem of a section, to be raised while another one that holds it is checked."""
     path, message, near = _problem(error, model)

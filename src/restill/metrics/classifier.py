@@ -23,14 +23,14 @@ from ..core.errors import NonFiniteError, UserError
 from ..core.files import read_json, replacing, write_json
 from ..core.progress import Advance, silent
 from ..core.tensors import mix_seed, seeded
-from .features import check_images
+from .features import Features, check_images
 
 DIM = 64
 FORMAT = "restill-classifier/1"
 _CHUNK = 512
 
 
-class ClassifierFeatures:
+class ClassifierFeatures(Features):
     """The penultimate layer (64 features) of a trained classifier. Made by `train_classifier` or `load_classifier`.
 
     Attributes:

@@ -21,10 +21,9 @@ from typing_extensions import Self
 from ..core.errors import UserError
 from ..core.files import read_json
 from .features import (
-    Features,
+    NamedFeatures,
     check_channels,
     check_weights,
-    register_features,
     rgb_bytes,
     split_hash,
 )
@@ -42,7 +41,7 @@ _KEYS = (
 _HEAD_SIZE, _FIXED = 64, {"hidden_act": "gelu", "layer_norm_eps": 1e-6, "num_channels": 3}
 
 
-class DinoFeatures:
+class DinoFeatures(NamedFeatures, kind="dino"):
     """The CLS token of DINOv2 after the last layer norm (arXiv 2304.07193): 384 to 1536 features by model.
 
     Images of one or three channels; `rgb_bytes` says how they become 8 bits, as image files of the literature are.
@@ -51,6 +50,7 @@ class DinoFeatures:
         fingerprint: hex SHA-256 of `model.safetensors`.
     """
 
+    usage = USAGE
     name = "dino"
     resize = "bicubic with antialiasing to 224x224, from 8-bit values (rounded to the nearest, clipped)"
     shows = (
@@ -76,6 +76,11 @@ class DinoFeatures:
         self.fingerprint = check_weights(folder / "model.safetensors", sha256)
         self._network = _read(folder, config)
         self.dim = int(self._network.config.hidden_size)
+
+    @classmethod
+    def open(cls, argument: str, shape: tuple[int, int, int]) -> Self:
+        folder, digest = split_hash(argument, USAGE)
+        return cls(folder, shape, digest)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Features float32 `[n, dim]` of images `[n, C, H, W]` in normalised units, on the network's device."""
@@ -155,11 +160,3 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-
-def _open(argument: str, shape: tuple[int, int, int]) -> Features:
-    folder, digest = split_hash(argument, USAGE)
-    return DinoFeatures(folder, shape, digest)
-
-
-register_features(USAGE, _open)

@@ -1,15 +1,15 @@
 """What images are compared by: pixels, or a layer of some network (`classifier.py`, `inception.py`, `dino.py`).
 
-A feature space is whatever satisfies `Features`; `open_features` finds those that a text can name, also a user's own.
+`open_features` finds those that a text can name, also a user's own: a `NamedFeatures` of a kind.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..core.errors import UserError
 from ..core.files import sha256
+from ..core.kinds import Pluggable, kinds, member
 from ..core.views import magnitude, seen_shape
 
 MAX_PIXEL_FEATURES = 4096  # an eigendecomposition of this size takes about half a minute on two cores
@@ -24,76 +25,88 @@ MAX_PIXEL_FEATURES = 4096  # an eigendecomposition of this size takes about half
 OF_MAGNITUDES = "Of complex images they see magnitudes alone, no phases."
 
 
-class Features(Protocol):
-    """A deterministic map from images to feature vectors. Distances compare only within one fingerprint."""
+class Features(ABC):
+    """A deterministic map from images to feature vectors. Distances compare only within one fingerprint.
 
-    @property
-    def name(self) -> str:
-        """Short name for tables and `metrics.json`, e.g. `pixels`."""
+    Attributes:
+        name: short name for tables and `metrics.json`, e.g. `pixels`.
+        fingerprint: hex hash of everything that the features depend on (weights, shape).
+        dim: number of features.
+        resize: how images are resized for the features, in words.
+        shows: one sentence, for a reader of results, on what a number in these features can and cannot show.
+    """
 
-    @property
-    def fingerprint(self) -> str:
-        """Hex hash of everything that the features depend on (weights, shape)."""
+    name: str
+    fingerprint: str
+    dim: int
+    resize: str = "none"
+    shows: str = "What a number in these features shows is not known to restill."
 
-    @property
-    def dim(self) -> int:
-        """Number of features."""
-
-    @property
-    def resize(self) -> str:
-        """How images are resized for the features, in words; `none` where they are not."""
-
+    @abstractmethod
     def __call__(self, images: Tensor) -> Tensor:
         """Features `[n, dim]` of images `[n, C, H, W]`, float32 in normalised units ([-1, 1])."""
 
 
-class PixelFeatures:
+class NamedFeatures(
+    Features,
+    Pluggable,
+    family="features",
+    builtin={"inception": "restill.metrics.inception", "dino": "restill.metrics.dino"},
+):
+    """Features that a recipe can name, `KIND` or `KIND:ARGUMENT`.
+
+    Attributes:
+        usage: as a user writes them, e.g. `inception:PATH[#sha256]`.
+    """
+
+    usage: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def open(cls, argument: str, shape: tuple[int, int, int]) -> Features:
+        """The features that `argument`, the text after the colon, says, for images of `shape` `(C, H, W)`."""
+
+
+class PixelFeatures(NamedFeatures, kind="pixels"):
     """The pixels themselves; average-pooled by the smallest power of two that leaves at most 4096 of them.
 
     The name says so: `pixels`, `pixels/2`, `pixels/4`. Windows that reach over the border average what lies inside.
     """
 
+    usage = "pixels"
+
     def __init__(self, shape: tuple[int, ...]) -> None:
         """`shape` is that of one image, `(C, H, W)`. Raises UserError where no pooling helps (C > 4096)."""
         channels, height, width = shape
-        self.shape = (channels, height, width)
-        self.pool = 1
-        while self.dim > MAX_PIXEL_FEATURES:
+        self.shape, self.pool = (channels, height, width), 1
+        while channels * -(-height // self.pool) * -(-width // self.pool) > MAX_PIXEL_FEATURES:
             if self.pool >= max(height, width):
                 raise UserError(f"pixel features: {channels} channels are more than {MAX_PIXEL_FEATURES} features")
             self.pool *= 2
-
-    @property
-    def name(self) -> str:
-        return "pixels" if self.pool == 1 else f"pixels/{self.pool}"
-
-    @property
-    def fingerprint(self) -> str:
-        return hashlib.sha256(f"{self.name} {self.shape}".encode()).hexdigest()
-
-    @property
-    def dim(self) -> int:
-        channels, height, width = self.shape
-        return channels * -(-height // self.pool) * -(-width // self.pool)
-
-    @property
-    def resize(self) -> str:
-        return "none" if self.pool == 1 else f"averaged over {self.pool}x{self.pool} pixels"
-
-    @property
-    def shows(self) -> str:
-        finer = "" if self.pool == 1 else f" and to detail finer than {self.pool}x{self.pool} pixels"
-        return (
+        self.dim = channels * -(-height // self.pool) * -(-width // self.pool)
+        windows, finer = f"{self.pool}x{self.pool} pixels", ""
+        self.name = "pixels"
+        if self.pool > 1:
+            self.name, self.resize = f"pixels/{self.pool}", f"averaged over {windows}"
+            finer = f" and to detail finer than {windows}"
+        self.fingerprint = hashlib.sha256(f"{self.name} {self.shape}".encode()).hexdigest()
+        self.shows = (
             "Pixel features see mean and covariance of the pixel values, so noise and blur; "
             f"they are blind to whether images make sense{finer}."
         )
+
+    @classmethod
+    def open(cls, argument: str, shape: tuple[int, int, int]) -> PixelFeatures:
+        if argument:
+            raise UserError(f"features 'pixels:{argument}': pixels take nothing after the name")
+        return PixelFeatures(shape)
 
     def __call__(self, images: Tensor) -> Tensor:
         check_images(images, self.shape, self.name)
         return F.avg_pool2d(images, self.pool, ceil_mode=True).flatten(1) if self.pool > 1 else images.flatten(1)
 
 
-class MagnitudeFeatures:
+class MagnitudeFeatures(Features):
     """A feature space of complex images: that of their magnitudes (`views.magnitude`), which people look at.
 
     Attributes:
@@ -104,7 +117,7 @@ class MagnitudeFeatures:
         self.of = of
         self.name, self.dim, self.resize = of.name, of.dim, of.resize
         self.fingerprint = hashlib.sha256(f"magnitude {of.fingerprint}".encode()).hexdigest()
-        self.shows = f"{shown(of)} {OF_MAGNITUDES}"
+        self.shows = f"{of.shows} {OF_MAGNITUDES}"
 
     def __call__(self, images: Tensor) -> Tensor:
         """Features `[n, dim]` of the magnitudes of complex images `[n, 2k, H, W]`."""
@@ -178,36 +191,30 @@ def check_weights(weights: Path, stated: str | None, published: str = "") -> str
     return found
 
 
-Opener = Callable[[str, tuple[int, int, int]], Features]
-_OPENERS: dict[str, tuple[str, Opener]] = {}
-
-
-def register_features(usage: str, opener: Opener) -> None:
-    """Make a feature space known to `open_features`; an earlier one of the same kind is replaced.
-
-    Args:
-        usage: as a user writes it, e.g. `inception:PATH[#sha256]`; the kind is what stands before the colon.
-        opener: called with the text after the colon and the shape `(C, H, W)` of one image.
-    """
-    _OPENERS[usage.partition(":")[0]] = (usage, opener)
-
-
 def open_features(spec: str, shape: tuple[int, ...]) -> Features:
     """The feature space that `spec` names, for images of `shape` `(C, H, W)`.
 
-    Known are `pixels`, `inception:PATH[#sha256]`, `dino:FOLDER[#sha256]` and what `register_features` was told of. An
-    object from Python that satisfies `Features` needs no name: it goes wherever features go.
+    Known are `pixels`, `inception:PATH[#sha256]`, `dino:FOLDER[#sha256]` and the kinds of plug-ins. An object from
+    Python needs no name: it goes wherever features go.
 
     Raises:
         UserError: an unknown name (names the known ones), weights that are missing or not the stated ones, a package
             that is not installed, or images that the features do not take.
     """
     kind, _, argument = spec.partition(":")
-    if kind not in _OPENERS:
-        known = ", ".join(usage for usage, _ in _OPENERS.values())
-        raise UserError(f"features {spec!r} are not known: use one of {known}")
+    found = member(NamedFeatures, kind)
+    if found is None:
+        known = ", ".join(space.usage for space in named_features())
+        raise UserError(
+            f"features {spec!r} are not known: use one of {known}, or name the file that defines them with --plugin"
+        )
     channels, height, width = shape
-    return _OPENERS[kind][1](argument, (channels, height, width))
+    return found.open(argument, (channels, height, width))
+
+
+def named_features() -> list[type[NamedFeatures]]:
+    """All that a recipe can name at this moment: restill's own and those of plug-ins."""
+    return [found for kind in kinds(NamedFeatures) if (found := member(NamedFeatures, kind)) is not None]
 
 
 def split_hash(argument: str, usage: str) -> tuple[Path, str | None]:
@@ -220,21 +227,3 @@ def split_hash(argument: str, usage: str) -> tuple[Path, str | None]:
     if mark and not re.fullmatch("[0-9a-fA-F]{64}", digest):
         raise UserError(f"features {usage}: the SHA-256 after # must be 64 hex digits, not {digest!r}")
     return Path(path).expanduser(), digest.lower() or None
-
-
-def shown(features: Features) -> str:
-    """One sentence, for a reader of results, on what a number in these features can and cannot show.
-
-    It is the attribute `shows` of the features, where they have one.
-    """
-    unknown = f"What a number in the features {features.name!r} shows is not known to restill."
-    return str(getattr(features, "shows", unknown))
-
-
-def _open_pixels(argument: str, shape: tuple[int, int, int]) -> Features:
-    if argument:
-        raise UserError(f"features 'pixels:{argument}': pixels take nothing after the name")
-    return PixelFeatures(shape)
-
-
-register_features("pixels", _open_pixels)

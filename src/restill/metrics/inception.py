@@ -26,10 +26,9 @@ from ..core.errors import UserError
 from ..core.files import replacing
 from ..core.progress import progress_bar
 from .features import (
-    Features,
+    NamedFeatures,
     check_channels,
     check_weights,
-    register_features,
     rgb_bytes,
     split_hash,
 )
@@ -41,12 +40,13 @@ _CHUNK = 32
 _BLOCK = 1 << 20
 
 
-class InceptionFeatures:
+class InceptionFeatures(NamedFeatures, kind="inception"):
     """The pooled last layer (2048 features) of Inception-v3 with the weights of FID (arXiv 1706.08500).
 
     Images of one or three channels; `rgb_bytes` says how they become 8 bits, as image files of the literature are.
     """
 
+    usage = USAGE
     name = "inception"
     dim = 2048
     resize = "bilinear to 299x299 as TensorFlow 1 does, from 8-bit values (rounded to the nearest, clipped)"
@@ -74,6 +74,11 @@ class InceptionFeatures:
         check_weights(weights, sha256, PUBLISHED)
         self._network = _read(_torch_fidelity(), weights)
         self.fingerprint = _fingerprint(self._network)
+
+    @classmethod
+    def open(cls, argument: str, shape: tuple[int, int, int]) -> Self:
+        weights, digest = split_hash(argument, USAGE)
+        return cls(weights, shape, digest)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Features float32 `[n, 2048]` of images `[n, C, H, W]` in normalised units, on the network's device."""
@@ -196,11 +201,3 @@ def _fingerprint(network: nn.Module) -> str:
         digest.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
         digest.update(value.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _open(argument: str, shape: tuple[int, int, int]) -> Features:
-    weights, digest = split_hash(argument, USAGE)
-    return InceptionFeatures(weights, shape, digest)
-
-
-register_features(USAGE, _open)

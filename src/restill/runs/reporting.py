@@ -24,11 +24,10 @@ from ..corruption import Compose, Corruption, Function, Poisson
 from ..metrics import (
     OF_MAGNITUDES,
     ClassifierFeatures,
-    DinoFeatures,
-    InceptionFeatures,
     Measured,
     PixelFeatures,
     load_results,
+    named_features,
 )
 from ..report import (
     ComparisonData,
@@ -244,10 +243,11 @@ def _measured(run: Run) -> Measured:
 
 
 def _shown(store: Store) -> dict[str, str]:
-    """What a number in each of restill's own feature spaces can show; `metrics.json` has only their names."""
-    spaces = (PixelFeatures(store.seen_shape), ClassifierFeatures, InceptionFeatures, DinoFeatures)
+    """What a number in each feature space can show; `metrics.json` has only their names."""
+    shows = {space.kind: space.shows for space in named_features()}
+    shows |= {space.name: space.shows for space in (PixelFeatures(store.seen_shape), ClassifierFeatures)}
     more = f" {OF_MAGNITUDES}" if store.is_complex else ""
-    return {space.name: f"{space.shows}{more}" for space in spaces} | {"pairs": _PAIRS}
+    return {name: f"{words}{more}" for name, words in shows.items()} | {"pairs": _PAIRS}
 
 
 def _images(run: Run, store: Store) -> tuple[dict[str, Tensor], Tensor | None, dict[str, str]]:

@@ -7,20 +7,24 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from torch import nn
+
 from ...core.errors import UserError
+from ...core.kinds import described, member
+from .architecture import Architecture, CustomNetwork, Given
 from .preconditioning import MODELS, EDMPrecond, Preconditioned, VPPrecond
 
 PRECONDITIONED: dict[str, type[EDMPrecond] | type[VPPrecond]] = {"EDMPrecond": EDMPrecond, "VPPrecond": VPPrecond}
 GIVEN_BY_PRECONDITIONING = {"in_channels", "out_channels"}
 
 
-def build_network(cls: str, kwargs: Mapping[str, Any]) -> Preconditioned:
+def build_network(cls: str, kwargs: Mapping[str, Any]) -> nn.Module:
     """A preconditioned network with fresh weights (drawn from torch's global generator), in training mode.
 
     Args:
-        cls: `EDMPrecond` or `VPPrecond`.
+        cls: `EDMPrecond`, `VPPrecond`, or the kind of a plug-in's `CustomNetwork`.
         kwargs: arguments of that class: `model_type` (`SongUNet`, `DhariwalUNet`), `img_resolution`, `img_channels`,
-            `label_dim` and so on; everything else goes to the network.
+            `label_dim` and so on; everything else goes to the network. Of a `CustomNetwork` its settings and `given`.
 
     Returns:
         A module that is called as `net(x, sigma, class_labels=None, augment_labels=None)`.
@@ -29,7 +33,22 @@ def build_network(cls: str, kwargs: Mapping[str, Any]) -> Preconditioned:
         UserError: if a name is unknown, a required argument is missing, or a value fits no network.
     """
     if cls not in PRECONDITIONED:
-        raise UserError(f"network class {cls!r} is unknown; {_nearest(cls, PRECONDITIONED)}")
+        return _custom(cls, kwargs)
+    return _u_net(cls, kwargs)
+
+
+def _custom(kind: str, kwargs: Mapping[str, Any]) -> nn.Module:
+    """The network of a plug-in."""
+    found = member(Architecture, kind)
+    if found is None or not issubclass(found, CustomNetwork):
+        near = _nearest(kind, PRECONDITIONED)
+        raise UserError(f"network {kind!r} is unknown; {near}, or name the file that defines it with --plugin")
+    settings = {key: value for key, value in kwargs.items() if key != "given"}
+    network = described(found, {found.tag: kind, **settings}, "network")
+    return network.build(Given(**kwargs["given"]))
+
+
+def _u_net(cls: str, kwargs: Mapping[str, Any]) -> Preconditioned:
     outer = inspect.signature(PRECONDITIONED[cls]).parameters
     model_type = kwargs.get("model_type", outer["model_type"].default)
     if model_type not in MODELS:
