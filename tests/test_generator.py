@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
 import restill
-from restill.checkpoint import NetworkConfig, save_network
+from restill.checkpoint import NetworkConfig, load_network_config, save_network
 
 KWARGS = {"model_type": "SongUNet", "img_resolution": 8, "img_channels": 1, "model_channels": 8, "channel_mult": [1]}
 KWARGS |= {"num_blocks": 1, "attn_resolutions": [], "sigma_data": 0.7}
@@ -67,3 +69,34 @@ def test_every_public_name_is_there() -> None:
     assert set(restill.__all__) <= set(dir(restill))
     with pytest.raises(AttributeError, match="nonsense"):
         restill.nonsense  # noqa: B018
+
+
+def test_a_configuration_is_checked_key_by_key(student: Path) -> None:
+    path = student / "config.json"
+    written = json.loads(path.read_text())
+    for change, message in {
+        '{"sigma_data": "much"}': "sigma_data: input should be a valid number, not 'much'",
+        '{"shape": 8}': "shape: must be a list, not 8",
+        '{"sigma_dat": 1}': "unknown key sigma_dat: did you mean sigma_data?",
+        '{"value_range": [0]}': "value_range.1: is missing",
+    }.items():
+        path.write_text(json.dumps(written | json.loads(change)))
+        with pytest.raises(restill.UserError, match=re.escape(f"{path}: is no network configuration ({message}")):
+            restill.load_denoiser(student)
+    del written["cls"]
+    path.write_text(json.dumps(written))
+    with pytest.raises(restill.UserError, match=re.escape("(cls: is missing)")):
+        restill.load_denoiser(student)
+    path.write_text("[]")
+    with pytest.raises(restill.UserError, match=re.escape(f"{path}: is no network configuration (it holds no keys)")):
+        restill.load_denoiser(student)
+
+
+def test_a_configuration_of_the_first_version_is_read(student: Path) -> None:
+    """Keys that came later have defaults; lists are tuples, and come back as they were."""
+    path = student / "config.json"
+    written = json.loads(path.read_text())
+    assert load_network_config(student) == CONFIG and isinstance(CONFIG.shape, tuple)
+    later = ("ema_sigma_rel", "image_shape", "preconditioning", "complex_values", "power")
+    path.write_text(json.dumps({key: value for key, value in written.items() if key not in later}))
+    assert load_network_config(student) == CONFIG

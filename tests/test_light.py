@@ -50,7 +50,17 @@ def test_a_generator_imports_the_corruption_that_it_was_trained_under(tmp_path: 
     torch.manual_seed(0)
     noise = restill.AdditiveNoise(sigma_n=0.4)
     config = NetworkConfig(
-        "student", "EDMPrecond", KWARGS, (1, 8, 8), 0.7, 0, noise.describe(), 8.0, 8.0, None, init_sigma=1.5
+        role="student",
+        cls="EDMPrecond",
+        kwargs=KWARGS,
+        shape=(1, 8, 8),
+        sigma_data=0.7,
+        num_classes=0,
+        corruption=noise.describe(),
+        offset=8.0,
+        scale=8.0,
+        value_range=None,
+        init_sigma=1.5,
     )
     save_network(tmp_path / "student", config.build(), config)
     code = "from restill.generator import load_generator\n"

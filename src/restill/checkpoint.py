@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -21,6 +21,7 @@ from torch import Tensor
 from .core.errors import UserError
 from .core.files import read_json, replacing, write_json
 from .core.modules import module_state, restore_module
+from .core.settings import Section, Several, setting
 from .corruption import Corruption, Prior, corruption_from
 from .diffusion import Denoiser
 from .diffusion.networks import build_network
@@ -79,47 +80,33 @@ def check_format(path: Path, found: object) -> None:
         )
 
 
-@dataclass(frozen=True)
-class NetworkConfig:
-    """Everything beside the weights that a network needs to be used: what is in `config.json`.
+class NetworkConfig(Section):
+    """Everything beside the weights that a network needs to be used: what is in `config.json`."""
 
-    Attributes:
-        role: `"teacher"` or `"student"`.
-        cls, kwargs: of `build_network`.
-        shape: `(C, h, w)` of the domain, where the teacher denoises: that of the latents.
-        sigma_data: standard deviation of the clean data.
-        num_classes: 0 for unconditional networks.
-        corruption: description of the law of the measurements.
-        offset, scale: `physical = normalised * scale + offset`.
-        value_range: of the physical data; `(0, 255)` marks 8-bit images.
-        init_sigma: of a student; None for a teacher.
-        classes: names of the classes.
-        image_shape: `(C, H, W)` of an image, where the domain has another shape.
-        preconditioning: "edm", or "masked" for one that knows of missing pixels (`Denoiser`).
-        complex_values: whether the channels of an image are real and imaginary parts in turn.
-        power: spectrum of complex images by radius, for the preconditioning (`Prior.stationary`); None for white ones.
-        images_seen: length of its training in images.
-        ema_sigma_rel: relative length of the average of the weights, where `restill select` chose it.
-    """
-
-    role: str
-    cls: str
-    kwargs: dict[str, Any]
-    shape: tuple[int, ...]
-    sigma_data: float
-    num_classes: int
-    corruption: dict[str, Any]
-    offset: float
-    scale: float
-    value_range: tuple[float, float] | None
-    init_sigma: float | None = None
-    classes: tuple[str, ...] | None = None
-    images_seen: int = 0
-    ema_sigma_rel: float | None = None
-    image_shape: tuple[int, ...] | None = None
-    preconditioning: str = "edm"
-    complex_values: bool = False
-    power: tuple[float, ...] | None = None
+    role: str = setting(..., "teacher or student")
+    cls: str = setting(..., "class of the network, for `build_network`")
+    kwargs: dict[str, Any] = setting(..., "its arguments, for `build_network`")
+    shape: Several[int] = setting(..., "`(C, h, w)` of the domain, where the teacher denoises")
+    sigma_data: float = setting(..., "standard deviation of the clean data")
+    num_classes: int = setting(..., "number of classes; 0 for unconditional networks")
+    corruption: dict[str, Any] = setting(..., "description of the corruption of the measurements")
+    offset: float = setting(..., "`physical = normalised * scale + offset`")
+    scale: float = setting(..., "`physical = normalised * scale + offset`")
+    value_range: Annotated[tuple[float, float], Field(strict=False)] | None = setting(
+        ..., "of the physical data; `(0, 255)` marks 8-bit images"
+    )
+    init_sigma: float | None = setting(None, "noise level at which a student starts; null for a teacher")
+    classes: Several[str] | None = setting(None, "names of the classes")
+    images_seen: int = setting(0, "length of the training", unit="images")
+    ema_sigma_rel: float | None = setting(
+        None, "relative length of the average of the weights, where `restill select` chose it"
+    )
+    image_shape: Several[int] | None = setting(None, "`(C, H, W)` of an image, where the domain has another shape")
+    preconditioning: str = setting("edm", "edm, or masked for one that knows of missing pixels")
+    complex_values: bool = setting(False, "whether the channels of an image are real and imaginary parts in turn")
+    power: Several[float] | None = setting(
+        None, "spectrum of complex images by radius (`Prior.stationary`); null for white images"
+    )
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -144,7 +131,7 @@ def save_network(folder: Path, denoiser: Denoiser, config: NetworkConfig) -> Non
 
     The weights carry a copy of the configuration they belong to.
     """
-    data = {"format": FORMAT, **config.__dict__}
+    data = {"format": FORMAT, **config.model_dump(mode="json")}
     tensors = {name.removeprefix("net."): value for name, value in module_state(denoiser).items()}
     write_json(folder / "config.json", data)
     save_state(folder / "model.safetensors", tensors, data)
@@ -175,9 +162,10 @@ def load_network_config(folder: Path) -> NetworkConfig:
     if not folder.is_dir() or not path.exists():
         raise UserError(f"{folder}: holds no network (config.json and model.safetensors)")
     data = read_json(path)
-    check_format(path, data.pop("format", 0) if isinstance(data, dict) else 0)
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: is no network configuration (it holds no keys)")
+    check_format(path, data.pop("format", 0))
     try:
-        tuples = {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
-        return NetworkConfig(**{**data, **tuples})
-    except TypeError as error:
-        raise UserError(f"{path}: is not a network configuration of restill ({error})") from error
+        return NetworkConfig(**data)
+    except UserError as error:
+        raise UserError(f"{path}: is no network configuration ({error})") from error

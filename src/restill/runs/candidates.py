@@ -57,7 +57,7 @@ class Selection:
 
     def __init__(self, run: Run, training: Distillation, store: Store, teacher: NetworkConfig) -> None:
         self.run, self.training, self.store = run, training, store
-        self.config = dataclasses.replace(teacher, role="student", init_sigma=run.recipe.student.init_sigma)
+        self.config = teacher.model_copy(update={"role": "student", "init_sigma": run.recipe.student.init_sigma})
         section = run.recipe.student
         self.every = max(1, section.select_every // section.batch_size)
         self.features = pixels_of(teacher.grid, teacher.complex_values)
@@ -92,7 +92,7 @@ class Selection:
         self.run.append_log(row | {"proximal_frechet_std": std})
         if best and value >= best["proximal_frechet"]:
             return best
-        config = dataclasses.replace(self.config, images_seen=progress.images)
+        config = self.config.model_copy(update={"images_seen": progress.images})
         save_network(self.run.stage("student"), self.training.ema.module, config)
         return {"step": progress.step, "proximal_frechet": value}
 

@@ -206,5 +206,5 @@ def _keep(run: Run, measurer: _Measurer, checkpoint: _Checkpoint) -> None:
         with replacing(run.snapshots / OWN) as temporary:
             shutil.copyfile(folder / "model.safetensors", temporary)
     measurer.load(checkpoint)
-    config = dataclasses.replace(config, images_seen=checkpoint.images, ema_sigma_rel=checkpoint.sigma_rel)
+    config = config.model_copy(update={"images_seen": checkpoint.images, "ema_sigma_rel": checkpoint.sigma_rel})
     save_network(folder, measurer.source.denoiser, config)

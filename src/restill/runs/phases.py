@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import signal
 import threading
 import time
@@ -53,7 +52,7 @@ def train_denoiser(run: Run, stage: str, store: Store) -> None:
     training = TeacherTraining(denoiser, batches, store.corruption, teacher_settings(recipe), recipe.seed)
     compiled(denoiser, recipe)
     _train(run, stage, training)
-    config = dataclasses.replace(config, images_seen=training.images_seen)
+    config = config.model_copy(update={"images_seen": training.images_seen})
     save_network(run.stage(stage), training.ema.module, config)
 
 
