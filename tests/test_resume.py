@@ -269,7 +269,7 @@ def test_a_network_is_there_when_all_of_it_is(tmp_path: Path, monkeypatch: pytes
             (run.stage("teacher") / file).unlink()
         written: list[Path] = []
         monkeypatch.setattr(restill.checkpoint, "replacing", killing)
-        monkeypatch.setattr(restill.files, "replacing", killing)
+        monkeypatch.setattr(restill.core.files, "replacing", killing)
         with pytest.raises(Killed):
             restill.checkpoint.save_network(run.stage("teacher"), denoiser, config)
         monkeypatch.undo()
