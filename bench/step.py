@@ -19,13 +19,13 @@ from typing import Any
 
 import torch
 
-from restill import AdditiveNoise, AmbientTweedie, Denoiser, Heun, OneStep, SiD, build_network
+from restill import AdditiveNoise, AmbientTweedie, Denoiser, Heun, OneStep, build_network
 from restill.core.memory import keep_freed_memory
 from restill.core.tensors import right_broadcast, seeded
 from restill.training import (
+    Adam,
     Distillation,
     DistillationSettings,
-    OptimiserSettings,
     TeacherSettings,
     TeacherTraining,
 )
@@ -77,11 +77,11 @@ def naive_iteration(training: Distillation) -> None:
 
     operator = law.draw(n, shape, generator)
     y = law.corrupt(draw().detach(), operator, generator)
-    drawn = settings.objective.draw(y, operator, generator)
-    settings.objective(training.fake, y, operator, operator, drawn).mean().backward()
+    drawn = training.objective.draw(y, operator, generator)
+    training.objective(training.fake, y, operator, operator, drawn).mean().backward()
     training.fake_update.apply(training.fake_update.measure(0), 0)
     u = draw()
-    sigma = settings.levels.draw(n, generator)
+    sigma = training.levels.draw(n, generator)
     x_t = u + right_broadcast(sigma, u) * torch.randn(u.shape, generator=generator, device=training.device)
     training.teacher.requires_grad_(True)
     a, b = training.teacher(x_t, sigma), training.fake(x_t, sigma)
@@ -104,17 +104,18 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.channels_last and arguments.mode == "shared":
         denoiser.to(memory_format=torch.channels_last)
     denoiser.autocast = torch.bfloat16 if arguments.precision == "bf16" else None
-    law, adam = AdditiveNoise(sigma_n=0.2), OptimiserSettings()
+    law, adam = AdditiveNoise(sigma_n=0.2), Adam()
     objective = AmbientTweedie()
     teacher = TeacherTraining(
         denoiser,
         Noise(shape, batch, device),
         law,
-        TeacherSettings(10**9, batch, optimiser=adam, objective=objective),
+        TeacherSettings(batch_size=batch, adam=adam),
+        objective,
         0,
     )
-    settings = DistillationSettings(10**9, batch, loss=SiD(), objective=objective, generator=adam, fake=adam)
-    student = Distillation(denoiser, law, shape, settings, 0, device)
+    settings = DistillationSettings(batch_size=batch, generator=adam, fake=adam, snapshots=0)
+    student = Distillation(denoiser, law, shape, settings, objective, 0, device)
     if arguments.compile:
         for network in (teacher.denoiser, teacher.ema.module, student.student, student.teacher, student.fake):
             network.net.compile(dynamic=False)

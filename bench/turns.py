@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import torch
 
-from restill import AdditiveNoise, Denoiser, Distillation, DistillationSettings, build_network
+from restill import AdditiveNoise, AmbientTweedie, Denoiser, Distillation, DistillationSettings, build_network
 from restill.core.memory import keep_freed_memory
 from step import PRESETS, SONG, naive_iteration
 
@@ -22,8 +22,9 @@ def distillation(preset: str, share: bool, bf16: bool = False) -> Distillation:
     kwargs = {**SONG, **PRESETS[preset]["net"], "img_resolution": size, "img_channels": 3, "label_dim": 0}
     denoiser = Denoiser(build_network("EDMPrecond", {**kwargs, "dropout": 0.13, "attn_resolutions": [16]}), 3)
     denoiser.autocast = torch.bfloat16 if bf16 else None
-    settings = DistillationSettings(10**9, batch, share_samples=share)
-    return Distillation(denoiser, AdditiveNoise(sigma_n=0.2), (3, size, size), settings, 0, torch.device("cpu"))
+    settings = DistillationSettings(batch_size=batch, share_samples=share, snapshots=0)
+    law, cpu = AdditiveNoise(sigma_n=0.2), torch.device("cpu")
+    return Distillation(denoiser, law, (3, size, size), settings, AmbientTweedie(), 0, cpu)
 
 
 def main() -> None:

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from closed_form import whitened
 from restill.corruption import Corruption, Operator, Prior
-from restill.objectives import AmbientTweedie, DistillationLoss, Draw, GeneratorLevels, Objective
+from restill.objectives import AmbientTweedie, AnyLoss, DistillationLoss, Draw, GeneratorLevels, Objective
 from restill.objectives.distillation import per_sample_scale
-from restill.objectives.noise_levels import LogNormalLevels
 from restill.training import Distillation, DistillationSettings
 from restill.training.distillation import Generated
 
@@ -172,22 +171,20 @@ class At(GeneratorLevels):
         return torch.full((n,), self.level, dtype=F64)
 
 
-@dataclass(frozen=True)
-class FitAt(LogNormalLevels):
-    """Denoising at one level."""
+class FitAt(AmbientTweedie, kind="test-fit-at"):
+    """Ambient Tweedie at one level."""
 
     level: float = 1.0
 
-    def draw(self, minimum_N: Tensor, generator: torch.Generator) -> Tensor:
+    def draw_levels(self, minimum_N: Tensor, generator: torch.Generator) -> Tensor:
         assert (minimum_N <= self.level).all()
         return torch.full_like(minimum_N, self.level, dtype=F64)
 
 
-@dataclass(frozen=True)
-class Unscaled(DistillationLoss):
+class Unscaled(DistillationLoss, kind="test-unscaled"):
     """A loss times its own scale `w`: quadratic, so that exact moments give its exact expectation."""
 
-    loss: DistillationLoss
+    loss: AnyLoss
     through_networks = True
 
     def __call__(self, u: Tensor, x_t: Tensor, a: Tensor, b: Tensor, sigma: Tensor) -> Tensor:
@@ -225,13 +222,14 @@ class PhaseTwo:
             images=self.n,
             batch_size=self.n,
             loss=loss,
-            levels=At(level=self.level),
-            objective=AmbientTweedie(levels=FitAt(level=self.level)),
             loss_scale=1.0,
+            snapshots=0,
         )
         network = ConditionalLinear(nn.Parameter(teacher))
         network.prior = self.prior
-        made = Distillation(network, self.law, self.shape, settings, 0, torch.device("cpu"))  # type: ignore[arg-type]
+        objective, cpu = FitAt(level=self.level), torch.device("cpu")
+        made = Distillation(network, self.law, self.shape, settings, objective, 0, cpu)  # type: ignore[arg-type]
+        made.levels = At(tmax=800, level=self.level)
         made.fake = ConditionalLinear(nn.Parameter(fake))  # type: ignore[assignment]
         return made
 

@@ -450,7 +450,7 @@ def test_sampling_writes_images_and_a_grid(run: Path, call: Cli, tmp_path: Path)
         (["run", "tiny-noise", "--out", "notes"], "notes: is a folder that is not empty and holds no run"),
         (["run", "tiny-noise", "--out", "notes/a.txt"], "a.txt: is a file"),
         (["run", "digits-noise", "--out", "run"], "run: holds a run of another recipe (name is 'tiny-noise' there"),
-        (["distill", "run", "--set", "student.loss=dmd"], "(student.loss is 'sid' there and 'dmd' here)"),
+        (["distill", "run", "--set", "student.loss=dmd"], "(student.loss.kind is 'sid' there and 'dmd' here)"),
         (["distill", "run", "--set", "student.los=dmd"], "unknown key student.los: did you mean student.loss?"),
         (["pretrain", "--out", "run", "--set", "network.dropout=0.5"], "(network.dropout is 0.0 there and 0.5 here)"),
         (["evaluate", "run", "--reference", "nowhere"], "nowhere: no such store"),
@@ -733,7 +733,7 @@ def test_measurements_stage_by_stage_with_no_clean_image(call: Cli, tmp_path: Pa
     call("pretrain", "--out", run)  # done already
     assert (run / "teacher" / "model.safetensors").read_bytes() == model
     assert "restill evaluate" in call("distill", run, "--set", "student.loss=dmd").out
-    assert load_recipe(run).student.loss == "dmd"
+    assert load_recipe(run).student.loss.kind == "dmd"
 
     out = call("evaluate", run).out
     results = json.loads((run / "metrics.json").read_text())["results"]

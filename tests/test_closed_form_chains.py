@@ -178,7 +178,7 @@ def test_clean_samples_among_blurred_ones_are_learned_as_a_mixture(sigma_n: floa
 
 
 RESTS = ["blur", "blur-noise", "downsampling", "bicubic", "downsampling-noise", "blur-downsampling-noise"]
-LOSSES: list[DistillationLoss] = [SiD(1.0), SiD(1.2), DMD()]
+LOSSES: list[DistillationLoss] = [SiD(alpha=1.0), SiD(alpha=1.2), DMD()]
 
 
 class Student:
@@ -236,13 +236,13 @@ def test_gradient_by_hand_and_what_descent_leaves_alone(name: str) -> None:
     student = Student(name)
     factor, t = torch.eye(8, dtype=F64), student.t
     by_hand = t.T @ (student.denoiser(factor)[0] - student.teacher[0]) @ t @ factor / len(t)
-    torch.testing.assert_close(student.gradient(factor, Unscaled(DMD())), by_hand, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(student.gradient(factor, Unscaled(loss=DMD())), by_hand, rtol=1e-9, atol=1e-11)
     law = t @ student.cov @ t.T
     start = t @ t.T
     assert (start - law).abs().max() > 0.1 * law.abs().max()
     rate = len(t) / float(torch.linalg.matrix_norm(t, 2)) ** 2
     for _ in range(300):
-        factor = factor - rate * student.gradient(factor, Unscaled(DMD()))
+        factor = factor - rate * student.gradient(factor, Unscaled(loss=DMD()))
     seen = t @ factor
     torch.testing.assert_close(seen @ seen.T, law, rtol=0, atol=1e-3 * float(law.abs().max()))
     unseen = torch.eye(8, dtype=F64) - torch.linalg.pinv(t) @ t

@@ -19,7 +19,7 @@ from restill.objectives.distillation import per_sample_scale
 
 F64 = torch.float64
 ALPHAS = [0.0, 0.5, 1.0, 1.2]
-SCORE_LOSSES: list[DistillationLoss] = [*(SiD(alpha) for alpha in ALPHAS), DMD()]
+SCORE_LOSSES: list[DistillationLoss] = [*(SiD(alpha=alpha) for alpha in ALPHAS), DMD()]
 LOSS_IDS = [*(f"sid-{alpha}" for alpha in ALPHAS), "dmd"]
 
 
@@ -87,7 +87,7 @@ def test_sid_gradient_by_hand(alpha: float, sigma: float) -> None:
     gap = a - b
     first = gap @ (a - alpha * gap)
     expected = (first + first.T - 2 * gap) @ factor / 4
-    got = factor_gradient(SiD(alpha), factor, cov, sigma, scaled=False)
+    got = factor_gradient(SiD(alpha=alpha), factor, cov, sigma, scaled=False)
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-11)
 
 
@@ -98,7 +98,7 @@ def test_sid_is_a_multiple_of_the_fisher_divergence_at_the_optimal_fake_score(al
     v = factor @ factor.T + sigma**2 * torch.eye(4, dtype=F64)
     score_gap = torch.linalg.inv(v) - torch.linalg.inv(cov + sigma**2 * torch.eye(4, dtype=F64))
     fisher = torch.trace(score_gap @ v @ score_gap)
-    value = generator_loss(SiD(alpha), factor, cov, (sigma,), scaled=False)
+    value = generator_loss(SiD(alpha=alpha), factor, cov, (sigma,), scaled=False)
     torch.testing.assert_close(value, (1 - alpha) * sigma**4 * fisher / 4, rtol=1e-9, atol=1e-12)
     assert fisher > 1e-2
 
@@ -121,7 +121,7 @@ def test_errors_of_the_scores_move_where_sid_rests_and_not_dmd(sigma: float) -> 
     for alpha in ALPHAS:
         for of, share in (("error", -alpha), ("teacher_error", 1 - alpha)):
             expected = 2 * share * error @ error @ factor / 4
-            torch.testing.assert_close(mean_gradient(SiD(alpha), of), expected, rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(mean_gradient(SiD(alpha=alpha), of), expected, rtol=1e-9, atol=1e-12)
     for of in ("error", "teacher_error"):
         assert mean_gradient(DMD(), of).abs().max() < 1e-12
 
@@ -133,7 +133,7 @@ def test_sid_value_with_a_wrong_fake_score() -> None:
     a, b, best = (gaussian_denoiser(c, sigma) for c in (cov, wrong, factor @ factor.T))
     v = factor @ factor.T + sigma**2 * torch.eye(4, dtype=F64)
     expected = torch.trace((a - b) @ v @ ((a - best) - alpha * (a - b)).T) / 4
-    value = generator_loss(SiD(alpha), factor, cov, (sigma,), fake=wrong, scaled=False)
+    value = generator_loss(SiD(alpha=alpha), factor, cov, (sigma,), fake=wrong, scaled=False)
     torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-12)
 
 
@@ -192,7 +192,7 @@ def test_sid_with_alpha_above_one_has_a_second_stationary_point() -> None:
 
     def slope(variance: float, alpha: float) -> float:
         factor = torch.tensor([[variance]], dtype=F64).sqrt()
-        return factor_gradient(SiD(alpha), factor, cov, sigma, scaled=False).item()
+        return factor_gradient(SiD(alpha=alpha), factor, cov, sigma, scaled=False).item()
 
     assert abs(slope(variance, alpha)) < 1e-12
     assert slope(0.9 * variance, alpha) > 1e-3 and slope(1.1 * variance, alpha) < -1e-3
@@ -218,17 +218,17 @@ def test_second_stationary_point_with_the_losses_own_scale(alpha: float) -> None
         scale = torch.tensor(variance**0.5, dtype=F64, requires_grad=True)
         u = scale * z
         x_t = u + noise
-        loss = SiD(alpha)(u, x_t, c * x_t, variance / (variance + 1) * x_t, sigma).mean()
+        loss = SiD(alpha=alpha)(u, x_t, c * x_t, variance / (variance + 1) * x_t, sigma).mean()
         slope = torch.autograd.grad(loss, scale)[0].item()
         assert slope * expected_sign > 0.08
 
 
 def test_over_dispersed_start_runs_away_for_alpha_above_one_only() -> None:
     cov, start = torch.tensor([[0.25]], dtype=F64), torch.tensor([[5.0]], dtype=F64)
-    assert descend(SiD(1.2), start, cov, 1.0, rate=0.1, steps=200, scaled=False).abs().item() > 10
-    found = descend(SiD(1.0), start, cov, 1.0, rate=0.3, steps=300, scaled=False)
+    assert descend(SiD(alpha=1.2), start, cov, 1.0, rate=0.1, steps=200, scaled=False).abs().item() > 10
+    found = descend(SiD(alpha=1.0), start, cov, 1.0, rate=0.3, steps=300, scaled=False)
     assert found.square().item() == pytest.approx(0.25, abs=1e-4)
-    inside = descend(SiD(1.2), torch.tensor([[2.4]], dtype=F64), cov, 1.0, rate=0.3, steps=300, scaled=False)
+    inside = descend(SiD(alpha=1.2), torch.tensor([[2.4]], dtype=F64), cov, 1.0, rate=0.3, steps=300, scaled=False)
     assert inside.square().item() == pytest.approx(0.25, abs=1e-4)
 
 
@@ -254,7 +254,7 @@ def test_gradients_stop_where_they_should() -> None:
     assert not scale.requires_grad
     torch.testing.assert_close(scale.flatten(), (u - a).abs().mean((1, 2, 3)).detach())
     torch.testing.assert_close(per_sample_scale(u, u).flatten(), torch.full((8,), 1e-5, dtype=F64))
-    du, da, db = torch.autograd.grad(SiD(1.2)(u, u, a, b, sigma).sum(), (u, a, b))
+    du, da, db = torch.autograd.grad(SiD(alpha=1.2)(u, u, a, b, sigma).sum(), (u, a, b))
     gap = a - b
     torch.testing.assert_close(du, -gap / scale / 3)
     torch.testing.assert_close(da, ((a - u) - 2.4 * gap + gap) / scale / 3)

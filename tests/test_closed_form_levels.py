@@ -14,14 +14,13 @@ import torch
 from scipy import stats
 
 from restill.objectives import GeneratorLevels, LogNormalLevels
-from restill.objectives.noise_levels import truncated_share
 
 N = 50_000
 LOG_NORMAL = stats.lognorm(s=1.2, scale=math.exp(-1.2))
 
 
 def draw(levels: LogNormalLevels, minimum: torch.Tensor, seed: int = 0) -> np.ndarray:
-    return levels.draw(minimum, torch.Generator().manual_seed(seed)).double().numpy()
+    return levels.draw_levels(minimum, torch.Generator().manual_seed(seed)).double().numpy()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
@@ -62,8 +61,8 @@ def test_each_sample_keeps_its_own_minimum() -> None:
 def test_clamp_wastes_the_published_share(sigma_n: float, published: float) -> None:
     """n = 50,000, within 5 standard errors; above sigma_n the clamp leaves the log-normal as it is."""
     levels = draw(LogNormalLevels(floor="clamp"), torch.full((N,), sigma_n, dtype=torch.float64))
-    share = truncated_share(sigma_n)
-    assert abs(share - published) < 0.006 and abs(share - LOG_NORMAL.cdf(sigma_n)) < 1e-12
+    share = LOG_NORMAL.cdf(sigma_n)
+    assert abs(share - published) < 0.006
     assert levels.min() == sigma_n
     assert abs((levels == sigma_n).mean() - share) < 5 * math.sqrt(share * (1 - share) / N)
     above = levels[levels > sigma_n]
@@ -72,13 +71,9 @@ def test_clamp_wastes_the_published_share(sigma_n: float, published: float) -> N
     assert stats.ks_2samp(above, truncated).statistic < bound
 
 
-def test_no_share_is_wasted_without_noise() -> None:
-    assert truncated_share(0.0) == 0.0
-
-
 def test_generator_levels_are_the_karras_grid() -> None:
     """n = 50,000: the inverse of the grid's formula turns the levels into uniform t in [0, 0.8]."""
-    levels = GeneratorLevels().draw(N, torch.Generator().manual_seed(0)).double().numpy()
+    levels = GeneratorLevels(800).draw(N, torch.Generator().manual_seed(0)).double().numpy()
     high, low = 80 ** (1 / 7), 0.002 ** (1 / 7)
     t = 1 - (levels ** (1 / 7) - high) / (low - high)
     assert stats.ks_1samp(t, stats.uniform(0, 0.8).cdf).statistic < 1.95 / math.sqrt(N)
@@ -96,7 +91,7 @@ def test_generator_levels_options() -> None:
     """The whole grid reaches sigma_max; the floor of the ablation is kept, and levels above it are not moved."""
     whole = GeneratorLevels(tmax=1000, sigma_max=50).draw(N, torch.Generator().manual_seed(0))
     assert 49 < whole.max() <= 50.001
-    free = GeneratorLevels().draw(N, torch.Generator().manual_seed(0))
-    floored = GeneratorLevels(floor=0.4).draw(N, torch.Generator().manual_seed(0))
+    free = GeneratorLevels(800).draw(N, torch.Generator().manual_seed(0))
+    floored = GeneratorLevels(800, floor=0.4).draw(N, torch.Generator().manual_seed(0))
     assert 0.1 < (free < 0.4).double().mean() < 0.9
     torch.testing.assert_close(floored, free.clamp_min(0.4), rtol=0, atol=0)

@@ -7,7 +7,6 @@ that no statistical error is left.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -77,8 +76,7 @@ def sample_of(
     return ExactSample(cov, SHAPE, parts, sigma)
 
 
-@dataclass(frozen=True)
-class OtherWeights(AmbientTweedie):
+class OtherWeights(AmbientTweedie, kind="test-closed-form-mri"):
     """The same objective with seven times the weight on what is not shown."""
 
     def whitened(self, residual: Tensor, further: Operator, sigma: Tensor, c: Tensor, prior: Prior) -> Tensor:
@@ -86,8 +84,7 @@ class OtherWeights(AmbientTweedie):
         return found + (7**0.5 - 1) * (found - further.restrict(found))
 
 
-@dataclass(frozen=True)
-class Coloured(AmbientTweedie):
+class Coloured(AmbientTweedie, kind="test-coloured"):
     """The same objective with the weights of images that are not white."""
 
     def whitened(self, residual: Tensor, further: Operator, sigma: Tensor, c: Tensor, prior: Prior) -> Tensor:
@@ -160,7 +157,7 @@ def phase_two(coils: int, level: float, sigma_n: float = 0.0, prior: Prior | Non
     return PhaseTwo(pairs[0], pairs[1], rows, SHAPE, (2 * coils, *SHAPE[1:]), level, prior)
 
 
-LOSSES: list[DistillationLoss] = [SiD(1.0), SiD(1.2), DMD()]
+LOSSES: list[DistillationLoss] = [SiD(alpha=1.0), SiD(alpha=1.2), DMD()]
 
 
 @pytest.mark.parametrize("coils", [1, 2])

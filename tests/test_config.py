@@ -9,8 +9,7 @@ import pytest
 import yaml
 
 from restill.core.errors import UserError
-from restill.objectives import DMD, SDS, AmbientTweedie, SiD, Standard
-from restill.runs.objects import loss_of, objective_of, student_settings, teacher_settings
+from restill.objectives import DMD, SDS, AmbientTweedie, DistillationLoss, SiD, Standard
 from restill.runs.recipe_files import Recipe, load_recipe, recipe_from, save_recipe, shipped_recipes
 
 PUBLISHED = ["cifar10-noise", "ffhq64-noise", "celebahq64-noise", "afhqv2-noise"]
@@ -29,8 +28,8 @@ def test_shipped_recipes_load_and_come_back(name: str, tmp_path: Path) -> None:
     assert load_recipe(tmp_path / "recipe.yaml") == recipe == load_recipe(tmp_path)
     saved = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
     assert saved["teacher"]["adam"]["beta2"] == 0.999  # complete, defaults included
-    teacher, student = teacher_settings(recipe), student_settings(recipe)
-    assert teacher.objective == student.objective  # the same objective trains teacher and fake score
+    assert saved["objective"]["kind"] == recipe.objective.kind == "ambient-tweedie"
+    assert saved["student"]["loss"] == {"kind": "sid", "alpha": recipe.student.loss.alpha}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -47,7 +46,7 @@ def test_published_settings(name: str) -> None:
     assert teacher.adam.warmup_images == 10_000_000 and teacher.augment == (0.12 if cifar else 0.15)
     assert teacher.ema.halflife_images == student.ema.halflife_images == 500_000
     assert (student.init_sigma, student.tmax, student.loss_scale) == (2.5, 800, 100)
-    assert student.loss == "sid" and student.alpha == (1.0 if afhq else 1.2)
+    assert student.loss == SiD(alpha=1.0 if afhq else 1.2)
     assert student.generator.lr == student.fake.lr == (5e-6 if afhq else 1e-5)
     assert student.generator.beta1 == (0.9 if name in ("ffhq64-noise", "celebahq64-noise") else 0.0)
     assert student.fake.beta1 == 0 and student.fake.beta2 == 0.999
@@ -123,8 +122,8 @@ def test_the_last_override_wins() -> None:
         ("seed=[1", "the value is not YAML"),
         # combinations
         ("objective.kind=standard", "objective.kind standard learns the noise too"),
-        ("teacher.accumulate=3", "teacher.accumulate must divide teacher.batch_size 128"),
-        ("student.accumulate=5", "student.accumulate must divide student.batch_size 64"),
+        ("teacher.accumulate=3", "teacher.accumulate: must divide batch_size 128, not 3"),
+        ("student.accumulate=5", "student.accumulate: must divide batch_size 64, not 5"),
     ],
 )
 def test_mistakes_name_the_key_in_one_line(override: str, message: str) -> None:
@@ -139,7 +138,7 @@ def test_mistakes_name_the_key_in_one_line(override: str, message: str) -> None:
         ("- a\n- b\n", "a recipe is a mapping of keys to values"),
         ("", "a recipe is a mapping of keys to values"),
         ("name: [", "is not YAML"),
-        ("seed: 1", "name: field required"),
+        ("seed: 1", "name: is missing"),
         ("name: !!python/object/apply:os.system ['true']", "is not YAML"),
     ],
 )
@@ -175,16 +174,61 @@ def test_what_makes_two_recipes_different() -> None:
     how = load_recipe("digits-noise", ["execution.device=cpu", "execution.precision=bf16"])
     assert recipe.differences(how) == []
     what = load_recipe("digits-noise", ["student.alpha=1.1", "corruption.weights=[1]"])
-    assert recipe.differences(what) == ["student.alpha", "corruption.weights"]
+    assert recipe.differences(what) == ["student.loss.alpha", "corruption.weights"]
 
 
 def test_names_choose_classes() -> None:
     def built(**sections: Any) -> Recipe:
         return recipe_from({"name": "x", **sections})
 
-    assert isinstance(objective_of(built()), AmbientTweedie)
-    assert isinstance(objective_of(built(objective={"kind": "standard", "floor": "clamp"})), Standard)
-    losses = {"sid": SiD(1.0), "dmd": DMD(), "sds": SDS()}
-    assert all(loss_of(built(student={"loss": k, "alpha": 1.0})) == loss for k, loss in losses.items())
-    clipped = teacher_settings(built(teacher={"adam": {"grad_clip": 1, "lr": 1e-3}}))
-    assert clipped.optimiser.grad_clip == 1 and clipped.optimiser.lr.peak == 1e-3
+    assert built().objective == AmbientTweedie()
+    flat = {"p_mean": 0.5, "floor": "clamp"}
+    assert built(objective=flat).objective == AmbientTweedie(**flat)
+    assert built(objective={"kind": "standard", **flat}).objective == Standard(**flat)
+    assert built(objective="standard").objective == Standard()
+    losses: dict[str, DistillationLoss] = {"sid": SiD(), "dmd": DMD(), "sds": SDS()}
+    assert all(built(student={"loss": kind}).student.loss == loss for kind, loss in losses.items())
+
+
+@pytest.mark.parametrize(
+    ("student", "overrides", "loss"),
+    [
+        ({}, [], SiD()),
+        ({"alpha": 1.0}, [], SiD(alpha=1.0)),
+        ({"loss": "sid", "alpha": 1.0}, [], SiD(alpha=1.0)),
+        ({"loss": {"kind": "sid", "alpha": 1.0}}, [], SiD(alpha=1.0)),
+        ({"loss": {"alpha": 1.0}}, [], SiD(alpha=1.0)),
+        ({"loss": "dmd", "alpha": 1.0}, [], DMD()),  # as recipes were saved
+        ({"loss": "sid", "alpha": 1.0}, ["student.alpha=1.1"], SiD(alpha=1.1)),
+        ({"loss": {"kind": "sid", "alpha": 1.0}}, ["student.alpha=1.1"], SiD(alpha=1.1)),
+        ({"loss": "sid", "alpha": 1.0}, ["student.loss.alpha=1.1"], SiD(alpha=1.1)),
+        ({"loss": "sid", "alpha": 1.0}, ["student.loss=dmd"], DMD()),
+        ({"loss": "dmd"}, ["student.loss={kind: sid, alpha: 1.1}"], SiD(alpha=1.1)),
+    ],
+    ids=str,
+)
+def test_the_loss_as_it_was_and_is_written(
+    tmp_path: Path, student: dict[str, Any], overrides: list[str], loss: DistillationLoss
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"name": "x", "student": student}))
+    recipe = load_recipe(path, overrides)
+    assert recipe.student.loss == loss
+    save_recipe(path, recipe)
+    assert load_recipe(path) == recipe
+
+
+@pytest.mark.parametrize(
+    ("student", "message"),
+    [
+        ({"loss": "sidd"}, "student.loss: 'sidd' is no known kind: use one of dmd, sds, sid"),
+        ({"loss": {"kind": "sid", "alpa": 1.0}}, "unknown key student.loss.alpa: did you mean student.loss.alpha?"),
+        ({"loss": {"kind": "dmd", "alpha": 1.0}}, "unknown key student.loss.alpha"),
+        ({"loss": {"kind": "sid", "alpha": "much"}}, "student.loss.alpha: input should be a valid number, not 'much'"),
+        ({"loss": 3}, "student.loss: must be a kind, or keys and values with one"),
+    ],
+)  # fmt: skip
+def test_losses_that_are_none(student: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        recipe_from({"name": "x", "student": student})
+    assert message in str(caught.value) and "\n" not in str(caught.value)

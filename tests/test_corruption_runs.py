@@ -16,6 +16,7 @@ from PIL import Image
 from restill.checkpoint import load_state, save_state
 from restill.corruption import Mask, corruption_from, function, register_operator
 from restill.metrics import load_results
+from restill.objectives import AmbientTweedie
 from restill.report import corruption_in_words
 from restill.report.pictures import MISSING
 from restill.report.words import teacher_draws
@@ -26,11 +27,11 @@ from restill.runs.recipe_files import Recipe
 from restill.runs.restored_pairs import shows_image
 from restill.store import Batch, open_store
 from restill.training import (
+    Adam,
+    Average,
     Batches,
     Distillation,
     DistillationSettings,
-    LearningRate,
-    OptimiserSettings,
     TeacherSettings,
     TeacherTraining,
     Training,
@@ -185,7 +186,7 @@ def test_runs_with_and_without_noise_side_by_side(call: Cli, tmp_path: Path) -> 
         assert corruption_in_words(law) in text
 
 
-ADAM = OptimiserSettings(LearningRate(1e-3))
+ADAM = Adam(lr=1e-3)
 
 
 def trainings(store_path: Path) -> dict[str, Training]:
@@ -193,11 +194,13 @@ def trainings(store_path: Path) -> dict[str, Training]:
     law = Mask(p=0.5, sigma_n=0.1)
     store = open_store(store_path) if store_path.exists() else tiny_store(store_path, law)
     denoiser = tiny_denoiser(condition=1, dropout=0.1)
-    teaching = TeacherSettings(images=192, batch_size=16, optimiser=ADAM, ema_halflife=100)
-    distilling = DistillationSettings(images=192, batch_size=16, generator=ADAM, fake=ADAM, ema_halflife=100)
+    teaching = TeacherSettings(images=192, batch_size=16, adam=ADAM, ema=Average(halflife_images=100))
+    distilling = DistillationSettings(
+        images=192, batch_size=16, generator=ADAM, fake=ADAM, ema=Average(halflife_images=100)
+    )
     return {
-        "teacher": TeacherTraining(denoiser, Batches(store, 16, 0, CPU), law, teaching, seed=0),
-        "student": Distillation(denoiser, law, (1, 8, 8), distilling, seed=0, device=CPU),
+        "teacher": TeacherTraining(denoiser, Batches(store, 16, 0, CPU), law, teaching, AmbientTweedie(), seed=0),
+        "student": Distillation(denoiser, law, (1, 8, 8), distilling, AmbientTweedie(), seed=0, device=CPU),
     }
 
 

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from restill.corruption import AdditiveNoise
 from restill.diffusion import Denoiser
 from restill.diffusion.networks import build_network
-from restill.objectives import DMD, SDS, Consistency
+from restill.objectives import DMD, SDS, AmbientTweedie, Consistency
 from restill.runs.cost import (
     PRECISIONS,
     NetworkCost,
@@ -75,19 +75,19 @@ class Noise:
 
 
 def teacher(n: int, precision: str = "fp32", **options: Any) -> tuple[Training, TeacherSettings]:
-    chosen = TeacherSettings(10**6, n, **options)
-    return TeacherTraining(denoiser(precision), Noise(n), LAW, chosen, 0), chosen  # type: ignore[arg-type]
+    chosen = TeacherSettings(batch_size=n, **options)
+    return TeacherTraining(denoiser(precision), Noise(n), LAW, chosen, AmbientTweedie(), 0), chosen  # type: ignore[arg-type]
 
 
 def student(n: int, precision: str = "fp32", **options: Any) -> tuple[Distillation, DistillationSettings]:
-    chosen = DistillationSettings(10**6, n, **options)
-    return Distillation(denoiser(precision), LAW, SHAPE, chosen, 0, CPU), chosen
+    chosen = DistillationSettings(**{"batch_size": n, "snapshots": 0, **options})
+    return Distillation(denoiser(precision), LAW, SHAPE, chosen, AmbientTweedie(), 0, CPU), chosen
 
 
 VARIANTS: dict[str, Callable[..., tuple[Training, Any]]] = {
     "teacher": teacher,
     "accumulated": lambda n, p="fp32": teacher(n, p, accumulate=2),
-    "consistent": lambda n, p="fp32": teacher(n, p, consistency=Consistency(1.0, ends=3, steps=2)),
+    "consistent": lambda n, p="fp32": teacher(n, p, consistency=Consistency(weight=1.0, ends=3, steps=2)),
     "sid": student,
     "dmd": lambda n, p="fp32": student(n, p, loss=DMD()),
     "sds": lambda n, p="fp32": student(n, p, loss=SDS()),
@@ -160,7 +160,7 @@ def test_arithmetic_of_an_iteration(cost: NetworkCost, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["teacher", "sid", "sds"])
 def test_copies_of_the_weights(cost: NetworkCost, name: str) -> None:
-    training, chosen = VARIANTS[name](2) if name != "sid" else student(2, power_ema=(0.05, 0.1))
+    training, chosen = VARIANTS[name](2) if name != "sid" else student(2, snapshots=2)
     training.advance()
     updates = [value for key, value in vars(training).items() if key.endswith("update")]
     averages = [training.ema, *getattr(training, "powers", ())]  # type: ignore[attr-defined]
@@ -211,15 +211,13 @@ def test_arithmetic_of_the_papers_networks(resolution: int, mult: list[int], pub
     network = network_cost(
         SMALL | FULL | {"img_resolution": resolution, "channel_mult": mult}, (3, resolution, resolution)
     )
-    assert student_cost(network, DistillationSettings(10**8, share_samples=False)).flop == pytest.approx(
-        published, rel=0.02
-    )
-    shared = student_cost(network, DistillationSettings(10**8)).flop
+    assert student_cost(network, DistillationSettings(share_samples=False)).flop == pytest.approx(published, rel=0.02)
+    shared = student_cost(network, DistillationSettings()).flop
     assert shared == pytest.approx(10 * network.forward, rel=0.005)  # of eleven passes forward or back, one less
 
 
 def test_how_many_images_fit(cost: NetworkCost) -> None:
-    phase = student_cost(cost, DistillationSettings(10**6, 32))
+    phase = student_cost(cost, DistillationSettings(batch_size=32))
     n = phase.most_at_once("fp32", 2**30)
     fits = [phase.fixed + phase.activations["fp32"](k) <= 2**30 for k in (n, n + 1)]
     assert n > 32 and fits == [True, False]

@@ -14,7 +14,8 @@ from restill.checkpoint import load_state, save_state
 from restill.core.errors import UserError
 from restill.core.modules import module_state
 from restill.corruption import AdditiveNoise
-from restill.training import Distillation, DistillationSettings, LearningRate, OptimiserSettings
+from restill.objectives import AmbientTweedie
+from restill.training import Adam, Average, Distillation, DistillationSettings
 from restill.training.posthoc import (
     TRACKED,
     PowerEMA,
@@ -184,9 +185,14 @@ def test_combined_averages_are_those_that_were_kept(name: str, width: float) -> 
 
 
 def distillation(steps: int, *power_ema: float) -> Distillation:
-    adam = OptimiserSettings(LearningRate(1e-3))
-    settings = DistillationSettings(16 * steps, 16, generator=adam, fake=adam, ema_halflife=50, power_ema=power_ema)
-    return Distillation(tiny_denoiser(), AdditiveNoise(sigma_n=0.3), (1, 8, 8), settings, seed=3, device=CPU)
+    adam, average = Adam(lr=1e-3), Average(halflife_images=50)
+    settings = DistillationSettings(
+        images=16 * steps, batch_size=16, generator=adam, fake=adam, ema=average, snapshots=0
+    )
+    law = AdditiveNoise(sigma_n=0.3)
+    training = Distillation(tiny_denoiser(), law, (1, 8, 8), settings, AmbientTweedie(), seed=3, device=CPU)
+    training.powers = tuple(PowerEMA(training.student, sigma_rel) for sigma_rel in power_ema)
+    return training
 
 
 def flat(module: torch.nn.Module) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from restill.core.errors import UserError
 from restill.corruption import Blur, Downsampling, Mask, Mri
 from restill.diffusion.networks import build_network
-from restill.runs.objects import network_arguments, network_config, student_settings, teacher_settings
+from restill.runs.objects import network_arguments, network_config
 from restill.runs.recipe_files import load_recipe, shipped_recipes
 from tiny import tiny_store
 
@@ -61,8 +61,8 @@ def test_brains(acceleration: int) -> None:
     law = recipe.law()
     assert shape == (2, 384, 320) and law == Mri(acceleration=acceleration, acs=20, coils=4)
     assert law.condition_channels(shape) + shape[0] == 4
-    teacher, student = teacher_settings(recipe), student_settings(recipe)
-    assert (teacher.batch_size, teacher.optimiser.grad_clip, teacher.augment) == (8, 1.0, 0.0)
+    teacher, student = recipe.teacher, recipe.student
+    assert (teacher.batch_size, teacher.adam.grad_clip, teacher.augment) == (8, 1.0, 0.0)
     assert (student.batch_size, student.generator.grad_clip) == (24, 1.0)
 
 
@@ -77,9 +77,8 @@ def test_celebahq_settings(problem: str) -> None:
     clipped = ["teacher.adam.grad_clip"] if "inpainting" in problem else []
     own = [key for key in noise.differences(recipe) if not key.startswith("corruption.")]
     assert own == (["name"] if problem != "noise" else []) + clipped
-    assert teacher_settings(recipe).optimiser.grad_clip == (1.0 if clipped else None)
-    assert student_settings(recipe).generator.grad_clip is None
-    assert teacher_settings(recipe).objective == student_settings(recipe).objective
+    assert recipe.teacher.adam.grad_clip == (1.0 if clipped else None)
+    assert recipe.student.generator.grad_clip is None
     assert recipe.data.resize == 64 and f"restill info celebahq64-{problem}" in recipe.description
 
 

@@ -21,13 +21,14 @@ import restill.checkpoint
 import restill.core.files
 from restill.checkpoint import load_state, load_state_data, save_state
 from restill.corruption import AdditiveNoise
+from restill.objectives import AmbientTweedie
 from restill.runs import pretrain, working_on
 from restill.training import (
+    Adam,
+    Average,
     Batches,
     Distillation,
     DistillationSettings,
-    LearningRate,
-    OptimiserSettings,
     TeacherSettings,
     TeacherTraining,
     Training,
@@ -36,7 +37,7 @@ from restill.training import run as training_loop
 from tiny import RECIPE, different, tiny_denoiser, tiny_recipe, tiny_store
 
 CPU = torch.device("cpu")
-ADAM = OptimiserSettings(LearningRate(1e-3))
+ADAM = Adam(lr=1e-3)
 WEIGHTS = [f"{stage}/{file}.safetensors" for stage in ("teacher", "student") for file in ("model", "state")]
 
 
@@ -184,17 +185,19 @@ def teacher(folder: Path, accumulate: int = 1, channels_last: bool = False, drop
     if channels_last:
         denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     settings = TeacherSettings(
-        images=10 * 16, batch_size=16, accumulate=accumulate, optimiser=ADAM, ema_halflife=50, augment=0.5
+        images=10 * 16, batch_size=16, accumulate=accumulate, adam=ADAM, ema=Average(halflife_images=50), augment=0.5
     )
-    return TeacherTraining(denoiser, Batches(store, 16, 0, CPU), store.corruption, settings, seed=3)
+    return TeacherTraining(denoiser, Batches(store, 16, 0, CPU), store.corruption, settings, AmbientTweedie(), seed=3)
 
 
 def distillation(folder: Path, accumulate: int = 1, channels_last: bool = False) -> Distillation:
     denoiser = tiny_denoiser(dropout=0.1)
     if channels_last:
         denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    settings = DistillationSettings(images=10 * 16, batch_size=16, generator=ADAM, fake=ADAM, ema_halflife=50)
-    return Distillation(denoiser, AdditiveNoise(sigma_n=0.3), (1, 8, 8), settings, seed=3, device=CPU)
+    settings = DistillationSettings(
+        images=10 * 16, batch_size=16, generator=ADAM, fake=ADAM, ema=Average(halflife_images=50)
+    )
+    return Distillation(denoiser, AdditiveNoise(sigma_n=0.3), (1, 8, 8), settings, AmbientTweedie(), seed=3, device=CPU)
 
 
 Make = Callable[..., Training]

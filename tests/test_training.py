@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import restill.runs.phases
 import restill.training.distillation
 import restill.training.teacher
 from custom_corruptions import Blur, RandomLines, RandomMask
@@ -31,12 +29,12 @@ from restill.runs.recipe_files import Recipe
 from restill.sampling import Heun, OneStep, generate
 from restill.training import (
     EMA,
+    Adam,
+    Average,
     Batches,
     Distillation,
     DistillationSettings,
     FiniteGuard,
-    LearningRate,
-    OptimiserSettings,
     TeacherSettings,
     TeacherTraining,
 )
@@ -47,7 +45,7 @@ from restill.training.update import Update
 from tiny import different, images, tiny_denoiser, tiny_recipe, tiny_store
 
 CPU = torch.device("cpu")
-ADAM = OptimiserSettings(LearningRate(1e-3))
+ADAM = Adam(lr=1e-3)
 
 
 def weights(module: nn.Module) -> dict[str, Tensor]:
@@ -65,7 +63,7 @@ def scalar(value: float) -> nn.Linear:
 
 @pytest.mark.parametrize("batch_size", [1, 10, 100])
 def test_ema_halves_its_distance_every_half_life(batch_size: int) -> None:
-    ema, module = EMA(scalar(1.0), halflife=100, rampup=None), scalar(0.0)
+    ema, module = EMA(scalar(1.0), Average(halflife_images=100, rampup=None)), scalar(0.0)
     for k in range(300 // batch_size):
         ema.update(module, batch_size, k * batch_size)
         seen = (k + 1) * batch_size
@@ -74,7 +72,7 @@ def test_ema_halves_its_distance_every_half_life(batch_size: int) -> None:
 
 
 def test_ema_ramp_up_forgets_the_initial_weights() -> None:
-    ema, module = EMA(scalar(1.0), halflife=1000, rampup=0.05), scalar(0.0)
+    ema, module = EMA(scalar(1.0), Average(halflife_images=1000, rampup=0.05)), scalar(0.0)
     ema.update(module, 10, 0)
     assert ema.module.weight.item() == 0  # at the beginning the half-life is zero
     nn.init.constant_(module.weight, 1.0)
@@ -85,19 +83,19 @@ def test_ema_ramp_up_forgets_the_initial_weights() -> None:
 
 
 def test_learning_rate_warms_up_and_decays() -> None:
-    constant = LearningRate(2.0, warmup=100)
-    assert [constant.at(k) for k in (0, 25, 100, 10**9)] == [0, 0.5, 2, 2]
-    cosine = LearningRate(2.0, warmup=100, total=300, decay="cosine", final=0.1)
-    assert cosine.at(50) == 1 and cosine.at(100) == 2
-    assert cosine.at(200) == pytest.approx(2 * 0.55) and cosine.at(300) == cosine.at(999) == pytest.approx(0.2)
-    assert cosine.at(150) == pytest.approx(2 * (0.1 + 0.9 * (1 + math.cos(math.pi / 4)) / 2))
-    linear = LearningRate(2.0, total=300, decay="linear")
-    assert [linear.at(k) for k in (0, 150, 300)] == pytest.approx([2, 1, 0])
+    def rates(adam: Adam, *seen: int) -> list[float]:
+        return [adam.rate(k, 300) for k in seen]
+
+    assert rates(Adam(lr=2.0, warmup_images=100), 0, 25, 100, 10**9) == [0, 0.5, 2, 2]
+    cosine = Adam(lr=2.0, warmup_images=100, decay="cosine", final=0.1)
+    quarter = 2 * (0.1 + 0.9 * (1 + math.cos(math.pi / 4)) / 2)
+    assert rates(cosine, 50, 100, 150, 200, 300, 999) == pytest.approx([1, 2, quarter, 2 * 0.55, 0.2, 0.2])
+    assert rates(Adam(lr=2.0, decay="linear"), 0, 150, 300) == pytest.approx([2, 1, 0])
 
 
 def test_the_learning_rate_of_a_step_is_used() -> None:
     module = scalar(1.0)
-    update = Update(module, OptimiserSettings(LearningRate(0.1, warmup=100)), FiniteGuard(CPU))
+    update = Update(module, Adam(lr=0.1, warmup_images=100), 300, FiniteGuard(CPU))
     steps = []
     for seen in (0, 50, 100):
         before = module.weight.item()
@@ -111,7 +109,7 @@ def test_the_learning_rate_of_a_step_is_used() -> None:
 def test_gradients_are_clipped_to_a_norm(clip: float | None, norm: float) -> None:
     module = nn.Linear(2, 1, bias=False)
     # betas of 0 leave the gradient itself in Adam's first moment
-    update = Update(module, OptimiserSettings(LearningRate(0.1), betas=(0.0, 0.9), grad_clip=clip), FiniteGuard(CPU))
+    update = Update(module, Adam(lr=0.1, beta1=0.0, beta2=0.9, grad_clip=clip), 300, FiniteGuard(CPU))
     module.weight.grad = torch.tensor([[3.0, 4.0]])
     measured = update.measure(0)
     update.apply(measured, 0)
@@ -132,8 +130,7 @@ def test_guard_names_the_first_bad_step() -> None:
         guard.check()
 
 
-@dataclass(frozen=True)
-class Poisoned(AmbientTweedie):
+class Poisoned(AmbientTweedie, kind="test-poisoned"):
     """An objective whose loss becomes NaN at one evaluation."""
 
     calls: ClassVar[list[int]] = []
@@ -146,8 +143,8 @@ class Poisoned(AmbientTweedie):
 
 def teacher_training(folder: Path, objective: Objective, images: int = 160) -> TeacherTraining:
     store = tiny_store(folder)
-    settings = TeacherSettings(images, 16, optimiser=ADAM, objective=objective, ema_halflife=50)
-    return TeacherTraining(tiny_denoiser(), Batches(store, 16, 0, CPU), store.corruption, settings, seed=0)
+    settings = TeacherSettings(images=images, batch_size=16, adam=ADAM, ema=Average(halflife_images=50))
+    return TeacherTraining(tiny_denoiser(), Batches(store, 16, 0, CPU), store.corruption, settings, objective, seed=0)
 
 
 def test_a_nan_stops_before_the_weights_are_touched(tmp_path: Path) -> None:
@@ -179,8 +176,9 @@ class Deferred(FiniteGuard):
         self.immediate = False
 
 
-def recipe_on(store: Path) -> Recipe:
+def recipe_on(store: Path, objective: str | dict[str, Any] = "ambient-tweedie") -> Recipe:
     return tiny_recipe(
+        objective=objective,
         data={"source": str(store), "content": "store"},
         corruption={"kind": "noise", "sigma_n": 0.3},
         network={"model_channels": 16, "channel_mult": [1], "num_blocks": 1, "attn_resolutions": []},
@@ -194,20 +192,13 @@ def test_a_run_stopped_by_a_nan_can_be_continued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guard: type[FiniteGuard], kept: int
 ) -> None:
     tiny_store(tmp_path / "y")
-    recipe = recipe_on(tmp_path / "y")
-    original = restill.runs.phases.teacher_settings
-
-    def poisoned(checked: Recipe) -> TeacherSettings:
-        return dataclasses.replace(original(checked), objective=Poisoned())
-
-    for name in ("whole", "stopped"):
-        with working_on(tmp_path / name, recipe) as run:
+    for name, objective in (("whole", "ambient-tweedie"), ("stopped", "test-poisoned")):
+        with working_on(tmp_path / name, recipe_on(tmp_path / "y", objective)) as run:
             run.store.symlink_to(tmp_path / "y")
             if name == "whole":
                 pretrain(run)
                 continue
             Poisoned.calls.clear()
-            monkeypatch.setattr(restill.runs.phases, "teacher_settings", poisoned)
             monkeypatch.setattr(restill.training.teacher, "FiniteGuard", guard)
             with pytest.raises(NonFiniteError, match=rf"step 5; .*state.safetensors holds step {kept}\."):
                 pretrain(run)
@@ -221,16 +212,11 @@ def test_a_run_stopped_by_a_nan_can_be_continued(
 
 def test_a_nan_is_noticed_before_a_student_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_store(tmp_path / "y")
-    original = restill.runs.phases.student_settings
-
-    def poisoned(checked: Recipe) -> DistillationSettings:
-        return dataclasses.replace(original(checked), objective=Poisoned(at=3))
-
-    with working_on(tmp_path / "run", recipe_on(tmp_path / "y")) as run:
+    with working_on(tmp_path / "run", recipe_on(tmp_path / "y", {"kind": "test-poisoned", "at": 3})) as run:
         run.store.symlink_to(tmp_path / "y")
+        Poisoned.calls.extend([1] * 100)  # the teacher meets none
         pretrain(run)
         Poisoned.calls.clear()
-        monkeypatch.setattr(restill.runs.phases, "student_settings", poisoned)
         monkeypatch.setattr(restill.training.distillation, "FiniteGuard", Deferred)
         with pytest.raises(NonFiniteError, match="at step 3;"):
             distill(run)
@@ -241,8 +227,10 @@ def test_a_nan_is_noticed_before_a_student_is_chosen(tmp_path: Path, monkeypatch
 
 def test_a_wild_learning_rate_is_noticed(tmp_path: Path) -> None:
     store = tiny_store(tmp_path / "y")
-    settings = TeacherSettings(1600, 16, optimiser=OptimiserSettings(LearningRate(1e30)))
-    training = TeacherTraining(tiny_denoiser(), Batches(store, 16, 0, CPU), store.corruption, settings, seed=0)
+    settings = TeacherSettings(images=1600, batch_size=16, adam=Adam(lr=1e30))
+    training = TeacherTraining(
+        tiny_denoiser(), Batches(store, 16, 0, CPU), store.corruption, settings, AmbientTweedie(), seed=0
+    )
     with pytest.raises(NonFiniteError, match="step"):
         list(training_loop(training))
     assert all(bool(value.isfinite().all()) for value in training.state().values())
@@ -303,13 +291,15 @@ def distillation(
     loss: DistillationLoss | None = None,
     law: Corruption | None = None,
     teacher: Denoiser | None = None,
+    objective: Objective | None = None,
     **options: Any,
 ) -> Distillation:
-    settings = DistillationSettings(
-        images=160, batch_size=16, loss=loss or SiD(), generator=ADAM, fake=ADAM, ema_halflife=50, **options
-    )
-    teacher = teacher or tiny_denoiser()
-    return Distillation(teacher, law or AdditiveNoise(sigma_n=0.3), (1, 8, 8), settings, seed=0, device=CPU)
+    average = Average(halflife_images=50)
+    options = {"images": 160, "batch_size": 16, "ema": average, "snapshots": 0, **options}
+    settings = DistillationSettings(loss=loss or SiD(), generator=ADAM, fake=ADAM, **options)
+    law = law or AdditiveNoise(sigma_n=0.3)
+    objective = objective or AmbientTweedie()
+    return Distillation(teacher or tiny_denoiser(), law, (1, 8, 8), settings, objective, seed=0, device=CPU)
 
 
 @pytest.mark.parametrize("share", [True, False])
@@ -327,14 +317,7 @@ def test_samples_shared_or_not_both_networks_train(share: bool) -> None:
 
 def test_an_accumulated_batch_has_the_mean_gradient_of_its_parts() -> None:
     whole = distillation(accumulate=2)
-    half = Distillation(
-        tiny_denoiser(),
-        whole.corruption,
-        (1, 8, 8),
-        dataclasses.replace(whole.settings, batch_size=8, accumulate=1),
-        seed=0,
-        device=CPU,
-    )
+    half = distillation(batch_size=8)
     parts, log = whole._student_gradients(seeded("accumulate"))
     generator, rows = seeded("accumulate"), []
     for _ in range(2):
@@ -376,7 +359,6 @@ def test_sds_trains_no_fake_score() -> None:
 def test_a_graph_is_built_through_the_networks_only_for_sid(loss: DistillationLoss, through: bool) -> None:
     seen = []
 
-    @dataclass(frozen=True)
     class Watching(DistillationLoss):
         uses_fake: ClassVar[bool] = loss.uses_fake
         through_networks: ClassVar[bool] = loss.through_networks
@@ -393,8 +375,7 @@ def test_a_graph_is_built_through_the_networks_only_for_sid(loss: DistillationLo
     assert not any(p.grad is not None for p in training.fake.parameters())
 
 
-@dataclass(frozen=True)
-class Attraction(DistillationLoss):
+class Attraction(DistillationLoss, kind="test-attraction"):
     """A loss that a user might try: `|u - a|^2 / w`, away from the fake score by a share."""
 
     share: float = 0.5
@@ -422,13 +403,14 @@ def test_a_corruption_and_a_loss_from_outside_the_package(
     assert store.corruption == law
     condition = law.condition_channels(shape)
     denoiser = tiny_denoiser(shape[0], condition, size=max(shape[1:]))
-    settings = TeacherSettings(images=64, batch_size=16, optimiser=ADAM, consistency=Consistency(0.1), accumulate=2)
-    training = TeacherTraining(denoiser, Batches(store, 16, 0, CPU), law, settings, seed=0)
+    settings = TeacherSettings(images=64, batch_size=16, adam=ADAM, consistency=Consistency(weight=0.1), accumulate=2)
+    objective = AmbientTweedie()
+    training = TeacherTraining(denoiser, Batches(store, 16, 0, CPU), law, settings, objective, seed=0)
     before = weights(denoiser)
     assert len(list(training_loop(training))) == 4 and different(before, weights(denoiser))
 
     chosen = DistillationSettings(images=48, batch_size=16, loss=Attraction(), generator=ADAM, fake=ADAM)
-    phase_2 = Distillation(training.ema.module, law, shape, chosen, seed=0, device=CPU)
+    phase_2 = Distillation(training.ema.module, law, shape, chosen, objective, seed=0, device=CPU)
     before = weights(phase_2.student)
     (row,) = [p.row for p in training_loop(phase_2) if p.row]
     assert row["score_gap"] >= 0 and math.isfinite(row["fake_loss"]) and different(before, weights(phase_2.student))
@@ -466,7 +448,9 @@ def test_classes_reach_both_phases_and_the_sampler(tmp_path: Path) -> None:
     net = tiny_denoiser(classes=3).net
     denoiser = Listening(net, 1, 0.5, 3)
     batches = Batches(store, 16, 0, CPU)
-    training = TeacherTraining(denoiser, batches, store.corruption, TeacherSettings(32, 16), seed=0)
+    training = TeacherTraining(
+        denoiser, batches, store.corruption, TeacherSettings(images=32, batch_size=16), AmbientTweedie(), seed=0
+    )
     training.advance()
     assert seen and torch.equal(seen[0], batches.at(0).labels)  # type: ignore[arg-type]
     seen.clear()

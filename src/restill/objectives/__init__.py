@@ -1,14 +1,16 @@
 """What is minimised: denoising objectives (teacher and fake score) and distillation losses (generator)."""
 
 from .consistency import Consistency
-from .denoising import AmbientTweedie, Draw, Objective, Standard, prior_of
-from .distillation import DMD, SDS, DistillationLoss, SiD
+from .denoising import AmbientTweedie, AnyObjective, Draw, Objective, Standard, prior_of
+from .distillation import DMD, SDS, AnyLoss, DistillationLoss, SiD
 from .noise_levels import GeneratorLevels, LogNormalLevels
 
 __all__ = [
     "DMD",
     "SDS",
     "AmbientTweedie",
+    "AnyLoss",
+    "AnyObjective",
     "Consistency",
     "DistillationLoss",
     "Draw",

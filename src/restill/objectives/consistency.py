@@ -11,15 +11,16 @@ Gaussian data, whose denoiser is linear, any number of steps is exact.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import UserError
+from ..core.settings import Section, setting
 from ..core.tensors import right_broadcast
 from ..corruption import Operator
+
+SIGMA_MIN = 0.002  # smallest end level
 
 
 class Step(NamedTuple):
@@ -31,34 +32,23 @@ class Step(NamedTuple):
     """standard normal `[ends, steps, n, *noise_shape]`"""
 
 
-@dataclass(frozen=True)
-class Consistency:
+class Consistency(Section):
     """The penalty `mean |D(x_s; s) - E[D(x_s'; s') | x_s]|^2`, added to an objective with `weight`.
 
     Estimated without bias, as the mean over pairs of independent ends of the product of their gaps to `D(x_s; s)`. The
     square of the gap to the mean over the ends would add the variance of `D(x_s'; s')` divided by `ends`, and so pull
     `D` away from the optimum towards a constant. The price is that a single sample's penalty may be negative.
-
-    Attributes:
-        weight: factor on the penalty; 0 switches it off.
-        ends: number of independent ends `x_s'`, at least 2.
-        steps: ancestral steps from s to s'.
-        sigma_min: smallest end level.
     """
 
-    weight: float = 0.0
-    ends: int = 2
-    steps: int = 2
-    sigma_min: float = 0.002
-
-    def __post_init__(self) -> None:
-        if self.ends < 2 or self.steps < 1:
-            raise UserError(f"consistency needs ends >= 2 and steps >= 1, not {self.ends} and {self.steps}")
+    section = "teacher.consistency"
+    weight: float = setting(0.0, "factor on the penalty; 0 switches it off", ge=0)
+    ends: int = setting(2, "independent ends of the reverse process", ge=2)
+    steps: int = setting(2, "steps of the reverse process to each end", gt=0)
 
     def draw(self, noise: Tensor, sigma: Tensor, generator: torch.Generator) -> Step:
-        """Ends log-uniform between `sigma_min` and `s`, at `s` itself where that is smaller; noise like `noise`."""
+        """Ends log-uniform between `SIGMA_MIN` and `s`, at `s` itself where that is smaller; noise like `noise`."""
         uniform = torch.rand(sigma.shape, generator=generator, device=sigma.device, dtype=sigma.dtype)
-        low = sigma.clamp_max(self.sigma_min)
+        low = sigma.clamp_max(SIGMA_MIN)
         end = low * (sigma / low) ** uniform
         shape = (self.ends, self.steps, *noise.shape)
         return Step(end, torch.randn(shape, generator=generator, device=noise.device, dtype=noise.dtype))

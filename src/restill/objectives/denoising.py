@@ -13,12 +13,13 @@ which for pure noise is :math:`c D(x_t) + (1-c) x_t - y` with :math:`x_t = y + e
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ..core.kinds import Described, OfKind
+from ..core.settings import setting
 from ..core.tensors import right_broadcast
 from ..corruption import Operator, Prior
 from .noise_levels import LogNormalLevels
@@ -44,17 +45,15 @@ class Noised(NamedTuple):
     """`1 - sigma_n^2 / s^2`, `[n]`"""
 
 
-@dataclass(frozen=True)
-class Objective(ABC):
+class Objective(Described, LogNormalLevels, ABC, family="objective"):
     """A denoising objective: a pure function of tensors; the same object trains the teacher and the fake score.
 
     Attributes:
-        levels: the law of the noise levels.
         c_min: the weight is `lambda(s) / max(c, c_min)`; 1 gives the papers' `lambda(s)`.
     """
 
-    levels: LogNormalLevels = field(default_factory=LogNormalLevels)
-    c_min: float = 0.05
+    section = "objective"
+    c_min: float = setting(0.05, "the weight is lambda(s) / max(c, c_min); 1: as published", gt=0, le=1)
 
     @abstractmethod
     def noise_floor(self, operator: Operator) -> Tensor:
@@ -62,7 +61,7 @@ class Objective(ABC):
 
     def draw(self, image: Tensor, operator: Operator, generator: torch.Generator) -> Draw:
         """Draw noise levels and noise for measurements whose `to_domain(y)` is `image` `[n, C, H, W]`."""
-        sigma = self.levels.draw(self.noise_floor(operator).to(image), generator)
+        sigma = self.draw_levels(self.noise_floor(operator).to(image), generator)
         shape = (len(image), *operator.noise_shape(tuple(image.shape[1:])))
         noise = torch.randn(shape, generator=generator, device=image.device, dtype=image.dtype)
         return Draw(sigma, noise)
@@ -118,16 +117,14 @@ def prior_of(denoiser: nn.Module) -> Prior:
     return found if isinstance(found, Prior) else Prior.white(float(denoiser.sigma_data))  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True)
-class Standard(Objective):
+class Standard(Objective, kind="standard"):
     """Ordinary denoising score matching on the measurements: learns their distribution, noise included (L_SD)."""
 
     def noise_floor(self, operator: Operator) -> Tensor:
         return torch.zeros_like(operator.sigma_n)
 
 
-@dataclass(frozen=True)
-class AmbientTweedie(Objective):
+class AmbientTweedie(Objective, kind="ambient-tweedie"):
     r"""Learns :math:`E[x|x_t]` at all :math:`s > \sigma_n` from noisy measurements (L_N; Ambient Tweedie, DSD, RSD).
 
     Noise levels are per sample; where `sigma_n = 0` it is `Standard`, so noise-free samples and noise-free operators
@@ -136,3 +133,7 @@ class AmbientTweedie(Objective):
 
     def noise_floor(self, operator: Operator) -> Tensor:
         return operator.sigma_n
+
+
+AnyObjective = Annotated[Objective, OfKind(Objective, otherwise=AmbientTweedie.kind)]
+"""For a section's field: an objective, by its kind and its settings."""

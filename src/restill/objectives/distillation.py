@@ -8,11 +8,12 @@ and return `[n]`. Only their gradient means anything: watch the score gap `||a -
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from torch import Tensor
 
+from ..core.kinds import Described, OfKind
+from ..core.settings import setting
 from ..core.tensors import right_broadcast
 
 
@@ -27,14 +28,15 @@ def gradient_on(u: Tensor, gradient: Tensor) -> Tensor:
     return (u * gradient.detach()).flatten(1).mean(1)
 
 
-class DistillationLoss(ABC):
-    """A distillation loss.
+class DistillationLoss(Described, ABC, family="loss"):
+    """A distillation loss: a class that says its `kind`, its settings as fields, and `__call__`.
 
     Attributes:
         uses_fake: whether `b` is looked at; if not, no fake score is trained.
         through_networks: whether `a` and `b` must be differentiable in `x_t`; if not, they come without a graph.
     """
 
+    section = "student.loss"
     uses_fake: ClassVar[bool] = True
     through_networks: ClassVar[bool] = False
 
@@ -43,15 +45,14 @@ class DistillationLoss(ABC):
         """Loss of each sample `[n]`, the mean over its entries."""
 
 
-@dataclass(frozen=True)
-class SiD(DistillationLoss):
+class SiD(DistillationLoss, kind="sid"):
     r"""Score identity Distillation: :math:`(a - b)((a - u) - \alpha (a - b)) / w` (SiD, eq. 23; RSD, eq. 8).
 
     At the optimal fake score its expectation is :math:`(1-\alpha)` times a Fisher divergence, negative for
     :math:`\alpha > 1`.
     """
 
-    alpha: float = 1.2
+    alpha: float = setting(1.2, "share of the score gap that is taken off; above 1 the loss is negative when it works")
     through_networks: ClassVar[bool] = True
 
     def __call__(self, u: Tensor, x_t: Tensor, a: Tensor, b: Tensor, sigma: Tensor) -> Tensor:
@@ -59,16 +60,14 @@ class SiD(DistillationLoss):
         return (gap * ((a - u) - self.alpha * gap) / per_sample_scale(u, a)).flatten(1).mean(1)
 
 
-@dataclass(frozen=True)
-class DMD(DistillationLoss):
+class DMD(DistillationLoss, kind="dmd"):
     """Distribution Matching Distillation: gradient `(b - a) / w` on `u`, none through the networks (DMD, eq. 7)."""
 
     def __call__(self, u: Tensor, x_t: Tensor, a: Tensor, b: Tensor, sigma: Tensor) -> Tensor:
         return gradient_on(u, (b - a) / per_sample_scale(u, a))
 
 
-@dataclass(frozen=True)
-class SDS(DistillationLoss):
+class SDS(DistillationLoss, kind="sds"):
     r"""Score Distillation Sampling: gradient :math:`\hat n - n = (u - a) / s`, the teacher alone (DreamFusion, eq. 3).
 
     Mode-seeking: for Gaussian data the generator collapses to the mean. A baseline.
@@ -78,3 +77,7 @@ class SDS(DistillationLoss):
 
     def __call__(self, u: Tensor, x_t: Tensor, a: Tensor, b: Tensor, sigma: Tensor) -> Tensor:
         return gradient_on(u, (u - a) / right_broadcast(sigma, u))
+
+
+AnyLoss = Annotated[DistillationLoss, OfKind(DistillationLoss, otherwise=SiD.kind)]
+"""For a section's field: a distillation loss, by its kind and its settings."""

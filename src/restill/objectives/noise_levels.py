@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from ..core.settings import Section, setting
 from ..core.tensors import wide_dtype
 
 
-@dataclass(frozen=True)
-class LogNormalLevels:
+class LogNormalLevels(Section):
     r"""Draws :math:`\ln s \sim N(P_{mean}, P_{std}^2)` (EDM, table 1), kept at or above each sample's :math:`\sigma_n`.
 
     Attributes:
@@ -22,11 +21,11 @@ class LogNormalLevels:
             59% at 0.1, 0.2, 0.4) exactly at :math:`s = \sigma_n`, where Ambient Tweedie has no gradient.
     """
 
-    p_mean: float = -1.2
-    p_std: float = 1.2
-    floor: Literal["truncate", "clamp"] = "truncate"
+    p_mean: float = setting(-1.2, "mean of ln s, s the noise levels")
+    p_std: float = setting(1.2, "standard deviation of ln s", gt=0)
+    floor: Literal["truncate", "clamp"] = setting("truncate", "how levels are kept at or above sigma_n")
 
-    def draw(self, minimum_N: Tensor, generator: torch.Generator) -> Tensor:
+    def draw_levels(self, minimum_N: Tensor, generator: torch.Generator) -> Tensor:
         """Levels `[n]` with `s >= minimum`, in the dtype of `minimum_N`, on the generator's device."""
         minimum = minimum_N.to(wide_dtype(minimum_N.device))
         if self.floor == "clamp":
@@ -47,12 +46,12 @@ class GeneratorLevels:
     are kept: without them the generator never learns to remove the noise (RSD).
 
     Attributes:
-        tmax: upper end of t, in thousandths, in (0, 1000].
+        tmax: upper end of t, in thousandths, in (0, 1000]; published: 800.
         sigma_min, sigma_max, rho: of the grid.
         floor: smallest level drawn; 0 keeps all. For ablations only.
     """
 
-    tmax: int = 800
+    tmax: int
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     rho: float = 7.0
@@ -64,11 +63,3 @@ class GeneratorLevels:
         t = uniform * (self.tmax / 1000)
         high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
         return ((high + (1 - t) * (low - high)) ** self.rho).clamp_min(self.floor).float()
-
-
-def truncated_share(sigma_n: float, p_mean: float = -1.2, p_std: float = 1.2) -> float:
-    """The share of the log-normal that lies below `sigma_n`: what the clamp wastes."""
-    return 0.5 * math.erfc(-(math.log(sigma_n) - p_mean) / p_std / math.sqrt(2)) if sigma_n > 0 else 0.0
-
-
-__all__ = ["GeneratorLevels", "LogNormalLevels", "truncated_share"]

@@ -20,7 +20,7 @@ from ..report import corruption_in_words
 from ..store import open_store
 from .cost import PRECISIONS, NetworkCost, PhaseCost, network_cost, student_cost, teacher_cost
 from .facts import facts_table
-from .objects import network_arguments, student_settings, teacher_settings
+from .objects import network_arguments
 from .recipe_files import Recipe
 from .run_store import holds_kspace, source_of, with_law_of_store
 
@@ -60,7 +60,7 @@ def describe_recipe(recipe: Recipe) -> RenderableType:
     if section.content == "store" and section.source is not None and Path(section.source).exists():
         recipe = with_law_of_store(recipe)
     law, images = recipe.law(), images_of(recipe)
-    teacher, student = teacher_settings(recipe), student_settings(recipe)
+    teacher, student = recipe.teacher, recipe.student
     facts = {
         "description": recipe.description or "none",
         "data": images.words,
@@ -68,7 +68,7 @@ def describe_recipe(recipe: Recipe) -> RenderableType:
     }
     schedules = {
         "teacher": f"{recipe.objective.kind}, {_schedule(teacher.images, teacher.batch_size)}",
-        "student": f"{recipe.student.loss}, {_schedule(student.images, student.batch_size)}",
+        "student": f"{student.loss.kind}, {_schedule(student.images, student.batch_size)}",
     }
     title = f"{recipe.name}: recipe"
     if images.shape is None:

@@ -13,23 +13,9 @@ from ..core.tensors import mix_seed, right_broadcast
 from ..corruption import Corruption, Mri, MriOperator, Prior
 from ..diffusion import Denoiser
 from ..estimation import RadialPower
-from ..objectives import (
-    DMD,
-    SDS,
-    AmbientTweedie,
-    Consistency,
-    DistillationLoss,
-    GeneratorLevels,
-    LogNormalLevels,
-    Objective,
-    SiD,
-    Standard,
-)
 from ..sampling import Heun, OneStep, Sampler
 from ..store import Store
-from ..training import DistillationSettings, LearningRate, OptimiserSettings, TeacherSettings
-from ..training.posthoc import TRACKED
-from .recipe_files import Adam, Recipe
+from .recipe_files import Recipe
 
 _NUMBERS = 1 << 24  # in a batch of measurements that is looked through
 _ARCHITECTURES: dict[str, dict[str, object]] = {
@@ -184,61 +170,6 @@ def compiled(denoiser: Denoiser, recipe: Recipe) -> None:
     """Compile in place where the recipe asks for it; parameter names stay."""
     if recipe.execution.compile:
         denoiser.net.compile(dynamic=False)
-
-
-def objective_of(recipe: Recipe) -> Objective:
-    """The denoising objective."""
-    section = recipe.objective
-    levels = LogNormalLevels(section.p_mean, section.p_std, section.floor)
-    return (AmbientTweedie if section.kind == "ambient-tweedie" else Standard)(levels, section.c_min)
-
-
-def loss_of(recipe: Recipe) -> DistillationLoss:
-    """The distillation loss."""
-    return {"sid": SiD(recipe.student.alpha), "dmd": DMD(), "sds": SDS()}[recipe.student.loss]
-
-
-def _optimiser(adam: Adam, images: int) -> OptimiserSettings:
-    rate = LearningRate(adam.lr, adam.warmup_images, images, adam.decay, adam.final)
-    return OptimiserSettings(rate, (adam.beta1, adam.beta2), grad_clip=adam.grad_clip)
-
-
-def teacher_settings(recipe: Recipe) -> TeacherSettings:
-    """Phase I."""
-    section = recipe.teacher
-    return TeacherSettings(
-        images=section.images,
-        batch_size=section.batch_size,
-        accumulate=section.accumulate,
-        optimiser=_optimiser(section.adam, section.images),
-        objective=objective_of(recipe),
-        consistency=Consistency(section.consistency.weight, section.consistency.ends, section.consistency.steps),
-        ema_halflife=section.ema.halflife_images,
-        ema_rampup=section.ema.rampup,
-        augment=section.augment,
-    )
-
-
-def student_settings(recipe: Recipe) -> DistillationSettings:
-    """Phase II."""
-    section = recipe.student
-    return DistillationSettings(
-        images=section.images,
-        batch_size=section.batch_size,
-        accumulate=section.accumulate,
-        loss=loss_of(recipe),
-        objective=objective_of(recipe),
-        levels=GeneratorLevels(section.tmax),
-        init_sigma=section.init_sigma,
-        generator=_optimiser(section.generator, section.images),
-        fake=_optimiser(section.fake, section.images),
-        loss_scale=section.loss_scale,
-        share_samples=section.share_samples,
-        fake_steps=section.fake_steps,
-        ema_halflife=section.ema.halflife_images,
-        ema_rampup=section.ema.rampup,
-        power_ema=TRACKED if section.snapshots else (),
-    )
 
 
 def sampler_of(subject: str, num_steps: int, config: NetworkConfig) -> Sampler:

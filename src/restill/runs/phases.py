@@ -23,8 +23,6 @@ from .objects import (
     fresh_denoiser,
     network_config,
     prepared,
-    student_settings,
-    teacher_settings,
 )
 
 _EXPLAIN = {  # what the notes of the progress display mean
@@ -49,7 +47,7 @@ def train_denoiser(run: Run, stage: str, store: Store) -> None:
     config = network_config(recipe, store)
     denoiser = prepared(fresh_denoiser(config, recipe.seed), recipe, device)
     batches = Batches(store, recipe.teacher.batch_size, recipe.seed, device)
-    training = TeacherTraining(denoiser, batches, store.corruption, teacher_settings(recipe), recipe.seed)
+    training = TeacherTraining(denoiser, batches, store.corruption, recipe.teacher, recipe.objective, recipe.seed)
     compiled(denoiser, recipe)
     _train(run, stage, training)
     config = config.model_copy(update={"images_seen": training.images_seen})
@@ -68,9 +66,14 @@ def distill(run: Run) -> None:
         raise UserError(f"{run.path}: has no trained teacher yet; run `restill pretrain` first")
     device = device_of(recipe.execution.device)
     teacher, config = load_network(run.stage("teacher"))
-    settings = student_settings(recipe)
     training = Distillation(
-        prepared(teacher, recipe, device), store.corruption, config.grid, settings, recipe.seed, device
+        prepared(teacher, recipe, device),
+        store.corruption,
+        config.grid,
+        recipe.student,
+        recipe.objective,
+        recipe.seed,
+        device,
     )
     del teacher  # the training has a copy
     for network in (training.teacher, training.student, training.fake):

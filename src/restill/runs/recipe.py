@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
+from ..core.settings import Section
 from ..corruption import Corruption, corruption_from, in_units
 from ..metrics import OPTIONAL, PAIR_METRICS, SET_METRICS
-
-
-class Section(BaseModel):
-    """A part of a recipe: unknown keys and wrong types are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+from ..objectives import AmbientTweedie, AnyObjective
+from ..training import DistillationSettings, TeacherSettings
 
 
 class Data(Section):
@@ -49,83 +46,11 @@ class Network(Section):
     model_channels: PositiveInt = 128
     channel_mult: list[PositiveInt] = Field([2, 2, 2], min_length=1)
     num_blocks: PositiveInt = 4
-    attn_resolutions: list[PositiveInt] = [16]
+    attn_resolutions: list[PositiveInt] = Field([16])
     dropout: float = Field(0.0, ge=0, lt=1)
     class_conditional: bool = False
     preconditioning: Literal["masked", "edm"] = Field("masked", description="of masked problems; edm: as published")
     sigma_data: PositiveFloat | None = Field(None, description="of the clean data; estimated from the store if null")
-
-
-class ObjectiveSection(Section):
-    """The denoising objective, of the teacher and of the fake score."""
-
-    kind: Literal["ambient-tweedie", "standard"] = "ambient-tweedie"
-    floor: Literal["truncate", "clamp"] = "truncate"
-    p_mean: float = -1.2
-    p_std: PositiveFloat = 1.2
-    c_min: float = Field(0.05, gt=0, le=1)
-
-
-class ConsistencySection(Section):
-    """Optional regulariser of the teacher."""
-
-    weight: NonNegativeFloat = 0.0
-    ends: int = Field(2, ge=2)
-    steps: PositiveInt = 2
-
-
-class Adam(Section):
-    """Adam, its learning rate over images, and gradient clipping."""
-
-    lr: PositiveFloat = 1e-4
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.999, ge=0, lt=1)
-    warmup_images: int = Field(0, ge=0)
-    decay: Literal["none", "cosine", "linear"] = "none"
-    final: float = Field(0.0, ge=0, le=1, description="factor on the learning rate at the end of a decay")
-    grad_clip: PositiveFloat | None = None
-
-
-class Average(Section):
-    """Exponential moving average of the weights."""
-
-    halflife_images: PositiveFloat = 500_000
-    rampup: PositiveFloat | None = 0.05
-
-
-class Teacher(Section):
-    """Phase I."""
-
-    images: PositiveInt = 200_000_000
-    batch_size: PositiveInt = 512
-    accumulate: PositiveInt = 1
-    adam: Adam = Adam()
-    ema: Average = Average()
-    augment: float = Field(0.0, ge=0, le=1)
-    consistency: ConsistencySection = ConsistencySection()
-
-
-class Student(Section):
-    """Phase II."""
-
-    loss: Literal["sid", "dmd", "sds"] = "sid"
-    alpha: float = 1.2
-    init_sigma: PositiveFloat = 2.5
-    tmax: int = Field(800, gt=0, le=1000)
-    images: PositiveInt = 100_000_000
-    batch_size: PositiveInt = 256
-    accumulate: PositiveInt = 1
-    generator: Adam = Adam(lr=1e-5, beta1=0.0)
-    fake: Adam = Adam(lr=1e-5, beta1=0.0)
-    loss_scale: PositiveFloat = 100.0
-    share_samples: bool = True
-    fake_steps: PositiveInt = Field(1, description="updates of the fake score for one of the generator")
-    ema: Average = Average()
-    select_every: PositiveInt = Field(500_000, description="images between looks at the proximal Frechet distance")
-    select_samples: PositiveInt = 10_000
-    snapshots: int = Field(
-        16, ge=0, description="times at which averaged weights are kept for `restill select`; 0: none"
-    )
 
 
 class Baselines(Section):
@@ -177,9 +102,9 @@ class Recipe(Section):
     data: Data = Data()
     corruption: dict[str, Any] = Field(default_factory=lambda: {"kind": "noise"})
     network: Network = Network()
-    objective: ObjectiveSection = ObjectiveSection()
-    teacher: Teacher = Teacher()
-    student: Student = Student()
+    objective: AnyObjective = AmbientTweedie()
+    teacher: TeacherSettings = TeacherSettings()
+    student: DistillationSettings = DistillationSettings()
     baselines: Baselines = Baselines()
     sampling: Sampling = Sampling()
     evaluation: Evaluation = Evaluation()

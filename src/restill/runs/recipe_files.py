@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from ..core.errors import UserError
 from ..core.files import write_text
+from ..core.settings import explain
 from ..corruption import with_contents
 from ..metrics import check_metrics
-from .recipe import Adam, Recipe
+from ..training import loss_in_one_place
+from .recipe import Recipe
 
-__all__ = ["Adam", "Recipe", "load_recipe", "parse_yaml", "recipe_from", "save_recipe", "shipped_recipes"]
+__all__ = ["Recipe", "load_recipe", "parse_yaml", "recipe_from", "save_recipe", "shipped_recipes"]
 
 
 def shipped_recipes() -> list[str]:
@@ -43,8 +45,10 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
         raise UserError(f"{where}: is not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(data, dict):
         raise UserError(f"{where}: a recipe is a mapping of keys to values")
+    data = _present_keys(data)
     for override in overrides:
         _override(data, override)
+        data = _present_keys(data)
     return recipe_from(data, where)
 
 
@@ -53,7 +57,7 @@ def recipe_from(data: Mapping[str, Any], where: str = "recipe") -> Recipe:
     try:
         recipe = Recipe.model_validate(dict(data))
     except ValidationError as error:
-        raise UserError(f"{where}: {_explain(error)}") from error
+        raise UserError(f"{where}: {explain(error, Recipe)}") from error
     try:
         law = recipe.law()
     except UserError as error:
@@ -71,10 +75,12 @@ def recipe_from(data: Mapping[str, Any], where: str = "recipe") -> Recipe:
         check_metrics(recipe.evaluation.metrics)
     except UserError as error:
         raise UserError(f"{where}: evaluation.metrics: {error}") from error
-    for name, section in (("teacher", recipe.teacher), ("student", recipe.student)):
-        if section.batch_size % section.accumulate:
-            raise UserError(f"{where}: {name}.accumulate must divide {name}.batch_size {section.batch_size}")
     return recipe
+
+
+def _present_keys(data: dict[str, Any]) -> dict[str, Any]:
+    """A recipe whose keys have moved since, as it is written now; keys that are not known stay as they are."""
+    return data | {"student": loss_in_one_place(data["student"])} if "student" in data else data
 
 
 def _check_data(recipe: Recipe, where: str) -> None:
@@ -141,25 +147,3 @@ def _override(data: dict[str, Any], override: str) -> None:
         node[path[-1]] = parse_yaml(value)
     except yaml.YAMLError as error:
         raise UserError(f"--set {override!r}: the value is not YAML") from error
-
-
-def _explain(error: ValidationError) -> str:
-    """The first problem in one line; for an unknown key, with the nearest known one."""
-    first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
-    if first["type"] == "extra_forbidden":
-        known = _keys(path[:-1])
-        near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.0)
-        return f"unknown key {'.'.join(path)}: did you mean {'.'.join([*path[:-1], *near])}?"
-    return f"{'.'.join(path)}: {first['msg'][0].lower()}{first['msg'][1:]}, not {first.get('input')!r}"
-
-
-def _keys(path: Sequence[str]) -> list[str]:
-    """Known keys of the section at `path`."""
-    section: type[BaseModel] = Recipe
-    for part in path:
-        annotation = section.model_fields[part].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        section = annotation
-    return list(section.model_fields)

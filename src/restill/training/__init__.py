@@ -1,26 +1,26 @@
 """Training of the teacher and distillation of the student."""
 
 from .batches import Batches
-from .distillation import Distillation, DistillationSettings
-from .ema import EMA, frozen_copy
+from .distillation import Distillation, DistillationSettings, loss_in_one_place
+from .ema import EMA, Average, frozen_copy
 from .loop import Progress, run
-from .schedule import LearningRate
 from .state import Training
 from .teacher import TeacherSettings, TeacherTraining
-from .update import FiniteGuard, OptimiserSettings
+from .update import Adam, FiniteGuard
 
 __all__ = [
     "EMA",
+    "Adam",
+    "Average",
     "Batches",
     "Distillation",
     "DistillationSettings",
     "FiniteGuard",
-    "LearningRate",
-    "OptimiserSettings",
     "Progress",
     "TeacherSettings",
     "TeacherTraining",
     "Training",
     "frozen_copy",
+    "loss_in_one_place",
     "run",
 ]

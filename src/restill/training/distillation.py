@@ -2,61 +2,63 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
 from ..core.modules import module_state, restore_module
+from ..core.settings import setting
 from ..core.tensors import right_broadcast, seeded
 from ..corruption import Corruption
 from ..diffusion import Denoiser
-from ..objectives import AmbientTweedie, DistillationLoss, GeneratorLevels, Objective, SiD, prior_of
+from ..objectives import AnyLoss, GeneratorLevels, Objective, SiD, prior_of
 from .ema import EMA, frozen_copy
-from .posthoc import PowerEMA
-from .state import Training, prefixed, under
-from .update import FiniteGuard, OptimiserSettings, Update
+from .posthoc import TRACKED, PowerEMA
+from .state import PhaseSettings, Training, prefixed, under
+from .update import Adam, FiniteGuard, Update
 
 
-@dataclass(frozen=True)
-class DistillationSettings:
-    """How the student is distilled.
+class DistillationSettings(PhaseSettings):
+    """Phase II."""
 
-    Attributes:
-        images: length of the distillation, in generated images.
-        batch_size: images per iteration.
-        accumulate: parts into which a batch is split to save memory; divides it.
-        loss: SiD, DMD, SDS or your own DistillationLoss.
-        objective: of the fake score; the teacher's own (another one diverges).
-        levels: noise levels of the generator update.
-        init_sigma: the generator is `D(init_sigma z; init_sigma)`.
-        generator, fake: optimisers of the two networks.
-        loss_scale: factor on the generator's loss, which matters against Adam's eps alone.
-        share_samples: fit the fake score to the images of the generator update instead of drawing new ones, which
-            saves one of eleven forward passes. The generator's gradient is taken with the fake score of before, so it
-            never sees one that was fitted to the same images.
-        fake_steps: updates of the fake score for one of the generator; those beyond the first draw new images.
-        ema_halflife, ema_rampup: of the generator's averaged weights, which are the result.
-        power_ema: `sigma_rel` of further averages of the generator's weights, from which those of other lengths follow
-            after the run (`posthoc.py`).
-    """
+    section = "student"
+    loss: AnyLoss = setting(SiD(), "of the generator")
+    init_sigma: float = setting(2.5, "the generator is D(init_sigma z; init_sigma)", gt=0)
+    tmax: int = setting(800, "highest noise level of the generator's update, in thousandths of the grid", gt=0, le=1000)
+    images: int = setting(100_000_000, "length of the distillation, generated images counted", unit="images", gt=0)
+    batch_size: int = setting(256, "images of an iteration", unit="images", gt=0)
+    generator: Adam = setting(Adam(lr=1e-5, beta1=0.0), "optimiser of the generator")
+    fake: Adam = setting(Adam(lr=1e-5, beta1=0.0), "optimiser of the fake score")
+    loss_scale: float = setting(100.0, "factor on the generator's loss, which matters against Adam's eps alone", gt=0)
+    share_samples: bool = setting(True, "fit the fake score to the images of the generator's update, not to new ones")
+    fake_steps: int = setting(1, "updates of the fake score for one of the generator", gt=0)
+    select_every: int = setting(500_000, "between looks at the proximal Frechet distance", unit="images", gt=0)
+    select_samples: int = setting(10_000, "for the proximal Frechet distance", unit="images", gt=0)
+    snapshots: int = setting(16, "times at which averaged weights are kept for `restill select`; 0: none", ge=0)
 
-    images: int
-    batch_size: int = 128
-    accumulate: int = 1
-    loss: DistillationLoss = field(default_factory=SiD)
-    objective: Objective = field(default_factory=AmbientTweedie)
-    levels: GeneratorLevels = field(default_factory=GeneratorLevels)
-    init_sigma: float = 2.5
-    generator: OptimiserSettings = field(default_factory=OptimiserSettings)
-    fake: OptimiserSettings = field(default_factory=lambda: OptimiserSettings(betas=(0.0, 0.999)))
-    loss_scale: float = 100.0
-    share_samples: bool = True
-    fake_steps: int = 1
-    ema_halflife: float = 500_000
-    ema_rampup: float | None = 0.05
-    power_ema: tuple[float, ...] = ()
+    @model_validator(mode="before")
+    @classmethod
+    def _old_keys(cls, data: Any) -> Any:
+        return loss_in_one_place(data)
+
+    @property
+    def power_ema(self) -> tuple[float, ...]:
+        """`sigma_rel` of the averages from which those of other lengths follow after the run (`posthoc.py`)."""
+        return TRACKED if self.snapshots else ()
+
+
+def loss_in_one_place(student: Any) -> Any:
+    """The keys of a student whose `alpha` stands beside `loss`, as it once did, with it inside; it counts for SiD."""
+    if not isinstance(student, Mapping) or "alpha" not in student:
+        return student
+    loss = student.get("loss", {})
+    loss = {"kind": loss} if isinstance(loss, str) else loss
+    if isinstance(loss, Mapping) and loss.get("kind", SiD.kind) == SiD.kind:
+        loss = {**loss, "alpha": student["alpha"]}
+    return {key: value for key, value in student.items() if key != "alpha"} | {"loss": loss}
 
 
 class Generated(NamedTuple):
@@ -74,8 +76,9 @@ class Distillation(Training):
 
     Args:
         teacher: the trained denoiser; it is copied, frozen, and never changed.
-        corruption: the law of the measurements, through which every generated image goes.
+        corruption: that of the measurements, through which every generated image goes.
         shape: of an image, `(C, H, W)`.
+        objective: of the fake score; the teacher's own (another one diverges).
     """
 
     def __init__(
@@ -84,20 +87,22 @@ class Distillation(Training):
         corruption: Corruption,
         shape: tuple[int, ...],
         settings: DistillationSettings,
+        objective: Objective,
         seed: int,
         device: torch.device,
     ) -> None:
         super().__init__(settings.images, settings.batch_size)
         self.corruption, self.shape, self.settings, self.seed, self.device = corruption, shape, settings, seed, device
+        self.objective, self.levels = objective, GeneratorLevels(settings.tmax)
         self.teacher = frozen_copy(teacher)
         # dropout stays off: the generator is a deterministic map of z, and the fake score is compared with the teacher
         self.student = frozen_copy(teacher).requires_grad_(True)
         self.fake = frozen_copy(teacher).requires_grad_(True)
         self.guard = FiniteGuard(device)
-        self.ema = EMA(self.student, settings.ema_halflife, settings.ema_rampup)
+        self.ema = EMA(self.student, settings.ema)
         self.powers = tuple(PowerEMA(self.student, sigma_rel) for sigma_rel in settings.power_ema)
-        self.student_update = Update(self.student, settings.generator, self.guard)
-        self.fake_update = Update(self.fake, settings.fake, self.guard)
+        self.student_update = Update(self.student, settings.generator, settings.images, self.guard)
+        self.fake_update = Update(self.fake, settings.fake, settings.images, self.guard)
 
     def advance(self) -> dict[str, Tensor]:
         """One iteration; returns values to log, 0-dimensional. Both gradients are checked before either is applied."""
@@ -157,7 +162,7 @@ class Distillation(Training):
         further = self.corruption.further(operator, generator)
         observed = operator.apply(generated.images)
         shown = further.to_domain(further.restrict(observed))
-        sigma = settings.levels.draw(n, generator)
+        sigma = self.levels.draw(n, generator)
         white = operator.noise_shape(tuple(shown.shape[1:]))
         noise = torch.randn(n, *white, generator=generator, device=self.device)
         x_t = shown + further.noise(right_broadcast(sigma, noise) * noise)
@@ -180,7 +185,7 @@ class Distillation(Training):
 
     def fake_gradient(self, generated: Generated, generator: torch.Generator) -> Tensor:
         """Gradient of the fake score: the phase-I objective on freshly re-corrupted generated images."""
-        objective, images = self.settings.objective, generated.images.detach()
+        objective, images = self.objective, generated.images.detach()
         operator = self.corruption.draw(len(images), self.shape, generator)
         y = self.corruption.corrupt(images, operator, generator)
         further = self.corruption.further(operator, generator)

@@ -8,6 +8,8 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..core.settings import Section, setting
+
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -16,25 +18,29 @@ def frozen_copy(module: Module) -> Module:
     return copy.deepcopy(module).eval().requires_grad_(False)
 
 
-class EMA(Generic[Module]):
-    """Average of `module`'s parameters with a half-life in images and a ramp-up (EDM, appendix F.2).
+class Average(Section):
+    """Exponential moving average of the weights, which are the result of a training."""
 
-    Args:
-        module: the network being trained.
-        halflife: images after which a weight's share has halved.
-        rampup: the half-life is at most this share of the images seen so far, so that early averages forget the
-            initialisation; None for no ramp-up.
+    halflife_images: float = setting(500_000, "after which a weight's share has halved", unit="images", gt=0)
+    rampup: float | None = setting(
+        0.05, "the half-life is at most this share of the images seen so far; null: no such limit", gt=0
+    )
+
+
+class EMA(Generic[Module]):
+    """Average of `module`'s parameters with a half-life in images (EDM, appendix F.2).
+
+    The ramp-up lets early averages forget the initialisation.
     """
 
-    def __init__(self, module: Module, halflife: float, rampup: float | None = 0.05) -> None:
-        self.module = frozen_copy(module)
-        self.halflife = halflife
-        self.rampup = rampup
+    def __init__(self, module: Module, average: Average) -> None:
+        self.module, self.average = frozen_copy(module), average
 
     @torch.no_grad()
     def update(self, module: nn.Module, batch_size: int, images_seen: int) -> None:
         """One step after `batch_size` more images, `images_seen` in all before them."""
-        halflife = self.halflife if self.rampup is None else min(self.halflife, self.rampup * images_seen)
+        halflife, rampup = self.average.halflife_images, self.average.rampup
+        halflife = halflife if rampup is None else min(halflife, rampup * images_seen)
         decay = 0.5 ** (batch_size / max(halflife, 1e-8))
         averages: list[Tensor] = list(self.module.parameters())
         values: list[Tensor] = list(module.parameters())

@@ -2,50 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..core.modules import module_state, restore_module
+from ..core.settings import setting
 from ..core.tensors import mix_seed, seeded
 from ..corruption import Corruption, Operator
 from ..diffusion import Denoiser
-from ..objectives import AmbientTweedie, Consistency, Draw, Objective
+from ..objectives import Consistency, Draw, Objective
 from ..objectives.consistency import Step
 from ..store import Batch
 from .augment import Moves
 from .batches import Batches
 from .ema import EMA
-from .state import Training, prefixed, under
-from .update import FiniteGuard, OptimiserSettings, Update
+from .state import PhaseSettings, Training, prefixed, under
+from .update import Adam, FiniteGuard, Update
 
 
-@dataclass(frozen=True)
-class TeacherSettings:
-    """How the teacher is trained; `images` counts presentations, not different images.
+class TeacherSettings(PhaseSettings):
+    """Phase I."""
 
-    Attributes:
-        images: length of the training.
-        batch_size: images per optimiser step.
-        accumulate: parts into which a batch is split to save memory; the gradient is the same.
-        optimiser: Adam, learning rate, clipping.
-        objective: the denoising objective; distillation must use the same for the fake score.
-        consistency: optional regulariser.
-        ema_halflife, ema_rampup: of the averaged weights, which are the result.
-        augment: probability of each augmentation, 0 for none.
-    """
-
-    images: int
-    batch_size: int = 128
-    accumulate: int = 1
-    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
-    objective: Objective = field(default_factory=AmbientTweedie)
-    consistency: Consistency = field(default_factory=Consistency)
-    ema_halflife: float = 500_000
-    ema_rampup: float | None = 0.05
-    augment: float = 0.0
+    section = "teacher"
+    images: int = setting(200_000_000, "length of the training, presentations counted", unit="images", gt=0)
+    batch_size: int = setting(512, "images of an iteration", unit="images", gt=0)
+    adam: Adam = setting(Adam(), "optimiser")
+    augment: float = setting(0.0, "probability of each flip or quarter turn", ge=0, le=1)
+    consistency: Consistency = setting(Consistency(), "regulariser")
 
 
 class Presented(NamedTuple):
@@ -85,19 +70,26 @@ class TeacherTraining(Training):
     Args:
         denoiser: network with fresh weights.
         batches: the data.
-        corruption: the law of the store's measurements, for further corruption.
+        corruption: that of the store's measurements, for further corruption.
+        objective: the denoising objective.
     """
 
     def __init__(
-        self, denoiser: Denoiser, batches: Batches, corruption: Corruption, settings: TeacherSettings, seed: int
+        self,
+        denoiser: Denoiser,
+        batches: Batches,
+        corruption: Corruption,
+        settings: TeacherSettings,
+        objective: Objective,
+        seed: int,
     ) -> None:
         super().__init__(settings.images, settings.batch_size)
         self.denoiser, self.batches, self.corruption = denoiser, batches, corruption
-        self.settings, self.seed = settings, seed
+        self.settings, self.objective, self.seed = settings, objective, seed
         self.device = batches.device
         self.guard = FiniteGuard(self.device)
-        self.ema = EMA(denoiser, settings.ema_halflife, settings.ema_rampup)
-        self.update = Update(denoiser.train(), settings.optimiser, self.guard)
+        self.ema = EMA(denoiser, settings.ema)
+        self.update = Update(denoiser.train(), settings.adam, settings.images, self.guard)
 
     def advance(self) -> dict[str, Tensor]:
         """One optimiser step; returns 0-dimensional tensors to log."""
@@ -123,13 +115,13 @@ class TeacherTraining(Training):
             y, operator, augment_labels = moves(y), operator.augmented(moves), moves.labels
         further = self.corruption.further(operator, generator)
         image = operator.to_domain(y)
-        draw = settings.objective.draw(image, operator, generator)
+        draw = self.objective.draw(image, operator, generator)
         step = settings.consistency.draw(draw.noise, draw.sigma, generator) if settings.consistency.weight else None
         labels = batch.labels if self.denoiser.num_classes else None
         return Presented(y, operator, further, draw, step, labels, augment_labels)
 
     def _loss(self, batch: Presented) -> Tensor:
-        objective, consistency = self.settings.objective, self.settings.consistency
+        objective, consistency = self.objective, self.settings.consistency
         y, operator, further, draw, step, labels, augment_labels = batch
         loss = objective(self.denoiser, y, operator, further, draw, labels, augment_labels)
         if step is not None:

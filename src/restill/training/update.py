@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..core.errors import NonFiniteError
-from .schedule import LearningRate
+from ..core.settings import Section, setting
 
 
-@dataclass(frozen=True)
-class OptimiserSettings:
-    """Adam (all published settings use it).
+class Adam(Section):
+    """Adam (all published settings use it), its learning rate over images, and gradient clipping."""
 
-    Attributes:
-        lr: learning rate over images.
-        betas, eps: Adam's.
-        grad_clip: gradients of a larger norm are scaled down to it; None for no clipping.
-    """
+    lr: float = setting(1e-4, "learning rate after the warm-up", gt=0)
+    beta1: float = setting(0.9, "decay of the mean of the gradients", ge=0, lt=1)
+    beta2: float = setting(0.999, "decay of the mean of their squares", ge=0, lt=1)
+    warmup_images: int = setting(0, "over which the learning rate rises from 0", unit="images", ge=0)
+    decay: Literal["none", "cosine", "linear"] = setting("none", "of the learning rate, to the end of the training")
+    final: float = setting(0.0, "factor on the learning rate at the end of a decay", ge=0, le=1)
+    grad_clip: float | None = setting(None, "larger gradients are scaled down to this norm; null: never", gt=0)
 
-    lr: LearningRate = field(default_factory=lambda: LearningRate(1e-4))
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    grad_clip: float | None = None
+    def rate(self, images_seen: int, total: int) -> float:
+        """Learning rate of a step that begins after `images_seen` of the `total` images of the training."""
+        factor = min(1.0, images_seen / self.warmup_images) if self.warmup_images else 1.0
+        if self.decay != "none" and total > self.warmup_images:
+            done = min(1.0, max(0.0, (images_seen - self.warmup_images) / (total - self.warmup_images)))
+            shape = (1 + math.cos(math.pi * done)) / 2 if self.decay == "cosine" else 1 - done
+            factor *= self.final + (1 - self.final) * shape
+        return self.lr * factor
 
 
 class FiniteGuard:
@@ -57,16 +63,15 @@ class Update:
 
     Args:
         module: the network; its parameters are trained.
-        settings: optimiser settings.
+        adam: its optimiser.
+        images: length of the training, where a decay of the learning rate ends.
         guard: watches each gradient norm.
     """
 
-    def __init__(self, module: nn.Module, settings: OptimiserSettings, guard: FiniteGuard) -> None:
-        self.module, self.settings, self.guard = module, settings, guard
+    def __init__(self, module: nn.Module, adam: Adam, images: int, guard: FiniteGuard) -> None:
+        self.module, self.adam, self.images, self.guard = module, adam, images, guard
         self.parameters = list(module.parameters())
-        self.optimiser = torch.optim.Adam(
-            self.parameters, lr=settings.lr.peak, betas=settings.betas, eps=settings.eps, fused=True
-        )
+        self.optimiser = torch.optim.Adam(self.parameters, lr=adam.lr, betas=(adam.beta1, adam.beta2), fused=True)
 
     def measure(self, step: int) -> Tensor:
         """Norm of the accumulated gradients, 0-dimensional; watched by the guard. Touches no weight."""
@@ -76,10 +81,10 @@ class Update:
 
     def apply(self, norm: Tensor, images_seen: int) -> None:
         """One optimiser step from the accumulated gradients of the given norm, which are then cleared."""
-        if self.settings.grad_clip is not None:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.settings.grad_clip, norm)
+        if self.adam.grad_clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.adam.grad_clip, norm)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.settings.lr.at(images_seen)
+            group["lr"] = self.adam.rate(images_seen, self.images)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
 
