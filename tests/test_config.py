@@ -108,7 +108,7 @@ def test_the_last_override_wins() -> None:
         ("teacher.images=0", "teacher.images: input should be greater than 0, not 0"),
         ("teacher.adam.lr=.inf", "teacher.adam.lr: input should be a finite number"),
         ("teacher.adam.lr=fast", "teacher.adam.lr: input should be a valid number"),
-        ("teacher=5", "teacher: input should be"),
+        ("teacher=5", "teacher: must be keys and values, not 5"),
         ("network.channel_mult=[]", "network.channel_mult: list should have at least 1 item"),
         ("network.channel_mult=[1, -2]", "network.channel_mult.1: input should be greater than 0, not -2"),
         ("network.architecture=unet", "network.architecture: input should be 'ddpmpp', 'ncsnpp' or 'adm', not 'unet'"),
