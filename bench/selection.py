@@ -15,9 +15,9 @@ from pathlib import Path
 
 from scipy.stats import spearmanr
 
-from restill.report.selection_report import Candidate
 from restill.runs import amended, working_on
-from restill.runs.choosing import LENGTHS, select
+from restill.runs.selecting import LENGTHS, select
+from restill.selection import Candidate
 
 
 def label(candidate: Candidate) -> str:

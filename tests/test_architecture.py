@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "restill"
 FILES = sorted(SOURCE.rglob("*.py"))
 ALLOWED = {  # to import the file that opens clean images
-    "runs/choosing", "runs/describe", "runs/noise_report", "runs/reference_classifier", "runs/restored_pairs",
-    "runs/yardsticks",
+    "runs/describe", "runs/evaluation", "runs/noise_report", "runs/reference_classifier", "runs/restored",
+    "runs/selecting",
 }  # fmt: skip
 ENTRY = "__init__.py"  # names for users, each imported when it is first used
 

@@ -35,9 +35,9 @@ from restill.metrics import (
     pixels_of,
     recorrupted,
 )
+from restill.restoration import shows_image
 from restill.runs import Run, open_run, run, trained
-from restill.runs.choosing import select
-from restill.runs.restored_pairs import shows_image
+from restill.runs.selecting import select
 from restill.store import Batch, Store, open_store
 from restill.store.reference import open_reference
 from tiny import images, tiny_recipe, tiny_store

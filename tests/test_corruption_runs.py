@@ -20,11 +20,11 @@ from restill.objectives import AmbientTweedie
 from restill.report import corruption_in_words
 from restill.report.pictures import MISSING
 from restill.report.words import teacher_draws
+from restill.restoration import shows_image
 from restill.runs import Run, evaluate, open_run, run, trained
-from restill.runs.candidates import OWN
-from restill.runs.choosing import select
 from restill.runs.recipe_files import Recipe
-from restill.runs.restored_pairs import shows_image
+from restill.runs.selecting import select
+from restill.selection.snapshots import OWN
 from restill.store import Batch, open_store
 from restill.training import (
     Adam,

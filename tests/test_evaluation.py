@@ -7,20 +7,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from restill.checks.audit import Audit
 from restill.cli.app import _run_app
 from restill.corruption import AdditiveNoise
 from restill.diffusion import GaussianDenoiser
 from restill.io import digits
 from restill.metrics import Result, load_results, psnr
+from restill.restoration import posterior_mean
 from restill.runs import evaluate, run, working_on
-from restill.runs.audit import Audit
-from restill.runs.restored_pairs import restore
 from restill.store import Batch
 from tiny import tiny_recipe
 
@@ -176,8 +175,7 @@ def test_restoration_is_the_posterior_mean() -> None:
     y = law.corrupt(x, operator, generator)
     network = GaussianDenoiser(covariance)
     network.register_parameter("unused", torch.nn.Parameter(torch.zeros(())))  # tells the device
-    teacher = SimpleNamespace(denoiser=network)
-    restored = restore(teacher, Batch(y, operator, None)).double()  # type: ignore[arg-type]
+    restored = posterior_mean(network, Batch(y, operator, None)).double()
     for level in (0.3, 0.6):
         rows = operator.sigma_n == torch.tensor(level)
         wiener = covariance @ torch.linalg.inv(covariance + level**2 * torch.eye(64, dtype=torch.float64))

@@ -5,20 +5,25 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from restill.core.errors import UserError
 from restill.core.tensors import seeded
 from restill.corruption import AdditiveNoise
 from restill.metrics import (
+    Features,
+    Moments,
     PixelFeatures,
+    Proximal,
     Result,
     feature_moments,
     frechet_distance,
     load_results,
     mean_std,
-    proximal_moments,
+    recorrupted,
     save_results,
 )
+from tiny import tiny_store
 
 
 def result(**changes: object) -> Result:
@@ -65,6 +70,21 @@ def test_mean_and_std_over_seeds() -> None:
     assert mean_std([2.0]) == (2.0, None)
     mean, std = mean_std([1.0, 2.0, 3.0])
     assert (mean, std) == (2.0, pytest.approx(1.0))
+
+
+def proximal_moments(images: Tensor, law: AdditiveNoise, features: Features, seed: int) -> Moments:
+    return feature_moments(recorrupted([images], law, seed), features)
+
+
+def test_the_proximal_distance_to_a_store_is_that_of_its_moments(tmp_path: Path) -> None:
+    store = tiny_store(tmp_path / "y", AdditiveNoise(sigma_n=0.3), n=300)
+    features = PixelFeatures((1, 8, 8))
+    images = torch.rand(280, 1, 8, 8, generator=seeded("test-proximal-images"))
+    measured = feature_moments([store.batch(torch.arange(300)).y], features)
+    found = Proximal(store, features)(images, seed=3)
+    expected = frechet_distance(proximal_moments(images, AdditiveNoise(sigma_n=0.3), features, 3), measured)
+    assert found.value == pytest.approx(expected, rel=1e-9) and found.value > 1
+    assert found.std is not None and 0 < found.std < found.value
 
 
 def test_proximal_moments_meet_the_closed_form() -> None:

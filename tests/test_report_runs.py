@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from restill.checks.nearest import look_through
 from restill.cli import app as cli
 from restill.core.tensors import seeded
 from restill.corruption import AdditiveNoise
-from restill.runs.reporting import look_through
+from restill.runs.reporting import facts_of
 from restill.store import open_store
 from tiny import images, settings, tiny_store
 
@@ -21,7 +22,7 @@ def test_the_nearest_measurements_are_those_of_a_plain_search(tmp_path: Path, mo
     monkeypatch.setattr("restill.store.reader._NUMBERS", 7 * 96)  # batches of 7, a last one of fewer than two
     store = tiny_store(tmp_path / "y", AdditiveNoise(sigma_n=(0.1, 0.5)), n=50, shape=(2, 8, 6))
     drawn = torch.rand(5, 2, 8, 6, generator=seeded("drawn")) * 2 - 1
-    facts, near = look_through(store, drawn)
+    found_range, near = look_through(store, drawn)
     assert near is not None
     y = store.batch(torch.arange(50)).y.double().numpy()
     for image, found, distances in zip(drawn.double().numpy(), near.measurements, near.distances, strict=True):
@@ -29,16 +30,18 @@ def test_the_nearest_measurements_are_those_of_a_plain_search(tmp_path: Path, mo
         order = np.argsort(differences)[:2]
         np.testing.assert_allclose(distances.numpy(), differences[order], rtol=1e-12)
         np.testing.assert_array_equal(found.double().numpy(), y[order])
-    assert facts.found == (float(y.min()), float(y.max()))
+    assert found_range == (float(y.min()), float(y.max()))
+    facts = facts_of(store, found_range)
+    assert facts.found == found_range
     assert facts.shape == (2, 8, 6) and set(facts.sigma_n) == set(store.sigma_n.tolist()) and len(facts.sigma_n) == 50
     assert facts.value_range == (0.0, 255.0) and facts.scale == 127.5 and not facts.estimated
 
 
 def test_a_store_of_one_measurement(tmp_path: Path) -> None:
     store = tiny_store(tmp_path / "y", n=1)
-    facts, near = look_through(store, torch.zeros(3, 1, 8, 8))
+    found_range, near = look_through(store, torch.zeros(3, 1, 8, 8))
     assert near is not None and near.distances.shape == (3, 1) and near.measurements.shape == (3, 1, 1, 8, 8)
-    assert look_through(store, None) == (facts, None)
+    assert look_through(store, None) == (found_range, None)
 
 
 @pytest.fixture(scope="module")

@@ -26,8 +26,8 @@ from restill.core.modules import restore_module
 from restill.core.tensors import mix_seed
 from restill.corruption import AdditiveNoise
 from restill.io import array_source
-from restill.metrics import PixelFeatures, feature_moments, frechet_distance, proximal_moments
-from restill.report.selection_report import Candidate, choose, selection_table
+from restill.metrics import PixelFeatures, feature_moments, frechet_distance, recorrupted
+from restill.report.selection_report import selection_table
 from restill.runs import (
     Run,
     distill,
@@ -36,13 +36,11 @@ from restill.runs import (
     pretrain,
     working_on,
 )
-from restill.runs import (
-    candidates as selection,
-)
-from restill.runs import choosing as stage
-from restill.runs.candidates import Snapshot, averaged, parts_of, snapshot_steps, snapshots_of
-from restill.runs.choosing import select
+from restill.runs.selecting import select
 from restill.sampling import OneStep, generate
+from restill.selection import Candidate, choose
+from restill.selection.measuring import Measurer
+from restill.selection.snapshots import Snapshot, Snapshots, averaged, parts_of, snapshot_steps, snapshots_in
 from restill.store import open_store
 from restill.store.reference import open_reference
 from restill.training import Progress
@@ -103,7 +101,7 @@ class Drawn:
     """Counts the images that a selection draws."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, until: int | None = None) -> None:
-        self.count, original = 0, stage._Measurer.measure
+        self.count, original = 0, Measurer.measure
 
         def measure(*arguments: Any) -> dict[str, Any]:
             if until is not None and self.count == until:
@@ -111,7 +109,7 @@ class Drawn:
             self.count += 1
             return original(*arguments)
 
-        monkeypatch.setattr(stage._Measurer, "measure", measure)
+        monkeypatch.setattr(Measurer, "measure", measure)
 
 
 # snapshots
@@ -128,7 +126,7 @@ def test_snapshots_are_evenly_spaced(steps: int, number: int) -> None:
 
 
 def test_the_files_of_a_run(made: Path) -> None:
-    found = snapshots_of(open_run(made))
+    found = snapshots_in(open_run(made).snapshots)
     assert [s.path.name for s in found] == [
         f"{16 * step:08d}-{width:g}.safetensors" for step in (2, 5, 8, 10) for width in TRACKED
     ]
@@ -162,14 +160,14 @@ def test_a_continued_run_has_the_same_snapshots(
 ) -> None:
     """Killed after a snapshot of step 5, with the state of this step or of the one before."""
     with monkeypatch.context() as patched:
-        original = selection.Snapshots.__call__
+        original = Snapshots.__call__
 
-        def killing(self: selection.Snapshots, now: Progress) -> None:
+        def killing(self: Snapshots, now: Progress) -> None:
             original(self, now)
             if now.step == 6 - lost:
                 raise KeyboardInterrupt
 
-        patched.setattr(selection.Snapshots, "__call__", killing)
+        patched.setattr(Snapshots, "__call__", killing)
         with pytest.raises(KeyboardInterrupt):
             tiny_run(tmp_path)
     state = tmp_path / "run" / "student" / "state.safetensors"
@@ -186,7 +184,7 @@ def test_a_continued_run_has_the_same_snapshots(
 
 
 def test_an_average_is_the_sum_of_its_parts(made: Path) -> None:
-    snapshots = snapshots_of(open_run(made))
+    snapshots = snapshots_in(open_run(made).snapshots)
     (same,) = parts_of(snapshots, 128, 0.1) or ()
     assert same == (snapshots[5].path, 1.0)
     parts = parts_of(snapshots, 128, 0.15) or ()
@@ -220,7 +218,9 @@ def test_a_row_is_what_it_says(run: Run) -> None:
         seed = mix_seed("select", 0, repeat)
         assert config.init_sigma is not None
         drawn = torch.cat(list(generate(denoiser, OneStep(config.init_sigma), range(SAMPLES), (1, 8, 8), seed)))
-        values.append(frechet_distance(proximal_moments(drawn, store.corruption, features, seed), measured))
+        values.append(
+            frechet_distance(feature_moments(recorrupted([drawn], store.corruption, seed), features), measured)
+        )
         distances.append(frechet_distance(feature_moments([drawn], features), clean))
     assert row["values"] == pytest.approx(values, rel=1e-5)
     assert row["proximal_frechet"] == pytest.approx(np.mean(values), rel=1e-5)
@@ -281,7 +281,9 @@ def clean_store(folder: Path, pictures: np.ndarray) -> Path:
 def drawn_by(run: Run, other: Candidate, n: int = 600) -> np.ndarray:
     """Pictures of a candidate's student, uint8."""
     denoiser, config = load_network(run.stage("student"))
-    restore_module(denoiser.net, averaged(parts_of(snapshots_of(run), other.images, other.sigma_rel or 0.0) or ()))
+    restore_module(
+        denoiser.net, averaged(parts_of(snapshots_in(run.snapshots), other.images, other.sigma_rel or 0.0) or ())
+    )
     sampler = OneStep(config.init_sigma or 0.0)
     batches = generate(denoiser, sampler, range(n), (1, 8, 8), seed=1)
     return torch.cat([((x + 1) * 127.5).round().clamp(0, 255).byte() for x in batches]).numpy()
@@ -320,7 +322,7 @@ def test_keep_makes_the_best_the_students(run: Run) -> None:
     choice = select(run, sigma_rels=LENGTHS, keep=True)
     assert choice.best.name == "128 images, sigma_rel 0.15"
     denoiser, config = load_network(folder)
-    expected = averaged(parts_of(snapshots_of(run), 128, 0.15) or ())
+    expected = averaged(parts_of(snapshots_in(run.snapshots), 128, 0.15) or ())
     assert different({k.removeprefix("net."): v for k, v in denoiser.state_dict().items()}, expected) == []
     assert (config.images_seen, config.ema_sigma_rel, config.init_sigma) == (128, 0.15, own[1].init_sigma)
     model = folder / "model.safetensors"
@@ -363,7 +365,7 @@ def test_without_keep_the_student_stays(run: Run) -> None:
     before = [file.read_bytes() for file in files]
     select(run, sigma_rels=LENGTHS)
     assert [file.read_bytes() for file in files] == before
-    assert {file.name for file in run.snapshots.iterdir()} == {s.path.name for s in snapshots_of(run)}
+    assert {file.name for file in run.snapshots.iterdir()} == {s.path.name for s in snapshots_in(run.snapshots)}
 
 
 # statistics of the choice

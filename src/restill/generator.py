@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -9,8 +10,9 @@ from torch import Tensor
 
 from .checkpoint import NetworkConfig, load_network
 from .core.errors import UserError
+from .core.tensors import seeded
 from .diffusion import Denoiser
-from .sampling import OneStep, generate
+from .sampling import OneStep, Sampler, generate
 
 
 class Generator:
@@ -18,16 +20,20 @@ class Generator:
 
     Attributes:
         denoiser: the network.
-        config: shapes, units, and the law that it was trained under.
+        config: shapes, units, and the corruption that it was trained under.
+        sampler: how it draws; by default in one step, as a student does.
+        batch_size: images that are drawn at a time, unless stated otherwise.
     """
 
-    def __init__(self, denoiser: Denoiser, config: NetworkConfig) -> None:
-        if config.init_sigma is None:
+    def __init__(
+        self, denoiser: Denoiser, config: NetworkConfig, sampler: Sampler | None = None, batch_size: int = 256
+    ) -> None:
+        if sampler is None and config.init_sigma is None:
             raise UserError("a teacher is no one-step generator: give the student's folder, or use load_denoiser")
-        self.denoiser, self.config = denoiser, config
-        self.sampler = OneStep(config.init_sigma)
+        self.denoiser, self.config, self.batch_size = denoiser, config, batch_size
+        self.sampler = OneStep(config.init_sigma or 0.0) if sampler is None else sampler
 
-    def sample(self, n: int, seed: int = 0, *, start: int = 0, batch_size: int = 256) -> Tensor:
+    def sample(self, n: int, seed: int = 0, *, start: int = 0, batch_size: int | None = None) -> Tensor:
         """Images `start` to `start + n - 1` of a seed, `[n, C, H, W]`, float32 on the CPU, normalised to [-1, 1].
 
         Image `k` of a seed is the same in every call (up to rounding between batch sizes). The channels of complex
@@ -37,18 +43,30 @@ class Generator:
         """
         if n < 1:
             raise UserError(f"n must be at least 1, not {n}")
+        return torch.cat(list(self.draw(range(start, start + n), seed, batch_size)))
+
+    def draw(self, indices: Sequence[int], seed: int, batch_size: int | None = None) -> Iterator[Tensor]:
+        """Batches of images `[n, C, H, W]` on the image grid in normalised units, float32 on the CPU."""
         batches = generate(
             self.denoiser,
             self.sampler,
-            range(start, start + n),
+            indices,
             self.config.shape,
             seed,
             corruption=self.config.law(),
             num_classes=self.config.num_classes,
             image_shape=self.config.grid,
-            batch_size=batch_size,
+            batch_size=batch_size or self.batch_size,
         )
-        return torch.cat([batch.float().cpu() for batch in batches])
+        for batch in batches:
+            yield self._as_images(batch.float().cpu())
+
+    def _as_images(self, drawn: Tensor) -> Tensor:
+        """What a teacher draws lies in the domain of the measurements, what a student draws on the image grid."""
+        if self.config.role == "student":
+            return drawn
+        operator = self.config.law().draw(1, self.config.grid, seeded("domain"))  # the same for all samples
+        return operator.select(torch.zeros(len(drawn), dtype=torch.int64)).from_domain(drawn)
 
     def to_physical(self, images: Tensor) -> Tensor:
         """Normalised images in the units of the files that the measurements came from; complex ones as channels."""

@@ -5,12 +5,33 @@ For k-space this is what a radiologist asks first. A reconstruction that fits be
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from ..core.errors import UserError
 from ..corruption import Operator
 from ..metrics.results import Check, Subject
+from ..metrics.yardstick import random_order
+from ..store import Batch, Store
+
+_SLICES = 256
+
+
+class Way(NamedTuple):
+    """A way to reconstruct.
+
+    Attributes:
+        subject: as `metrics.json` calls it.
+        what: whose reconstructions these are, e.g. "L1-wavelet reconstructions".
+        reconstruct: the images `[n, C, H, W]` of a batch and of its rows in the store.
+    """
+
+    subject: Subject
+    what: str
+    reconstruct: Callable[[Batch, Tensor], Tensor]
 
 
 def data_consistency(images: Tensor, y: Tensor, operator: Operator) -> tuple[Tensor, Tensor]:
@@ -30,6 +51,19 @@ def data_consistency(images: Tensor, y: Tensor, operator: Operator) -> tuple[Ten
         raise UserError(f"measurement {int((size == 0).nonzero()[0])} is all 0, so that nothing is consistent with it")
     residual = (operator.apply(images.double()) - y.double()).flatten(1).norm(dim=1)
     return residual / size, operator.sigma_n.double() * observed.sqrt() / size
+
+
+def data_consistency_checks(store: Store, ways: Sequence[Way]) -> list[Check]:
+    """A statement for every way to reconstruct the same slices of a store, at most 256."""
+    checks = []
+    for way in ways:
+        found = []
+        for rows in random_order(store)[:_SLICES].split(store.block):
+            batch = store.batch(rows)
+            found.append(torch.stack(data_consistency(way.reconstruct(batch, rows), batch.y, batch.operator)))
+        residual, noise = torch.cat(found, dim=1)
+        checks.append(data_consistency_check(residual, noise, way.subject, way.what))
+    return checks
 
 
 def data_consistency_check(found: Tensor, noise: Tensor, subject: Subject, what: str) -> Check:

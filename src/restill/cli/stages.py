@@ -88,7 +88,7 @@ def select(
     """Choose among all snapshots of the student and lengths of average by the proximal distance: no clean image."""
     from ..report.selection_report import selection_table
     from ..runs import amended, working_on
-    from ..runs.choosing import select as stage
+    from ..runs.selecting import select as stage
 
     lengths = numbers_of(sigma_rel)
     with working_on(path, amended(path, overrides_of(None, device, precision))) as current:

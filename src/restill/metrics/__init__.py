@@ -3,6 +3,7 @@
 from .classifier import ClassifierFeatures, load_classifier, train_classifier
 from .dino import DinoFeatures
 from .estimate import Estimate
+from .evaluator import Evaluator
 from .feature_set import KEPT, FeatureSet
 from .features import (
     OF_MAGNITUDES,
@@ -27,8 +28,8 @@ from .frechet import (
 )
 from .inception import InceptionFeatures, download_inception
 from .measure import OPTIONAL, PAIR_METRICS, SET_METRICS, Measure, check_metrics, measure
-from .pairs import lpips, psnr, ssim, ssim_settings
-from .proximal import proximal_moments, recorrupted
+from .pairs import lpips, pair_results, psnr, ssim, ssim_settings
+from .proximal import Proximal, recorrupted
 from .reference_file import load_reference, save_reference
 from .results import (
     SUBJECTS,
@@ -52,6 +53,7 @@ from .sets import (
     kid_settings,
     precision_recall,
 )
+from .yardstick import Yardstick, feature_sets, random_order, write_reference, yardstick_of_file, yardsticks_of
 
 __all__ = [
     "KEPT",
@@ -66,6 +68,7 @@ __all__ = [
     "DensityCoverage",
     "DinoFeatures",
     "Estimate",
+    "Evaluator",
     "FeatureSet",
     "Features",
     "InceptionFeatures",
@@ -77,13 +80,16 @@ __all__ = [
     "NamedFeatures",
     "PixelFeatures",
     "PrecisionRecall",
+    "Proximal",
     "Result",
     "Subject",
+    "Yardstick",
     "as_seen",
     "check_metrics",
     "density_coverage",
     "download_inception",
     "feature_moments",
+    "feature_sets",
     "frechet_distance",
     "frechet_error",
     "frechet_estimate",
@@ -101,10 +107,11 @@ __all__ = [
     "named_features",
     "needs",
     "open_features",
+    "pair_results",
     "pixels_of",
     "precision_recall",
-    "proximal_moments",
     "psnr",
+    "random_order",
     "recorrupted",
     "save_reference",
     "save_results",
@@ -112,4 +119,7 @@ __all__ = [
     "ssim_settings",
     "train_classifier",
     "was_asked",
+    "write_reference",
+    "yardstick_of_file",
+    "yardsticks_of",
 ]

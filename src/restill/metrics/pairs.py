@@ -1,14 +1,16 @@
 """Metrics of restored images, each against its own reference: PSNR, SSIM, LPIPS.
 
-All are torchmetrics', imported where they are used, for that takes seconds. Images are in normalised units ([-1, 1], a
-range of 2). Complex images as pairs of channels are taken as they are, real and imaginary part as two images; the
-field measures magnitudes, so take these first and give their range.
+All are torchmetrics', imported where they are used, for that takes seconds. Each takes images `x` `[n, C, H, W]`, real
+and in normalised units ([-1, 1], a range of 2 from lowest to highest), and as `reference` what they should be, of the
+same shape and device, and returns the mean over images with its standard error. Each raises UserError for different
+shapes, no images, and values that are not finite. Complex images as pairs of channels are taken as they are, real and
+imaginary part as two images; the field measures magnitudes, so take these first and give their range.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal
 
 import torch
@@ -16,7 +18,10 @@ from torch import Tensor
 
 from ..core.errors import UserError
 from ..core.tensors import wide_dtype
+from ..core.views import seen
 from .estimate import Estimate, check_finite, mean_estimate
+from .features import pixels_of
+from .results import Result, Subject
 
 WINDOW, SIGMA = 11, 1.5  # as published: Wang et al. 2004
 _SMALLEST_LPIPS = 32  # pixels; below, the last layers of the network have nothing left
@@ -26,17 +31,8 @@ _CHUNK = 64
 def psnr(x: Tensor, reference: Tensor, data_range: float = 2.0) -> Estimate:
     """Peak signal-to-noise ratio in decibel, `10 log10(range^2 / mean squared error)` of each image, mean over images.
 
-    Args:
-        x: images `[n, C, H, W]`, real.
-        reference: what they should be, of the same shape and device.
-        data_range: of the values, highest less lowest; 2 in normalised units.
-
-    Returns:
-        The mean with its standard error over the images.
-
     Raises:
-        UserError: different shapes, no images, values that are not finite, or an image that equals its reference (its
-            PSNR is infinite).
+        UserError: also an image that equals its reference (its PSNR is infinite).
     """
     _check_pairs(x, reference, "PSNR", data_range)
     from torchmetrics.functional.image import peak_signal_noise_ratio
@@ -73,16 +69,8 @@ def ssim(x: Tensor, reference: Tensor, data_range: float = 2.0) -> Estimate:
     over all places where the window lies inside the image. So it is the authors' reference and
     `skimage.metrics.structural_similarity(gaussian_weights=True, use_sample_covariance=False)`.
 
-    Args:
-        x: images `[n, C, H, W]`, real.
-        reference: what they should be, of the same shape and device.
-        data_range: of the values, highest less lowest; 2 in normalised units.
-
-    Returns:
-        The mean with its standard error over the images.
-
     Raises:
-        UserError: different shapes, no images, a side under 3 pixels, or values that are not finite.
+        UserError: also a side under 3 pixels.
     """
     _check_pairs(x, reference, "SSIM", data_range)
     from torchmetrics.functional.image import structural_similarity_index_measure
@@ -101,19 +89,11 @@ def ssim(x: Tensor, reference: Tensor, data_range: float = 2.0) -> Estimate:
 def lpips(x: Tensor, reference: Tensor, network: Literal["alex", "vgg", "squeeze"] = "alex") -> Estimate:
     """Learned perceptual distance of each image, mean over images; 0 where they are equal (Zhang et al. 2018).
 
-    torchvision holds the network, and downloads its weights when it is first used. Values are clipped to [-1, 1], and
-    one channel is repeated to three.
-
-    Args:
-        x: images `[n, 1 or 3, H, W]` in normalised units, H and W at least 32.
-        reference: what they should be, of the same shape and device.
-        network: which one; `alex` is the authors' choice for measuring.
-
-    Returns:
-        The mean with its standard error over the images.
+    torchvision holds the network (`alex` is the authors' choice for measuring), and downloads its weights when it is
+    first used. Values are clipped to [-1, 1], and one channel is repeated to three.
 
     Raises:
-        UserError: torchvision is not installed, other shapes, no images, or values that are not finite.
+        UserError: also torchvision is not installed, or images are not of 1 or 3 channels, H and W at least 32.
     """
     _check_pairs(x, reference, "LPIPS", 2.0)
     if x.shape[1] not in (1, 3) or min(x.shape[2:]) < _SMALLEST_LPIPS:
@@ -129,6 +109,39 @@ def lpips(x: Tensor, reference: Tensor, network: Literal["alex", "vgg", "squeeze
         for a, b in _pairs(x.float().clamp(-1, 1), reference.float().clamp(-1, 1)):
             metric.update(a.float().expand(-1, 3, -1, -1), b.float().expand(-1, 3, -1, -1))
     return mean_estimate(metric.compute())
+
+
+def pair_results(
+    subjects: Mapping[Subject, Tensor], clean: Tensor, wanted: Iterable[str], is_complex: bool, fingerprint: str
+) -> list[Result]:
+    """Rows of `metrics.json`: images `[n, C, H, W]` of each subject against their clean ones, by every wanted metric.
+
+    Of complex images the magnitudes are compared; `fingerprint` is that of the clean images.
+    """
+    results, reference = [], seen(clean, is_complex)
+    pixels = pixels_of(tuple(clean.shape[1:]), is_complex)
+    for subject, images in subjects.items():
+        stored = subject in ("measurements", "l1-wavelet")
+        for name in wanted:
+            value, std, uncertainty = _METRICS[name](seen(images, is_complex), reference)
+            result = Result(
+                subject=subject,
+                metric=name,
+                features="pairs",
+                value=value,
+                std=std,
+                uncertainty=uncertainty,
+                n=len(images),
+                reference="clean",
+                features_fingerprint=pixels.fingerprint,
+                reference_fingerprint=fingerprint,
+                sampler=None if stored else "each measurement restored in one evaluation",
+            )
+            results.append(result)
+    return results
+
+
+_METRICS: dict[str, Callable[[Tensor, Tensor], Estimate]] = {"psnr": psnr, "ssim": ssim, "lpips": lpips}
 
 
 def _pairs(x: Tensor, reference: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

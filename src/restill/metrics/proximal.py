@@ -12,8 +12,11 @@ from torch import Tensor
 
 from ..core.tensors import seeded
 from ..corruption import Corruption
+from ..store import Store
+from .estimate import Estimate
+from .feature_set import FeatureSet
 from .features import Features
-from .frechet import Moments, feature_moments
+from .frechet import feature_moments, frechet_estimate
 
 CHUNK = 256  # images that share one generator: part of what `seed` means, so not an argument
 
@@ -54,16 +57,26 @@ def _chunks(batches: Iterable[Tensor]) -> Iterator[Tensor]:
         yield left
 
 
-def proximal_moments(images: Tensor, corruption: Corruption, features: Features, seed: int) -> Moments:
-    """Moments of the features of generated images, corrupted anew; compare with those of `to_image(y)` of the store.
+class Proximal:
+    """The proximal Fréchet distance of sets of images to the measurements of one store, in one feature space.
 
     Args:
-        images: generated images `[n, C, H, W]` in normalised units, n at least 2.
-        corruption: the law of the measurements.
+        store: the measurements; their corruption is that which corrupts images anew.
         features: made for the shape of `to_image(y)`, which is that of the images.
-        seed: of operators and noise.
-
-    Raises:
-        UserError: fewer than two images, images that are not finite, or of a shape that the features do not take.
     """
-    return feature_moments(recorrupted([images], corruption, seed), features)
+
+    def __init__(self, store: Store, features: Features) -> None:
+        self.corruption, self.features = store.corruption, features
+        on_grid = (batch.operator.to_image(batch.y) for batch in store.iterate(store.block))
+        self.measured = feature_moments(on_grid, features)
+
+    def __call__(self, images: Tensor, seed: int) -> Estimate:
+        """The distance of images `[n, C, H, W]`, n at least 2, with its standard error from the finite n.
+
+        Raises:
+            UserError: fewer than two images, images that are not finite, or of a shape that the features do not take.
+        """
+        corrupted = FeatureSet(self.features.dim)
+        for batch in recorrupted([images], self.corruption, seed):
+            corrupted.update(self.features(batch))
+        return frechet_estimate(corrupted.moments, self.measured, corrupted.kept)

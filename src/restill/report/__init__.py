@@ -1,7 +1,7 @@
 """What a run has shown: tables, figures and one self-contained HTML page."""
 
 from .comparison import Column, Comparison, compare
-from .contents import ComparisonData, Measurements, Nearest, ReportData, RunData
+from .contents import ComparisonData, Measurements, ReportData, RunData
 from .figures import line_svg
 from .page import write_report
 from .pictures import grid, overview, png_bytes
@@ -16,7 +16,6 @@ __all__ = [
     "Comparison",
     "ComparisonData",
     "Measurements",
-    "Nearest",
     "ReportData",
     "RunData",
     "Verdict",

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..checks.nearest import Nearest
 from ..metrics import Check, Result
 
 
@@ -40,23 +41,6 @@ class Measurements:
     method: str = ""
     image_shape: tuple[int, ...] | None = None
     stabilised: bool = False
-
-
-@dataclass(frozen=True)
-class Nearest:
-    """Generated images and the measurements nearest to each: to what their operators measure of the image.
-
-    Attributes:
-        images: `[m, C, H, W]` in normalised units.
-        measurements: on the image grid, `[m, k, C, H, W]`, nearest first.
-        distances: `[m, k]`, root mean square differences over what was observed, normalised.
-        missing: where nothing was measured, bool `[m, k, C, H, W]`; None where everything was.
-    """
-
-    images: Tensor
-    measurements: Tensor
-    distances: Tensor
-    missing: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..checks.nearest import Nearest
 from ..core.errors import UserError
 from ..metrics import SUBJECTS
 from .comparison import number
-from .contents import Nearest
 from .pictures import data_uri, grid, png_bytes
 
 GRID_BYTES = 420_000  # of raw pixels per grid: four grids of noise, which PNG cannot compress, leave room for the rest

@@ -1,6 +1,7 @@
-"""Classical reconstructions of measurements, to compare learned ones with."""
+"""Measurements back to images: by what a teacher knows, and by classical methods to compare with."""
 
 from .compressed_sensing import compressed_sensing, largest_eigenvalue, reconstruct
+from .posterior_mean import posterior_mean, shows_image
 from .wavelets import Wavelets
 from .weight import CANDIDATES, WeightChoice, choose_weight, choose_weight_for
 
@@ -12,5 +13,7 @@ __all__ = [
     "choose_weight_for",
     "compressed_sensing",
     "largest_eigenvalue",
+    "posterior_mean",
     "reconstruct",
+    "shows_image",
 ]

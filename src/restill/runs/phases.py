@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..checkpoint import load_network, load_state, load_state_data, save_network, save_state
+from ..checkpoint import NetworkConfig, load_network, load_state, load_state_data, save_network, save_state
 from ..core.errors import NonFiniteError, UserError
 from ..core.progress import progress_bar
+from ..metrics import Proximal, pixels_of
+from ..selection.best import BestStudent
+from ..selection.snapshots import Snapshots
 from ..store import Store, open_store
 from ..training import Batches, Distillation, Progress, TeacherTraining, Training
 from ..training import run as training_loop
-from .candidates import Selection, Snapshots
 from .folder import Run
 from .objects import (
     compiled,
@@ -78,13 +80,29 @@ def distill(run: Run) -> None:
     del teacher  # the training has a copy
     for network in (training.teacher, training.student, training.fake):
         compiled(network, recipe)
-    snapshots, selection = Snapshots(run, training), Selection(run, training, store, config)
+    snapshots = Snapshots(run.snapshots, training, recipe.student.snapshots)
+    selection = _selection(run, training, store, config)
 
     def after_step(progress: Progress, best: dict[str, Any]) -> dict[str, Any]:
         snapshots(progress)
         return selection(progress, best)
 
     _train(run, "student", training, after_step)
+
+
+def _selection(run: Run, training: Distillation, store: Store, teacher: NetworkConfig) -> BestStudent:
+    section = run.recipe.student
+    return BestStudent(
+        run.stage("student"),
+        training,
+        teacher.model_copy(update={"role": "student", "init_sigma": section.init_sigma}),
+        Proximal(store, pixels_of(teacher.grid, teacher.complex_values)),
+        every=max(1, section.select_every // section.batch_size),
+        samples=section.select_samples,
+        seed=run.recipe.seed,
+        batch_size=run.recipe.sampling.batch_size,
+        log=run.append_log,
+    )
 
 
 def finished(run: Run, stage: str) -> bool:

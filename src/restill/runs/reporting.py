@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,10 +13,9 @@ import torch
 import yaml
 from torch import Tensor
 
-from ..checks.fit import observed_numbers, squared_differences
+from ..checks.nearest import look_through, missing_pixels
 from ..core.errors import UserError
 from ..core.files import sha256
-from ..core.progress import progress_bar
 from ..core.version import VERSION
 from ..core.views import phase_colours, seen
 from ..corruption import Compose, Corruption, Function, Poisson
@@ -32,7 +30,6 @@ from ..metrics import (
 from ..report import (
     ComparisonData,
     Measurements,
-    Nearest,
     ReportData,
     RunData,
     Verdict,
@@ -42,12 +39,12 @@ from ..report import (
     write_comparison,
     write_report,
 )
-from ..store import Batch, Store, open_store
+from ..store import Store, open_store
 from .folder import Run, open_run
 from .saved_images import save_grids, save_overview
 from .subjects import stage_of, subjects_of, trained
 
-_ENLARGED, _NEIGHBOURS = 6, 2  # images beside their nearest measurements, and how many of these
+_ENLARGED = 6  # images beside their nearest measurements
 _COMPARED = 36  # images of each run on a page that compares runs
 _PAIRS = (
     "Each measurement, and what the teacher restores from it in one evaluation, against its own clean image: these say "
@@ -88,7 +85,7 @@ def _data(
     hashes: Mapping[str, str],
 ) -> ReportData:
     recipe = run.recipe
-    facts, near = look_through(store, images["student"][:_ENLARGED] if "student" in images else None)
+    found, near = look_through(store, images["student"][:_ENLARGED] if "student" in images else None)
     return ReportData(
         title=recipe.name,
         results=measured.results,
@@ -101,7 +98,7 @@ def _data(
         seeds={"run": recipe.seed, **{f"sampling {i + 1}": seed for i, seed in enumerate(recipe.evaluation.seeds)}},
         hashes=hashes,
         checks=measured.checks,
-        measurements=facts,
+        measurements=facts_of(store, found),
         nearest=near,
         shown=_shown(store),
         command=f"restill run {run.path / 'recipe.yaml'} --out {run.path}-again{_operator_file(store.corruption)}",
@@ -131,33 +128,8 @@ def compare_runs(paths: Sequence[Path], out: Path) -> None:
     write_comparison(out, data)
 
 
-def look_through(store: Store, images: Tensor | None) -> tuple[Measurements, Nearest | None]:
-    """What the measurements of a store are like, and those nearest to each of some images, in one pass.
-
-    Args:
-        images: `[m, C, H, W]` in normalised units; without them none are looked for.
-
-    Returns:
-        Facts for the report, and for each image its two nearest measurements, found among all: by the root mean square
-        difference, over what was observed, to what the measurement's own operator measures of the image. Of complex
-        images these are magnitudes, to be looked at; the differences are those of k-space.
-    """
-    low, high, best = float("inf"), float("-inf"), _Best(store.corruption)
-    with progress_bar(f"{'report':17}", len(store), unit="measurements") as advance:
-        for batch in store.iterate(store.block):
-            low, high = min(low, float(batch.y.min())), max(high, float(batch.y.max()))
-            if images is not None:
-                best.look(images, batch)
-            advance(done=len(batch))
-    facts = _facts(store, (low, high))
-    if images is None:
-        return facts, None
-    looks = seen(images, store.is_complex), seen(best.found["measurements"].flatten(0, 1), store.is_complex)
-    beside = looks[1].unflatten(0, best.found["distances"].shape)
-    return facts, Nearest(looks[0], beside, best.found["distances"], best.found.get("missing"))
-
-
-def _facts(store: Store, found: tuple[float, float]) -> Measurements:
+def facts_of(store: Store, found: tuple[float, float]) -> Measurements:
+    """What a report says of the measurements of a store, whose smallest and largest values are `found`."""
     manifest = store.manifest
     estimate = manifest.sigma_n.estimate
     return Measurements(
@@ -173,47 +145,6 @@ def _facts(store: Store, found: tuple[float, float]) -> Measurements:
         None if tuple(store.shape) == tuple(store.image_shape) else store.image_shape,
         any(isinstance(part, Poisson) for part in _parts(store.corruption)),
     )
-
-
-class _Best:
-    """The nearest measurements so far, of batches that are not kept."""
-
-    def __init__(self, law: Corruption) -> None:
-        self.law = law
-        self.found: dict[str, Tensor] = {}
-
-    def look(self, images: Tensor, batch: Batch) -> None:
-        """Compare with one more batch."""
-        y, wide = batch.y.double(), images.double()
-        squares = squared_differences(y, batch.operator, wide) / observed_numbers(y, batch.operator)[:, None]
-        count = min(_NEIGHBOURS, len(batch))
-        rows = squares.nan_to_num(nan=math.inf).T.topk(count, largest=False).indices.flatten()
-        part, shapes = Batch(batch.y[rows], batch.operator.select(rows), None), (len(images), -1)
-        residual = part.operator.apply(wide.repeat_interleave(count, dim=0)) - y[rows]  # exact, where both are alike
-        squares = residual.square().flatten(1).sum(1) / observed_numbers(y[rows], part.operator)
-        new = {"distances": squares.nan_to_num(nan=math.inf).sqrt(), "measurements": part.operator.to_image(part.y)}
-        gaps = missing_pixels(part, self.law, images.shape[1:])
-        new |= {} if gaps is None else {"missing": gaps}
-        new = {name: value.unflatten(0, shapes) for name, value in new.items()}
-        if self.found:
-            new = {name: torch.cat([self.found[name], value], dim=1) for name, value in new.items()}
-        order = new["distances"].argsort(dim=1, stable=True)[:, :_NEIGHBOURS]
-        self.found = {name: value[torch.arange(len(images))[:, None], order] for name, value in new.items()}
-
-
-def missing_pixels(batch: Batch, law: Corruption, shape: Sequence[int]) -> Tensor | None:
-    """Where on the image grid nothing was measured, bool `[n, C, H, W]`; None where everything was.
-
-    What is missing at a lower resolution is enlarged; of what a user's operator measures no pixel of the image can be
-    said to be missing.
-    """
-    missing = batch.operator.missing()
-    if missing is None or any(isinstance(part, Function) for part in _parts(law)):
-        return None
-    (height, rest_h), (width, rest_w) = (divmod(shape[axis], missing.shape[axis + 1]) for axis in (1, 2))
-    if height != width or rest_h or rest_w or not height:
-        return None
-    return missing.repeat_interleave(height, 2).repeat_interleave(width, 3).expand(-1, shape[0], -1, -1)
 
 
 def _parts(law: Corruption) -> Sequence[Corruption]:

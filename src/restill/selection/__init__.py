@@ -1,1 +1,5 @@
 """Which checkpoint of a student to use, without a clean image."""
+
+from .choice import NEAR, Candidate, Choice, choose
+
+__all__ = ["NEAR", "Candidate", "Choice", "choose"]

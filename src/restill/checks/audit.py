@@ -9,24 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..checks import (
-    hidden_check,
-    hidden_share,
-    memorisation,
-    memorisation_check,
-    residuals,
-    residuals_check,
-    twin_check,
-    twin_share,
-)
-from ..checks.hidden import operators_for
-from ..checks.likelihood import Undefined, likelihood_check, measurement_likelihood
+from ..checkpoint import NetworkConfig
 from ..core.progress import progress_bar
 from ..core.views import seen
-from ..metrics import Check, Subject, needs, recorrupted
+from ..metrics import Check, Subject, Yardstick, needs, random_order, recorrupted
 from ..store import Store
-from .subjects import Source
-from .yardsticks import Yardstick, random_order
+from .hidden import hidden_check, hidden_share, operators_for
+from .likelihood import Undefined, likelihood_check, measurement_likelihood
+from .memorisation import memorisation, memorisation_check, twin_check, twin_share
+from .residuals import residuals, residuals_check
 
 AUDITED = 2_000  # generated images that are checked
 _MEASUREMENTS = 10_000
@@ -50,25 +41,25 @@ class Audit:
     seed: int
     held_out: Store | None = None
 
-    def of_data(self, source: Source, yardsticks: Sequence[Yardstick], n: int) -> list[Check]:
+    def of_data(self, sigma_data: float, yardsticks: Sequence[Yardstick], n: int) -> list[Check]:
         """Statements on the measurements, and on what `n` images per set can tell."""
         count = operators_for(math.prod(self.store.shape))
         operator = self.store.batch(random_order(self.store)[:count]).operator
-        shape, sigma_data = self.store.image_shape, source.config.sigma_data
+        shape = self.store.image_shape
         return [
             hidden_check(hidden_share(operator.linear_part(), shape, sigma_data, self.seed)),
             *sample_sizes(yardsticks, n),
         ]
 
-    def of_subject(self, source: Source, images: Tensor) -> list[Check]:
-        """Statements on generated images `[m, C, H, W]`."""
-        subject, law = source.subject, source.config.law()
+    def of_subject(self, subject: Subject, config: NetworkConfig, images: Tensor) -> list[Check]:
+        """Statements on generated images `[m, C, H, W]` of a network with this configuration."""
+        law = config.law()
         measured, held_out = _some(self.store), None if self.held_out is None else _some(self.held_out)
         anew = torch.cat(list(recorrupted([images], law, self.seed)))
         looks = [seen(x, self.store.is_complex) for x in (images, anew, measured)]
         questions: list[Callable[[], Check]] = [
             lambda: memorisation_check(memorisation(measured, images, law, self.seed, held_out), subject),
-            lambda: twin_check(twin_share(looks[0], _image_std(source, looks[0])), len(images), subject),
+            lambda: twin_check(twin_share(looks[0], _image_std(config, looks[0])), len(images), subject),
             lambda: residuals_check(residuals(*looks[1:]), subject),
         ]
         answers = _answers(subject, questions)
@@ -101,10 +92,10 @@ def sample_sizes(yardsticks: Sequence[Yardstick], n: int) -> list[Check]:
     ]
 
 
-def _image_std(source: Source, images: Tensor) -> float:
+def _image_std(config: NetworkConfig, images: Tensor) -> float:
     """Standard deviation of what is seen of images; where the teacher does not know it, that of the generated ones."""
-    known = source.config.image_shape is None and not source.config.complex_values
-    return source.config.sigma_data if known else max(float(images.std()), 1e-6)
+    known = config.image_shape is None and not config.complex_values
+    return config.sigma_data if known else max(float(images.std()), 1e-6)
 
 
 def _some(store: Store) -> Tensor:

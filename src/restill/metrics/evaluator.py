@@ -1,0 +1,119 @@
+"""Measuring what is stored and what is generated, against all yardsticks. Images are streamed, and forgotten."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core.progress import Advance, progress_bar, silent
+from ..core.shards import Shards
+from ..corruption import Corruption
+from ..generator import Generator
+from ..store import Samples
+from .feature_set import KEPT, FeatureSet
+from .measure import Measure, measure
+from .proximal import recorrupted
+from .results import Result, Subject
+from .settings import EvaluationSettings
+from .yardstick import Yardstick, feature_sets
+
+
+class Evaluator:
+    """Measures sets of images, each in all ways that are wanted.
+
+    Args:
+        yardsticks: what images are compared with.
+        settings: which metrics, how many images in each set, and the seeds of what is generated.
+        shards: this process among those that share the work.
+    """
+
+    def __init__(self, yardsticks: Sequence[Yardstick], settings: EvaluationSettings, shards: Shards) -> None:
+        self.yardsticks, self.shards = yardsticks, shards
+        self.metrics, self.samples, self.seeds = settings.metrics, settings.samples, settings.seeds
+
+    def of_stored(self, subject: Subject, samples: Samples[Any], how: str | None = None) -> list[Result]:
+        """Images of a store against the clean ones: the measurements themselves, or reconstructions of them."""
+        clean = [y for y in self.yardsticks if y.reference == "clean"]
+        sets = feature_sets(samples, [y.features for y in clean], self.shards, subject, self.samples) if clean else []
+        return [
+            yardstick.result(name, [found], ours.n, subject=subject, sampler=how)
+            for yardstick, ours in zip(clean, sets, strict=True)
+            for name, found in measure(ours, yardstick.known, yardstick.features, self.metrics).items()
+        ]
+
+    def of_generated(
+        self, subject: Subject, generator: Generator, corruption: Corruption, show: int = 0
+    ) -> tuple[list[Result], Tensor]:
+        """All metrics over all seeds, and the first `show` images of the first seed.
+
+        Args:
+            corruption: of the measurements, for proximal metrics.
+        """
+        found: list[list[dict[str, Measure]]] = [[] for _ in self.yardsticks]
+        seconds, shown = [], torch.empty(0)
+        bar = progress_bar(f"{subject:17}", self.samples // self.shards.count * len(self.seeds))
+        with bar as advance:
+            list(generator.draw(range(-generator.batch_size, 0), seed=0))  # the first batch also pays for allocation
+            for number, seed in enumerate(self.seeds):
+                stream = _Stream(generator, self.samples, seed, self.shards, advance, 0 if number else show)
+                sets = stream.sets(self.yardsticks, corruption)
+                seconds.append(self.shards.largest(stream.seconds))
+                shown = shown if number else torch.cat(self.shards.gathered(stream.shown))[:show]
+                for measures, yardstick, ours in zip(found, self.yardsticks, sets, strict=True):
+                    measures.append(measure(ours, yardstick.known, yardstick.features, self.metrics, seed))
+        mean_seconds = sum(seconds) / len(seconds)
+        clock = {"seconds": mean_seconds, "images_per_second": self.samples / mean_seconds}
+        drawn = {"subject": subject, "sampler": repr(generator.sampler), "seeds": self.seeds, **clock}
+        results = [
+            yardstick.result(name, [m[name] for m in measures], self.samples, **drawn)
+            for yardstick, measures in zip(self.yardsticks, found, strict=True)
+            for name in measures[0]
+        ]
+        return results, shown
+
+
+class _Stream:
+    """One seed's images of one subject, on their way through all feature spaces."""
+
+    def __init__(
+        self, generator: Generator, samples: int, seed: int, shards: Shards, advance: Advance = silent, show: int = 0
+    ) -> None:
+        self.generator, self.seed, self.shards, self.advance, self.show = generator, seed, shards, advance, show
+        self.mine = shards.mine(samples, 256)
+        self.seconds = 0.0
+        self.shown = torch.empty(0, *generator.config.grid)
+
+    def sets(self, yardsticks: Sequence[Yardstick], corruption: Corruption) -> list[FeatureSet]:
+        """The images in every space: as they are where the reference is clean, corrupted anew where it is not."""
+        sets = [FeatureSet(y.features.dim, KEPT) for y in yardsticks]
+        clean, measured = ([i for i, y in enumerate(yardsticks) if (y.reference == "clean") == is_clean]
+                           for is_clean in (True, False))  # fmt: skip
+
+        def passing() -> Iterator[Tensor]:
+            for images in self._drawn():
+                for i in clean:
+                    sets[i].update(yardsticks[i].features(images))
+                yield images
+
+        for images in recorrupted(passing(), corruption, self.seed, first=self.mine.start):
+            for i in measured:
+                sets[i].update(yardsticks[i].features(images))
+        return [ours.of_all(self.shards) for ours in sets]
+
+    def _drawn(self) -> Iterator[Tensor]:
+        """Batches of images; only their drawing counts as time."""
+        batches = self.generator.draw(self.mine, self.seed)
+        while True:
+            started = time.perf_counter()
+            images = next(batches, None)
+            self.seconds += time.perf_counter() - started
+            if images is None:
+                return
+            if len(self.shown) < self.show:
+                self.shown = torch.cat([self.shown, images])[: self.show]
+            yield images
+            self.advance(done=len(images))

@@ -1,0 +1,106 @@
+"""What generated images are compared with: clean images, measurements, or published statistics, in a feature space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core.errors import UserError
+from ..core.files import sha256
+from ..core.progress import progress_bar
+from ..core.shards import Shards
+from ..core.tensors import seeded
+from ..store import Samples
+from .feature_set import KEPT, FeatureSet
+from .features import Features
+from .measure import Measure
+from .reference_file import load_reference, save_reference
+from .results import Against, Result, mean_std
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """A feature space with the set of images that others are compared with in it."""
+
+    features: Features
+    reference: Against
+    known: FeatureSet
+    fingerprint: str
+
+    def result(self, metric: str, measures: Sequence[Measure], n: int, **more: object) -> Result:
+        """One row of `metrics.json` from the measures of all seeds; `more` are its subject and other fields."""
+        value, spread = mean_std([m.estimate.value for m in measures])
+        one = measures[0].estimate
+        std, uncertainty = (one.std, one.uncertainty) if spread is None else (spread, "seeds")
+        return Result(
+            metric=metric,
+            features=self.features.name,
+            value=value,
+            std=std,
+            uncertainty=uncertainty,
+            n=n,
+            reference=self.reference,
+            features_fingerprint=self.features.fingerprint,
+            reference_fingerprint=self.fingerprint,
+            resize=self.features.resize,
+            settings=measures[0].settings,
+            **more,
+        )
+
+
+def yardsticks_of(
+    samples: Samples[Any], against: Against, spaces: Sequence[Features], shards: Shards
+) -> list[Yardstick]:
+    """Clean images or measurements, all of them, in every feature space."""
+    title = {"clean": "reference", "measurements": "measurements"}[against]
+    sets = feature_sets(samples, spaces, shards, title)
+    return [Yardstick(space, against, known, samples.fingerprint) for space, known in zip(spaces, sets, strict=True)]
+
+
+def random_order(store: Samples[Any]) -> Tensor:
+    """A permutation of a store's samples that is always the same: folders of classes are not read class by class."""
+    return torch.randperm(len(store), generator=seeded("evaluation order"))
+
+
+def feature_sets(
+    samples: Samples[Any], spaces: Sequence[Features], shards: Shards, title: str, n: int | None = None
+) -> list[FeatureSet]:
+    """Samples on the image grid, all or `n` random ones, in every feature space; `title` is that of the progress."""
+    order = random_order(samples)[:n]
+    mine = shards.mine(len(order), samples.block)
+    sets = [FeatureSet(space.dim, KEPT) for space in spaces]
+    with progress_bar(f"{title:17}", len(mine)) as advance:
+        for index in order[mine.start : mine.stop].split(samples.block):
+            images = samples.images(index)
+            for known, space in zip(sets, spaces, strict=True):
+                known.update(space(images))
+            advance(done=len(index))
+    return [known.of_all(shards) for known in sets]
+
+
+def yardstick_of_file(path: Path, spaces: Sequence[Features]) -> Yardstick:
+    """Statistics of clean images from an `.npz` with `mu` and `sigma`. Raises UserError if they do not fit."""
+    space = _only(spaces, path)
+    return Yardstick(space, "clean", FeatureSet.of_moments(load_reference(path, space)), sha256(path))
+
+
+def write_reference(path: Path, clean: Samples[Any] | None, spaces: Sequence[Features]) -> None:
+    """Write the statistics of clean images as an `.npz` with `mu` and `sigma`, as the FID literature exchanges them."""
+    space = _only(spaces, path)
+    if clean is None:
+        raise UserError(f"{path}: there are no clean images to take statistics of; give a store with --reference")
+    [known] = feature_sets(clean, [space], Shards(), "reference")
+    save_reference(path, known.moments, space)
+
+
+def _only(spaces: Sequence[Features], path: Path) -> Features:
+    if len(spaces) != 1:
+        raise UserError(
+            f"{path}: holds statistics of one feature space; name it with --features, e.g. --features inception:FILE"
+        )
+    return spaces[0]

@@ -1,0 +1,37 @@
+"""The restoration that a teacher knows already: the posterior mean of a measurement, in one evaluation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..diffusion import Denoiser
+from ..store import Batch
+
+_SIGMA_MIN = 0.002  # the smallest level that a sampler asks the network for
+_ALIKE = 1e-3  # of the largest value: photon noise has a tabulated inverse
+
+
+def posterior_mean(denoiser: Denoiser, batch: Batch) -> Tensor:
+    """Posterior means `E[x | y] = D(y; sigma_n)` of measurements, float32 `[n, C, H, W]` on the CPU.
+
+    The truncated sampler ends here. Where what the denoiser knows is no image but a blurred one, one of lower
+    resolution or another measurement, its posterior mean restores that (`shows_image`).
+    """
+    parameter = next(denoiser.parameters())
+    batch = batch.to(parameter.device)
+    operator = batch.operator
+    sigma = operator.sigma_n.clamp(min=_SIGMA_MIN)
+    with torch.no_grad():
+        d = operator.to_domain(operator.restrict(batch.y))
+        images = operator.from_domain(denoiser(d, sigma, operator, batch.labels))
+    return images.float().cpu()
+
+
+def shows_image(batch: Batch, clean: Tensor) -> bool:
+    """Whether measurements without their noise are what is seen of the clean images, as a teacher of images learned."""
+    missing = batch.operator.missing()
+    if missing is not None and missing.shape[2:] != clean.shape[2:]:
+        return False
+    difference = batch.operator.to_image(batch.operator.apply(clean)) - batch.operator.seen(clean)
+    return float(difference.abs().max()) <= _ALIKE * float(clean.abs().max())

@@ -1,0 +1,65 @@
+"""The best student so far, kept during its distillation without a clean image (RSD, section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import NetworkConfig, save_network
+from ..core.tensors import mix_seed
+from ..generator import Generator
+from ..metrics import Estimate, Proximal
+from ..training import Distillation, Progress
+
+
+class BestStudent:
+    """Keeps the averaged student of the smallest proximal Fréchet distance.
+
+    Args:
+        folder: of the network that is kept.
+        training: the distillation.
+        config: of the student.
+        proximal: the distance, to the measurements.
+        every: steps from one look to the next; the last step is always looked at.
+        samples: images that are drawn for it, from the same latents each time.
+        seed: of the run.
+        batch_size: of the drawing.
+        log: takes a row for each look.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        training: Distillation,
+        config: NetworkConfig,
+        proximal: Proximal,
+        *,
+        every: int,
+        samples: int,
+        seed: int,
+        batch_size: int,
+        log: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self.folder, self.training, self.config, self.proximal = folder, training, config, proximal
+        self.every, self.samples, self.log = every, samples, log
+        self.seed = mix_seed("selection", seed)
+        self.generator = Generator(training.ema.module, config, batch_size=batch_size)
+
+    def distance(self) -> Estimate:
+        """Proximal Fréchet distance of the averaged student as it is now."""
+        return self.proximal(self.generator.sample(self.samples, self.seed), self.seed)
+
+    def __call__(self, progress: Progress, best: dict[str, Any]) -> dict[str, Any]:
+        """After a step: perhaps look, perhaps keep. Returns the best so far."""
+        if progress.step % self.every and progress.step != self.training.steps:
+            return best
+        self.training.guard.check()  # a NaN is to be reported as such, not as features that are not finite
+        value, std, _ = self.distance()
+        row = {"stage": "student", "step": progress.step, "images": progress.images, "proximal_frechet": value}
+        self.log(row | {"proximal_frechet_std": std})
+        if best and value >= best["proximal_frechet"]:
+            return best
+        config = self.config.model_copy(update={"images_seen": progress.images})
+        save_network(self.folder, self.training.ema.module, config)
+        return {"step": progress.step, "proximal_frechet": value}
