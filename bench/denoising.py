@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from restill.core.views import seen
+from restill.core.views import displayed
 from restill.corruption import Prior
 from restill.metrics import psnr
 from restill.runs.folder import open_run
@@ -31,7 +31,7 @@ def main() -> None:
     run = open_run(arguments.run)
     store, clean = open_store(run.store), open_reference(run.reference)
     index = torch.linspace(0, len(store) - 1, min(arguments.samples, len(store))).long()
-    batch, x = store.batch(index), seen(clean.images(index), True)
+    batch, x = store.batch(index), displayed(clean.images(index), True)
     denoiser = trained(run, "teacher-full").denoiser
     given = batch.operator.to_domain(batch.y)
     shape = (len(index), *batch.operator.noise_shape(tuple(given.shape[1:])))
@@ -43,7 +43,7 @@ def main() -> None:
             sigma = torch.full((len(index),), level)
             with torch.no_grad():
                 image = denoiser(given + batch.operator.noise(level * noise), sigma, batch.operator)
-            found.append(f"{psnr(seen(image.float(), True), x).value:.2f}")
+            found.append(f"{psnr(displayed(image.float(), True), x).value:.2f}")
         print(f"| {name} | {' | '.join(found)} |", flush=True)
 
     print(f"| s | {' | '.join(f'{level:g}' for level in arguments.levels)} |")

@@ -22,7 +22,7 @@ from restill.checks.hidden import OPERATORS, operators_for
 from restill.checks.likelihood import Likelihood, Undefined, measurement_likelihood
 from restill.core.errors import UserError
 from restill.core.tensors import channels_to_complex, complex_to_channels, seeded
-from restill.core.views import magnitude, phase_colours, seen, seen_shape
+from restill.core.views import displayed, displayed_shape, magnitude, phase_colours
 from restill.corruption import AdditiveNoise, Mri, Operator
 from restill.generator import load_generator
 from restill.io import array_source
@@ -30,7 +30,7 @@ from restill.metrics import (
     ClassifierFeatures,
     MagnitudeFeatures,
     PixelFeatures,
-    as_seen,
+    as_displayed,
     load_results,
     pixels_of,
     recorrupted,
@@ -96,8 +96,10 @@ def test_magnitudes_span_what_real_images_span() -> None:
     values = x.numpy()
     expected = 2 * np.hypot(values[:, ::2], values[:, 1::2]) - 1
     np.testing.assert_allclose(magnitude(x).numpy(), expected, rtol=1e-12)
-    assert torch.equal(seen(x, is_complex=True), magnitude(x)) and seen(x, is_complex=False) is x
-    assert seen_shape((6, 7, 8), is_complex=True) == (3, 7, 8) and seen_shape((6, 7, 8), is_complex=False) == (6, 7, 8)
+    assert torch.equal(displayed(x, is_complex=True), magnitude(x)) and displayed(x, is_complex=False) is x
+    assert displayed_shape((6, 7, 8), is_complex=True) == (3, 7, 8) and displayed_shape(
+        (6, 7, 8), is_complex=False
+    ) == (6, 7, 8)
     assert magnitude(torch.zeros(1, 2, 1, 1)).item() == -1 and magnitude(torch.ones(1, 2, 1, 1)).item() > 1
     with pytest.raises(ValueError, match="even number of channels"):
         magnitude(torch.zeros(1, 3, 4, 4))
@@ -137,7 +139,7 @@ def test_features_of_complex_images_are_those_of_magnitudes() -> None:
     assert isinstance(pixels_of((2, 6, 6)), PixelFeatures)
     assert pixels_of((2, 128, 128), is_complex=True).name == "pixels/2"  # 16,384 magnitudes, not 32,768 numbers
     plain = PixelFeatures((1, 6, 6))
-    assert as_seen(plain, is_complex=False) is plain
+    assert as_displayed(plain, is_complex=False) is plain
     with pytest.raises(UserError, match="real images of shape"):
         space(torch.zeros(2, 4, 6, 6))
 
@@ -155,14 +157,14 @@ def test_a_store_knows_that_its_images_are_complex(store: Store, tmp_path: Path)
     for each in (store, clean):
         manifest = json.loads((each.path / "manifest.json").read_text())
         assert each.is_complex and manifest["values"] == "complex" and each.manifest.normalisation.offset == 0
-        assert each.seen_shape == (1, SIZE, SIZE) and each.image_shape == (2, SIZE, SIZE)
+        assert each.displayed_shape == (1, SIZE, SIZE) and each.image_shape == (2, SIZE, SIZE)
     largest = np.abs(waves(20)).max()
     assert clean.manifest.value_range == pytest.approx((-largest, largest), rel=1e-6)
     y = clean.images(torch.arange(20))
     assert float(np.abs(as_numbers(y)).max()) == pytest.approx(1, abs=1e-6)
     np.testing.assert_allclose(clean.to_physical(y).numpy(), as_channels(waves(20)), atol=1e-5 * SCALE)
     real = tiny_store(tmp_path / "real")
-    assert not real.is_complex and real.seen_shape == real.image_shape == (1, 8, 8)
+    assert not real.is_complex and real.displayed_shape == real.image_shape == (1, 8, 8)
     assert "values" not in (real.path / "manifest.json").read_text()  # as versions before complex images write and read
 
 
@@ -197,9 +199,9 @@ def test_real_images_are_no_reference_of_complex_ones(store: Store, tmp_path: Pa
 
 def test_large_samples_are_looked_at_a_few_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     assert store.block == 1024
-    monkeypatch.setattr("restill.store.reader._NUMBERS", 3 * 4 * SIZE**2)
+    monkeypatch.setattr("restill.store.samples._NUMBERS", 3 * 4 * SIZE**2)
     assert store.block == 3
-    monkeypatch.setattr("restill.store.reader._NUMBERS", 1)
+    monkeypatch.setattr("restill.store.samples._NUMBERS", 1)
     assert store.block == 1
     assert operators_for(8 * 64 * 64) == OPERATORS == 256 and 16 <= operators_for(32 * 320 * 320) < 32
 

@@ -18,7 +18,7 @@ from restill.corruption import Mask, corruption_from, function, register_operato
 from restill.metrics import load_results
 from restill.objectives import AmbientTweedie
 from restill.report import corruption_in_words
-from restill.report.pictures import MISSING
+from restill.report.grids import MISSING
 from restill.report.words import teacher_draws
 from restill.restoration import shows_image
 from restill.runs import Run, evaluate, open_run, run, trained

@@ -10,7 +10,7 @@ import torch
 
 from restill.report import grid
 from restill.report.figures_of_images import _reduced
-from restill.report.pictures import MISSING
+from restill.report.grids import MISSING
 from test_report_page import data, page
 
 

@@ -19,7 +19,7 @@ from tiny import images, settings, tiny_store
 
 
 def test_the_nearest_measurements_are_those_of_a_plain_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("restill.store.reader._NUMBERS", 7 * 96)  # batches of 7, a last one of fewer than two
+    monkeypatch.setattr("restill.store.samples._NUMBERS", 7 * 96)  # batches of 7, a last one of fewer than two
     store = tiny_store(tmp_path / "y", AdditiveNoise(sigma_n=(0.1, 0.5)), n=50, shape=(2, 8, 6))
     drawn = torch.rand(5, 2, 8, 6, generator=seeded("drawn")) * 2 - 1
     found_range, near = look_through(store, drawn)

@@ -19,7 +19,7 @@ from ..core.tensors import seeded
 from ..corruption import Corruption
 from ..io import ImageSource
 from ..store.manifest import Contents, Normalisation
-from ..store.reader import Store, open_store
+from ..store.samples import Store, open_store
 from ..store.writer import SHARD_BYTES, StoreWriter
 from ..store.writing import check_free
 from .phase import with_phase

@@ -20,7 +20,7 @@ from ..corruption import Corruption
 from ..estimation import NoiseEstimate, estimate_sigma_of
 from ..io import ImageSource
 from ..store.manifest import Normalisation
-from ..store.reader import Store, open_store
+from ..store.samples import Store, open_store
 from ..store.writer import SHARD_BYTES, StoreWriter
 from ..store.writing import check_free
 from .benchmark import Block, blocks, contents_of

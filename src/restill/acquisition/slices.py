@@ -18,7 +18,7 @@ from ..core.progress import Advance, silent
 from ..corruption import Mri
 from ..io import KspaceSlice, KspaceSource, open_kspace, open_maps, open_mask
 from ..store.manifest import Contents, Normalisation
-from ..store.reader import Store, open_store
+from ..store.samples import Store, open_store
 from ..store.writer import SHARD_BYTES, StoreWriter
 from ..store.writing import check_free
 from .calibrated import CALIBRATION_MOST, Block, alike, calibrated, joined

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..checkpoint import NetworkConfig
 from ..core.progress import progress_bar
-from ..core.views import seen
+from ..core.views import displayed
 from ..metrics import Check, Subject, Yardstick, needs, random_order, recorrupted
 from ..store import Store
 from .hidden import hidden_check, hidden_share, operators_for
@@ -53,19 +53,19 @@ class Audit:
 
     def of_subject(self, subject: Subject, config: NetworkConfig, images: Tensor) -> list[Check]:
         """Statements on generated images `[m, C, H, W]` of a network with this configuration."""
-        law = config.law()
+        corruption = config.law()
         measured, held_out = _some(self.store), None if self.held_out is None else _some(self.held_out)
-        anew = torch.cat(list(recorrupted([images], law, self.seed)))
-        looks = [seen(x, self.store.is_complex) for x in (images, anew, measured)]
+        anew = torch.cat(list(recorrupted([images], corruption, self.seed)))
+        looks = [displayed(x, self.store.is_complex) for x in (images, anew, measured)]
         questions: list[Callable[[], Check]] = [
-            lambda: memorisation_check(memorisation(measured, images, law, self.seed, held_out), subject),
+            lambda: memorisation_check(memorisation(measured, images, corruption, self.seed, held_out), subject),
             lambda: twin_check(twin_share(looks[0], _image_std(config, looks[0])), len(images), subject),
             lambda: residuals_check(residuals(*looks[1:]), subject),
         ]
         answers = _answers(subject, questions)
         unseen = self.held_out or self.store
         scored = unseen.batch(random_order(unseen)[:_SCORED])
-        likelihood = measurement_likelihood(scored.y, scored.operator, images, self.seed, law)
+        likelihood = measurement_likelihood(scored.y, scored.operator, images, self.seed, corruption)
         if isinstance(likelihood, Undefined):
             return answers
         number = "measured number of k-space" if self.store.is_complex else "pixel"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..core.progress import progress_bar
-from ..core.views import seen
+from ..core.views import displayed
 from ..corruption import Compose, Corruption, Function
 from ..store import Batch, Store
 from .fit import observed_numbers, squared_differences
@@ -56,15 +56,15 @@ def look_through(store: Store, images: Tensor | None) -> tuple[tuple[float, floa
     if images is None:
         return (low, high), None
     found, distances = best.found["measurements"], best.found["distances"]
-    beside = seen(found.flatten(0, 1), store.is_complex).unflatten(0, distances.shape)
-    return (low, high), Nearest(seen(images, store.is_complex), beside, distances, best.found.get("missing"))
+    beside = displayed(found.flatten(0, 1), store.is_complex).unflatten(0, distances.shape)
+    return (low, high), Nearest(displayed(images, store.is_complex), beside, distances, best.found.get("missing"))
 
 
 class _Best:
     """The nearest measurements so far, of batches that are not kept."""
 
-    def __init__(self, law: Corruption) -> None:
-        self.law = law
+    def __init__(self, corruption: Corruption) -> None:
+        self.corruption = corruption
         self.found: dict[str, Tensor] = {}
 
     def look(self, images: Tensor, batch: Batch) -> None:
@@ -77,7 +77,7 @@ class _Best:
         residual = part.operator.apply(wide.repeat_interleave(count, dim=0)) - y[rows]  # exact, where both are alike
         squares = residual.square().flatten(1).sum(1) / observed_numbers(y[rows], part.operator)
         new = {"distances": squares.nan_to_num(nan=math.inf).sqrt(), "measurements": part.operator.to_image(part.y)}
-        gaps = missing_pixels(part, self.law, images.shape[1:])
+        gaps = missing_pixels(part, self.corruption, images.shape[1:])
         new |= {} if gaps is None else {"missing": gaps}
         new = {name: value.unflatten(0, shapes) for name, value in new.items()}
         if self.found:
@@ -86,14 +86,14 @@ class _Best:
         self.found = {name: value[torch.arange(len(images))[:, None], order] for name, value in new.items()}
 
 
-def missing_pixels(batch: Batch, law: Corruption, shape: Sequence[int]) -> Tensor | None:
+def missing_pixels(batch: Batch, corruption: Corruption, shape: Sequence[int]) -> Tensor | None:
     """Where on the image grid nothing was measured, bool `[n, C, H, W]`; None where everything was.
 
     What is missing at a lower resolution is enlarged; of what a user's operator measures no pixel of the image can be
     said to be missing.
     """
     missing = batch.operator.missing()
-    if missing is None or any(isinstance(part, Function) for part in _parts(law)):
+    if missing is None or any(isinstance(part, Function) for part in _parts(corruption)):
         return None
     (height, rest_h), (width, rest_w) = (divmod(shape[axis], missing.shape[axis + 1]) for axis in (1, 2))
     if height != width or rest_h or rest_w or not height:
@@ -101,5 +101,5 @@ def missing_pixels(batch: Batch, law: Corruption, shape: Sequence[int]) -> Tenso
     return missing.repeat_interleave(height, 2).repeat_interleave(width, 3).expand(-1, shape[0], -1, -1)
 
 
-def _parts(law: Corruption) -> Sequence[Corruption]:
-    return law.parts if isinstance(law, Compose) else (law,)
+def _parts(corruption: Corruption) -> Sequence[Corruption]:
+    return corruption.parts if isinstance(corruption, Compose) else (corruption,)

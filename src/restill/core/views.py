@@ -1,4 +1,4 @@
-"""What people and metrics see of complex images: the magnitude, and the phase in colours.
+"""What people look at and metrics take of complex images: the magnitude, and the phase in colours.
 
 Views are in the convention of real images, which span [-1, 1], so that all that shows or measures real images does so
 with them: magnitude 0 is black, -1, and magnitude 1 is white, 1.
@@ -43,12 +43,12 @@ def phase_colours(x: Tensor) -> Tensor:
     return 2 * rgb.movedim(1, -2).flatten(-2) - 1
 
 
-def seen(x: Tensor, is_complex: bool) -> Tensor:
+def displayed(x: Tensor, is_complex: bool) -> Tensor:
     """Images `[n, C, H, W]` as they are looked at and measured: complex ones as magnitudes, real ones as they are."""
     return magnitude(x) if is_complex else x
 
 
-def seen_shape(shape: tuple[int, ...], is_complex: bool) -> tuple[int, int, int]:
-    """`(C, H, W)` of `seen` for images of `shape` `(C, H, W)`."""
+def displayed_shape(shape: tuple[int, ...], is_complex: bool) -> tuple[int, int, int]:
+    """`(C, H, W)` of `displayed` for images of `shape` `(C, H, W)`."""
     channels, height, width = shape
     return channels // 2 if is_complex else channels, height, width

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..core.errors import UserError
 from ..core.files import sha256
 from ..core.kinds import Pluggable, kinds, member
-from ..core.views import magnitude, seen_shape
+from ..core.views import displayed_shape, magnitude
 
 MAX_PIXEL_FEATURES = 4096  # an eigendecomposition of this size takes about half a minute on two cores
 
@@ -129,14 +129,14 @@ class MagnitudeFeatures(Features):
         return getattr(self.of, name)
 
 
-def as_seen(features: Features, is_complex: bool) -> Features:
+def as_displayed(features: Features, is_complex: bool) -> Features:
     """A feature space of what is seen of images: of the magnitudes of complex ones."""
     return MagnitudeFeatures(features) if is_complex else features
 
 
 def pixels_of(shape: tuple[int, ...], is_complex: bool = False) -> Features:
     """The pixels of images of `shape` `(C, H, W)`, of complex ones their magnitudes."""
-    return as_seen(PixelFeatures(seen_shape(shape, is_complex)), is_complex)
+    return as_displayed(PixelFeatures(displayed_shape(shape, is_complex)), is_complex)
 
 
 def check_images(images: Tensor, shape: tuple[int, int, int], name: str) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..core.errors import UserError
 from ..core.tensors import wide_dtype
-from ..core.views import seen
+from ..core.views import displayed
 from .estimate import Estimate, check_finite, mean_estimate
 from .features import pixels_of
 from .results import Result, Subject
@@ -118,12 +118,12 @@ def pair_results(
 
     Of complex images the magnitudes are compared; `fingerprint` is that of the clean images.
     """
-    results, reference = [], seen(clean, is_complex)
+    results, reference = [], displayed(clean, is_complex)
     pixels = pixels_of(tuple(clean.shape[1:]), is_complex)
     for subject, images in subjects.items():
         stored = subject in ("measurements", "l1-wavelet")
         for name in wanted:
-            value, std, uncertainty = _METRICS[name](seen(images, is_complex), reference)
+            value, std, uncertainty = _METRICS[name](displayed(images, is_complex), reference)
             result = Result(
                 subject=subject,
                 metric=name,

@@ -3,8 +3,8 @@
 from .comparison import Column, Comparison, compare
 from .contents import ComparisonData, Measurements, ReportData, RunData
 from .figures import line_svg
+from .grids import grid, overview, png_bytes
 from .page import write_report
-from .pictures import grid, overview, png_bytes
 from .protocol import separate
 from .side_by_side import check_replaceable, write_comparison
 from .table import markdown_summary, markdown_table, rich_table, summary

@@ -13,7 +13,7 @@ from ..checks.nearest import Nearest
 from ..core.errors import UserError
 from ..metrics import SUBJECTS
 from .comparison import number
-from .pictures import data_uri, grid, png_bytes
+from .grids import data_uri, grid, png_bytes
 
 GRID_BYTES = 420_000  # of raw pixels per grid: four grids of noise, which PNG cannot compress, leave room for the rest
 HALF_BYTES = GRID_BYTES // 2  # of each, where phases stand below magnitudes

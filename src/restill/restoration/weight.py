@@ -107,6 +107,6 @@ def choose_weight_for(
         UserError: as `choose_weight`.
     """
     index = torch.linspace(0, len(store) - 1, min(len(store), most)).round().long()
-    law, batch = store.corruption, store.batch(index)
-    further = law.further(batch.operator, seeded("weight", seed))
+    corruption, batch = store.corruption, store.batch(index)
+    further = corruption.further(batch.operator, seeded("weight", seed))
     return choose_weight(batch.y, batch.operator, further, candidates, iterations, wavelet, cycle_spinning, advance)

@@ -17,7 +17,7 @@ from ..metrics import (
     Measured,
     Result,
     Yardstick,
-    as_seen,
+    as_displayed,
     open_features,
     pixels_of,
     save_results,
@@ -64,7 +64,7 @@ def evaluate(
     store = open_store(run.store)
     section: Any = run.recipe.evaluation
     audit = _audit(run, store, held_out) if section.checks and shards.first else None
-    spaces = [*_named(section.features, store), *(as_seen(space, store.is_complex) for space in spaces)]
+    spaces = [*_named(section.features, store), *(as_displayed(space, store.is_complex) for space in spaces)]
     clean = _clean_images(run, store, reference)
     from_file = [yardstick_of_file(reference, spaces)] if reference is not None and clean is None else []
     yardsticks = [*from_file, *_yardsticks(run, store, clean, spaces, shards)]
@@ -115,7 +115,7 @@ def evaluation_of(
                 spaces = _named([*recipe.evaluation.features, *features], store)
                 write_reference(statistics, _clean_images(run, store, reference), spaces)
             return None
-        spaces = [open_features(spec, store.seen_shape) for spec in features]
+        spaces = [open_features(spec, store.displayed_shape) for spec in features]
         results, checks = evaluate(run, reference, spaces, shards, held_out)
         if not shards.first:
             return None
@@ -124,7 +124,7 @@ def evaluation_of(
 
 def _named(specs: Sequence[str], store: Store) -> list[Features]:
     """Feature spaces by name, for what is seen of images."""
-    return [as_seen(open_features(spec, store.seen_shape), store.is_complex) for spec in specs]
+    return [as_displayed(open_features(spec, store.displayed_shape), store.is_complex) for spec in specs]
 
 
 def _audit(run: Run, store: Store, held_out: Path | None) -> Audit:

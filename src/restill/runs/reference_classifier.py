@@ -8,8 +8,8 @@ from ..core.errors import UserError
 from ..core.files import read_json, write_json
 from ..core.progress import progress_bar
 from ..core.shards import Shards
-from ..core.views import seen
-from ..metrics import Features, as_seen, load_classifier, train_classifier
+from ..core.views import displayed
+from ..metrics import Features, as_displayed, load_classifier, train_classifier
 from ..store.reference import Reference
 from .folder import Run
 
@@ -25,12 +25,12 @@ def reference_classifier(run: Run, clean: Reference, shards: Shards) -> Features
         return None
     folder, trained_on = run.path / "classifier", run.path / "classifier" / "reference.json"
     if shards.first and not _kept(run, clean):
-        images = seen(clean.images(torch.arange(len(clean))), clean.is_complex)
+        images = displayed(clean.images(torch.arange(len(clean))), clean.is_complex)
         with progress_bar(f"{'classifier':17}", _STEPS, unit="steps") as advance:
             train_classifier(images, clean.labels, steps=_STEPS, advance=advance).save(folder)
         write_json(trained_on, {"reference": clean.fingerprint})  # last: it says that the rest is complete
     shards.wait()
-    return as_seen(load_classifier(folder), clean.is_complex)
+    return as_displayed(load_classifier(folder), clean.is_complex)
 
 
 def _kept(run: Run, clean: Reference) -> bool:

@@ -17,7 +17,7 @@ from ..checks.nearest import look_through, missing_pixels
 from ..core.errors import UserError
 from ..core.files import sha256
 from ..core.version import VERSION
-from ..core.views import phase_colours, seen
+from ..core.views import displayed, phase_colours
 from ..corruption import Compose, Corruption, Function, Poisson
 from ..metrics import (
     OF_MAGNITUDES,
@@ -72,7 +72,7 @@ def _save_pictures(
     """A grid of each subject, of complex images one of phases too, and all of them side by side."""
     for name, drawn in images.items():
         save_grids(folder / f"{name}.png", drawn, is_complex, missing if name == "measurements" else None)
-    called = {names.get(name, name): seen(drawn, is_complex) for name, drawn in images.items()}
+    called = {names.get(name, name): displayed(drawn, is_complex) for name, drawn in images.items()}
     save_overview(folder / "overview.png", called, {} if missing is None else {"measurements": missing})
 
 
@@ -91,7 +91,7 @@ def _data(
         results=measured.results,
         n_measurements=len(store),
         corruption=store.corruption.describe(),
-        images={name: seen(drawn, store.is_complex) for name, drawn in images.items()},
+        images={name: displayed(drawn, store.is_complex) for name, drawn in images.items()},
         log=run.read_log(),
         recipe=yaml.safe_dump(shortened(recipe.model_dump(mode="json")), sort_keys=False),
         versions=versions(),
@@ -147,13 +147,13 @@ def facts_of(store: Store, found: tuple[float, float]) -> Measurements:
     )
 
 
-def _parts(law: Corruption) -> Sequence[Corruption]:
-    return law.parts if isinstance(law, Compose) else (law,)
+def _parts(corruption: Corruption) -> Sequence[Corruption]:
+    return corruption.parts if isinstance(corruption, Compose) else (corruption,)
 
 
-def _operator_file(law: Corruption) -> str:
+def _operator_file(corruption: Corruption) -> str:
     """The option that loads a user's operator, which nothing else does."""
-    names = [part.name for part in _parts(law) if isinstance(part, Function)]
+    names = [part.name for part in _parts(corruption) if isinstance(part, Function)]
     return f" --operator {names[0]}.py" if names else ""
 
 
@@ -176,7 +176,7 @@ def _measured(run: Run) -> Measured:
 def _shown(store: Store) -> dict[str, str]:
     """What a number in each feature space can show; `metrics.json` has only their names."""
     shows = {space.kind: space.shows for space in named_features()}
-    shows |= {space.name: space.shows for space in (PixelFeatures(store.seen_shape), ClassifierFeatures)}
+    shows |= {space.name: space.shows for space in (PixelFeatures(store.displayed_shape), ClassifierFeatures)}
     more = f" {OF_MAGNITUDES}" if store.is_complex else ""
     return {name: f"{words}{more}" for name, words in shows.items()} | {"pairs": _PAIRS}
 
@@ -202,7 +202,7 @@ def _run_data(run: Run, label: str, seed: int) -> RunData:
     measured, store = _measured(run), open_store(run.store, verify=False)
     images = None
     if run.trained("student"):
-        images = seen(torch.cat(list(trained(run, "student").draw(range(_COMPARED), seed))), store.is_complex)
+        images = displayed(torch.cat(list(trained(run, "student").draw(range(_COMPARED), seed))), store.is_complex)
     return RunData(
         label,
         measured.results,

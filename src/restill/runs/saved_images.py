@@ -16,7 +16,7 @@ from ..checkpoint import NetworkConfig
 from ..core.errors import UserError
 from ..core.files import replacing
 from ..core.tensors import channels_to_complex
-from ..core.views import phase_colours, seen
+from ..core.views import displayed, phase_colours
 from ..report import grid, overview
 
 
@@ -27,7 +27,7 @@ def save_grid(path: Path, images: Tensor, missing: Tensor | None = None) -> None
 
 def save_grids(path: Path, images: Tensor, is_complex: bool, missing: Tensor | None = None) -> None:
     """A grid of images; of complex ones of their magnitudes, and beside it `NAME-phase.png` of their phases."""
-    save_grid(path, seen(images, is_complex), missing)
+    save_grid(path, displayed(images, is_complex), missing)
     if is_complex:
         save_grid(path.with_name(f"{path.stem}-phase.png"), phase_colours(images))
 
@@ -48,7 +48,7 @@ def save_image(folder: Path, index: int, image: Tensor, config: NetworkConfig) -
         buffer = io.BytesIO()
         np.save(buffer, _physical(image, config), allow_pickle=False)
         _write(folder / f"{index:06d}.npy", buffer.getvalue())
-    image = seen(image[None], config.complex_values)[0]
+    image = displayed(image[None], config.complex_values)[0]
     if image.shape[0] in (1, 3, 4):
         pixels = ((image + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).movedim(0, -1).squeeze(-1).numpy()
         _write(folder / f"{index:06d}.png", _png(Image.fromarray(pixels)))

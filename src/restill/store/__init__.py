@@ -4,7 +4,7 @@ Clean images are another type, in `store.reference`, which only evaluation opens
 """
 
 from .manifest import Contents, Manifest, Normalisation
-from .reader import Batch, Samples, Store, open_store
+from .samples import Batch, Samples, Store, open_store
 from .writer import StoreWriter
 
 __all__ = [

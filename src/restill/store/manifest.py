@@ -89,7 +89,7 @@ class Contents(_Model):
     """What is known of a store before its samples are written.
 
     `shape` is that of one observation, `image_shape` that of one image `(C, H, W)`; `value_range` is the physical
-    range that is stored as [-1, 1]; `corruption` describes the law (`Corruption.describe`), None in a reference.
+    range that is stored as [-1, 1]; `corruption` describes what corrupts (`Corruption.describe`), None in a reference.
     `values` says what the channels of an image are: "complex" if real and imaginary parts in turn. Then 0 stays 0, and
     magnitudes are at most about 1 in stored units.
     """

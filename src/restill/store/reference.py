@@ -9,7 +9,7 @@ from typing import final
 from torch import Tensor
 
 from .manifest import read_manifest
-from .reader import Samples, Store, checked_files, open_store
+from .samples import Samples, Store, checked_files, open_store
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ..core.errors import UserError
-from ..core.views import seen_shape
+from ..core.views import displayed_shape
 from ..corruption import Corruption, Operator, corruption_from
 from .manifest import Manifest, read_manifest
-from .shards import open_shards
+from .shard_files import open_shards
 from .writing import writer_of, writing_path
 
 _NUMBERS = 1 << 24  # of measurements that are looked at at a time
@@ -89,9 +89,9 @@ class Samples(ABC, Generic[_Batch]):
         return self.manifest.values == "complex"
 
     @property
-    def seen_shape(self) -> tuple[int, int, int]:
+    def displayed_shape(self) -> tuple[int, int, int]:
         """`(C, H, W)` of what is looked at and measured: the images, or the magnitudes of complex ones."""
-        return seen_shape(self.image_shape, self.is_complex)
+        return displayed_shape(self.image_shape, self.is_complex)
 
     @property
     def block(self) -> int:
