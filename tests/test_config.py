@@ -37,8 +37,8 @@ def test_published_settings(name: str) -> None:
     recipe = load_recipe(name)
     cifar, afhq = name == "cifar10-noise", name == "afhqv2-noise"
     network, teacher, student = recipe.network, recipe.teacher, recipe.student
-    assert (network.architecture, network.model_channels, network.num_blocks) == ("ddpmpp", 128, 4)
-    assert network.attn_resolutions == [16] and network.channel_mult == ([2, 2, 2] if cifar else [1, 2, 2, 2])
+    assert (network.kind, network.model_channels, network.num_blocks) == ("ddpmpp", 128, 4)
+    assert network.attn_resolutions == (16,) and network.channel_mult == ((2, 2, 2) if cifar else (1, 2, 2, 2))
     dropout = {"cifar10-noise": 0.13, "ffhq64-noise": 0.05, "celebahq64-noise": 0.15, "afhqv2-noise": 0.25}
     assert network.dropout == dropout[name]
     assert teacher.images == 200_000_000 and student.images == 100_000_000
@@ -109,12 +109,12 @@ def test_the_last_override_wins() -> None:
         ("teacher.adam.lr=.inf", "teacher.adam.lr: input should be a finite number"),
         ("teacher.adam.lr=fast", "teacher.adam.lr: input should be a valid number"),
         ("teacher=5", "teacher: must be keys and values, not 5"),
-        ("network.channel_mult=[]", "network.channel_mult: list should have at least 1 item"),
+        ("network.channel_mult=[]", "network.channel_mult: must hold at least 1, not 0"),
         ("network.channel_mult=[1, -2]", "network.channel_mult.1: input should be greater than 0, not -2"),
-        ("network.architecture=unet", "network.architecture: input should be 'ddpmpp', 'ncsnpp' or 'adm', not 'unet'"),
+        ("network.architecture=unet", "network.architecture: 'unet' is no known kind: use one of adm, ddpmpp, ncsnpp"),
         ("execution.compile=yes please", "execution.compile: input should be a valid boolean"),
         ("execution.precision=fp8", "execution.precision: input should be 'fp32' or 'bf16', not 'fp8'"),
-        ("evaluation.seeds=[]", "evaluation.seeds: list should have at least 1 item"),
+        ("evaluation.seeds=[]", "evaluation.seeds: must hold at least 1, not 0"),
         ("student.tmax=1001", "student.tmax: input should be less than or equal to 1000"),
         ("seed", "write it as key.path=value"),
         ("=1", "write it as key.path=value"),

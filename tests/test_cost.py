@@ -51,7 +51,7 @@ FULL: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def cost() -> NetworkCost:
-    return network_cost(SMALL, SHAPE)
+    return network_cost("EDMPrecond", SMALL, SHAPE)
 
 
 def denoiser(precision: str = "fp32") -> Denoiser:
@@ -209,7 +209,7 @@ def test_memory_of_a_process(cost: NetworkCost, name: str, precision: str) -> No
 def test_arithmetic_of_the_papers_networks(resolution: int, mult: list[int], published: float) -> None:
     """Per image of a distillation iteration that shares no samples, as the papers' does: within 2%."""
     network = network_cost(
-        SMALL | FULL | {"img_resolution": resolution, "channel_mult": mult}, (3, resolution, resolution)
+        "EDMPrecond", SMALL | FULL | {"img_resolution": resolution, "channel_mult": mult}, (3, resolution, resolution)
     )
     assert student_cost(network, DistillationSettings(share_samples=False)).flop == pytest.approx(published, rel=0.02)
     shared = student_cost(network, DistillationSettings()).flop

@@ -10,7 +10,7 @@ import torch
 from restill.core.errors import UserError
 from restill.corruption import Blur, Downsampling, Mask, Mri
 from restill.diffusion.networks import build_network
-from restill.runs.objects import network_arguments, network_config
+from restill.runs.objects import given_by, network_config
 from restill.runs.recipe_files import load_recipe, shipped_recipes
 from tiny import tiny_store
 
@@ -27,7 +27,7 @@ def shape_of(name: str) -> tuple[int, int, int]:
 def parameters(name: str, *overrides: str) -> int:
     recipe = load_recipe(name, overrides)
     with torch.device("meta"):
-        network = build_network("EDMPrecond", network_arguments(recipe, recipe.law(), shape_of(name)))
+        network = build_network(*recipe.network.arguments(given_by(recipe, recipe.law(), shape_of(name))))
     return sum(p.numel() for p in network.parameters())
 
 
@@ -56,7 +56,7 @@ def test_brains(acceleration: int) -> None:
     recipe = load_recipe("fastmri-brain", [f"corruption.acceleration={acceleration}"])
     shape = (2, *(recipe.data.crop or ()))
     with torch.device("meta"):
-        network = build_network("EDMPrecond", network_arguments(recipe, recipe.law(), shape))
+        network = build_network(*recipe.network.arguments(given_by(recipe, recipe.law(), shape)))
     assert sum(p.numel() for p in network.parameters()) == 20_014_980
     law = recipe.law()
     assert shape == (2, 384, 320) and law == Mri(acceleration=acceleration, acs=20, coils=4)
@@ -146,5 +146,5 @@ def test_what_is_counted_is_what_is_trained(problem: str, tmp_path: Path) -> Non
     recipe = load_recipe(f"celebahq64-{problem}")
     store = tiny_store(tmp_path / "store", recipe.law(), shape=(3, 16, 16))
     config = network_config(recipe, store)
-    counted = network_arguments(recipe, recipe.law(), (3, 16, 16)) | {"sigma_data": config.sigma_data}
-    assert config.kwargs == counted
+    given = given_by(recipe, recipe.law(), (3, 16, 16))._replace(sigma_data=config.sigma_data)
+    assert (config.cls, config.kwargs) == recipe.network.arguments(given)

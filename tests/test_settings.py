@@ -112,7 +112,7 @@ class Outer(Section):
         ({"images": 8, "loss": {"kind": "squares", "power": 5}}, "student.loss.power: input should be less than or eq"),
         ({"images": 8, "loss": {"kind": "squares", "powr": 5}}, "unknown key student.loss.powr: did you mean student."),
         ({"images": 8, "loss": {"kind": "plain", "power": 5}}, "unknown key student.loss.power: did you mean"),
-        ({"images": 8, "loss": {"kind": "squares", "levels": []}}, "student.loss.levels: "),
+        ({"images": 8, "loss": {"kind": "squares", "levels": []}}, "student.loss.levels: must hold at least 1, not 0"),
         ({"images": 8, "net": {"widt": 5}}, "unknown key student.net.widt: did you mean student.net.width?"),
         ({"images": 8, "net": {"architecture": "big"}}, "student.net.architecture: 'big' is no known kind: use one of"),
     ],

@@ -111,6 +111,8 @@ def _problem(error: ValidationError, model: type[BaseModel]) -> tuple[list[str],
         return path, str(context["error"]), None
     if kind == "missing":
         return path, "is missing", None
+    if kind == "too_short":
+        return path, f"must hold at least {context['min_length']}, not {context['actual_length']}", None
     message = _MESSAGES.get(kind, first["msg"][0].lower() + first["msg"][1:])
     return path, f"{message}, not {first.get('input')!r}", None
 

@@ -108,18 +108,18 @@ class PhaseCost:
         return max(0, int((capacity - self.fixed - saved.fixed) // saved.per_image))
 
 
-def network_cost(arguments: Mapping[str, Any], shape: tuple[int, ...]) -> NetworkCost:
+def network_cost(cls: str, kwargs: Mapping[str, Any], shape: tuple[int, ...]) -> NetworkCost:
     """Count a network.
 
     Args:
-        arguments: of `EDMPrecond`, as `network_arguments` returns them.
+        cls, kwargs: of `build_network`.
         shape: of one input, `(C, H, W)`, the channels of conditions included.
 
     Raises:
         UserError: such a network cannot be built.
     """
     with FakeTensorMode():
-        network = Denoiser(build_network("EDMPrecond", dict(arguments)), shape[0])
+        network = Denoiser(build_network(cls, kwargs), shape[0])
         parameters = sum(p.numel() for p in network.parameters())
         saved = {name: _saved(network, shape, dtype) for name, dtype in PRECISIONS.items()}
         network.autocast = None

@@ -20,7 +20,7 @@ from ..report import corruption_in_words
 from ..store import open_store
 from .cost import PRECISIONS, NetworkCost, PhaseCost, network_cost, student_cost, teacher_cost
 from .facts import facts_table
-from .objects import network_arguments
+from .objects import given_by
 from .recipe_files import Recipe
 from .run_store import holds_kspace, source_of, with_law_of_store
 
@@ -72,13 +72,11 @@ def describe_recipe(recipe: Recipe) -> RenderableType:
     }
     title = f"{recipe.name}: recipe"
     if images.shape is None:
-        facts["network"] = f"{recipe.network.architecture}; of what size, the images decide"
+        facts["network"] = f"{recipe.network.kind}; of what size, the images decide"
         return facts_table(title, facts | schedules)
-    arguments = network_arguments(
-        recipe, law, images.shape, images.num_classes if recipe.network.class_conditional else 0
-    )
-    shape = (int(str(arguments["img_channels"])), *network_grid(law, images.shape)[1:])
-    cost = network_cost(arguments, shape)
+    given = given_by(recipe, law, images.shape, images.num_classes)
+    shape = (given.channels, *network_grid(law, images.shape)[1:])
+    cost = network_cost(*recipe.network.arguments(given), shape)
     facts["network"] = _network(recipe, law, images.shape, shape, cost)
     phases = teacher_cost(cost, teacher), student_cost(cost, student)
     return Group(facts_table(title, facts | schedules), Text(), _takes(*phases), Text(_NOT_COUNTED, style="dim"))
@@ -141,7 +139,7 @@ def _network(
     condition = law.condition_channels(image_shape)
     channels = f"{shape[0]} channel{'s' if shape[0] > 1 else ''} in and out"
     mask = f", {condition} of them for the mask" if condition else ""
-    return f"{recipe.network.architecture}, {cost.parameters:,} parameters; {channels}{mask}, {shape[1]} x {shape[2]}"
+    return f"{recipe.network.kind}, {cost.parameters:,} parameters; {channels}{mask}, {shape[1]} x {shape[2]}"
 
 
 def _schedule(images: int, batch: int) -> str:

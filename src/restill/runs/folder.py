@@ -13,7 +13,6 @@ from typing import Any
 
 from ..core.errors import UserError
 from ..core.files import remove_temporaries, write_text
-from .objects import device_of
 from .recipe_files import Recipe, load_recipe, save_recipe
 
 try:
@@ -148,7 +147,7 @@ def working_on(path: Path, recipe: Recipe) -> Iterator[Run]:
         UserError: `path` holds a different recipe's run, which is never overwritten, or something that is no run;
             another process works on it; the recipe's device is not there.
     """
-    device_of(recipe.execution.device)
+    recipe.execution.place()
     _check_continues(path, recipe)
     run, new, new_folder = Run(path, recipe), not (path / "recipe.yaml").exists(), not path.exists()
     with _sole_writer(path):

@@ -1,4 +1,4 @@
-"""From a recipe to objects: the one place that chooses classes by name."""
+"""From a recipe and a store to the teacher's network."""
 
 from __future__ import annotations
 
@@ -8,50 +8,17 @@ import torch
 
 from ..checkpoint import NetworkConfig
 from ..core.errors import UserError
-from ..core.memory import keep_freed_memory
 from ..core.tensors import mix_seed, right_broadcast
 from ..corruption import Corruption, Mri, MriOperator, Prior
 from ..diffusion import Denoiser
+from ..diffusion.networks import Given
 from ..estimation import RadialPower
 from ..sampling import Heun, OneStep, Sampler
 from ..store import Store
-from .recipe_files import Recipe
+from ..training.augment import WIDTH
+from .recipe import Recipe
 
 _NUMBERS = 1 << 24  # in a batch of measurements that is looked through
-_ARCHITECTURES: dict[str, dict[str, object]] = {
-    "ddpmpp": {
-        "model_type": "SongUNet",
-        "embedding_type": "positional",
-        "encoder_type": "standard",
-        "decoder_type": "standard",
-        "channel_mult_noise": 1,
-        "resample_filter": [1, 1],
-    },
-    "ncsnpp": {
-        "model_type": "SongUNet",
-        "embedding_type": "fourier",
-        "encoder_type": "residual",
-        "decoder_type": "standard",
-        "channel_mult_noise": 2,
-        "resample_filter": [1, 3, 3, 1],
-    },
-    "adm": {"model_type": "DhariwalUNet"},
-}
-
-
-def device_of(name: str) -> torch.device:
-    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`. Raises UserError for a device that is unknown or not there."""
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if name == "auto":
-        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"device {name!r} is not known: use auto, cpu, cuda or mps") from None
-    there = {"cpu": True, "cuda": cuda, "mps": mps}.get(device.type, False)
-    if not there or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
-        raise UserError(f"device {name!r} is not on this machine: use {'cuda, ' if cuda else ''}auto or cpu")
-    return device
 
 
 def estimate_sigma_data(store: Store) -> float:
@@ -97,23 +64,15 @@ def _deviation(power: tuple[float, ...], image_shape: tuple[int, ...]) -> float:
     return float(Prior.stationary(power, *image_shape[1:]).variance.mean().sqrt())
 
 
-def network_arguments(
-    recipe: Recipe, law: Corruption, image_shape: tuple[int, ...], num_classes: int = 0
-) -> dict[str, object]:
-    """Arguments of `EDMPrecond` but `sigma_data`, for the measurements by `law` of images `(C, H, W)`."""
-    network, shape = recipe.network, law.domain_shape(image_shape)
-    return {
-        **_ARCHITECTURES[network.architecture],
-        "img_resolution": max(image_shape[1:]),
-        "img_channels": shape[0] + law.condition_channels(image_shape),
-        "label_dim": num_classes,
-        "model_channels": network.model_channels,
-        "channel_mult": list(network.channel_mult),
-        "num_blocks": network.num_blocks,
-        "attn_resolutions": list(network.attn_resolutions),
-        "dropout": network.dropout,
-        "augment_dim": 9 if recipe.teacher.augment else 0,
-    }
+def given_by(recipe: Recipe, law: Corruption, image_shape: tuple[int, ...], num_classes: int = 0) -> Given:
+    """What measurements by `law` of images `(C, H, W)` decide of the recipe's network; `sigma_data` is left open."""
+    network = recipe.network
+    return Given(
+        channels=law.domain_shape(image_shape)[0] + law.condition_channels(image_shape),
+        resolution=max(image_shape[1:]),
+        classes=num_classes if network.class_conditional else 0,
+        augment_labels=WIDTH if recipe.teacher.augment else 0,
+    )
 
 
 def network_config(recipe: Recipe, store: Store) -> NetworkConfig:
@@ -121,21 +80,21 @@ def network_config(recipe: Recipe, store: Store) -> NetworkConfig:
     network, law = recipe.network, store.corruption
     image_shape = tuple(store.manifest.image_shape)
     shape = law.domain_shape(image_shape)
-    num_classes = store.num_classes if network.class_conditional else 0
-    if network.class_conditional and not num_classes:
+    given = given_by(recipe, law, image_shape, store.num_classes)
+    if network.class_conditional and not given.classes:
         raise UserError(f"{store.path}: has no labels; set network.class_conditional to false")
     preconditioning = network.preconditioning if law.condition_channels(image_shape) else "edm"
     power = estimate_power(store) if preconditioning == "masked" else None
     sigma_data = network.sigma_data or (estimate_sigma_data(store) if power is None else _deviation(power, image_shape))
-    kwargs = network_arguments(recipe, law, image_shape, num_classes) | {"sigma_data": sigma_data}
+    cls, kwargs = network.arguments(given._replace(sigma_data=sigma_data))
     manifest = store.manifest
     return NetworkConfig(
         role="teacher",
-        cls="EDMPrecond",
+        cls=cls,
         kwargs=kwargs,
         shape=shape,
         sigma_data=sigma_data,
-        num_classes=num_classes,
+        num_classes=given.classes,
         corruption=law.describe(),
         offset=manifest.normalisation.offset,
         scale=manifest.normalisation.scale,
@@ -153,23 +112,6 @@ def fresh_denoiser(config: NetworkConfig, seed: int) -> Denoiser:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix_seed("initial weights", seed))
         return config.build()
-
-
-def prepared(denoiser: Denoiser, recipe: Recipe, device: torch.device) -> Denoiser:
-    """On the device, in the recipe's memory format and precision. Compilation is `compiled`'s."""
-    denoiser.to(device)
-    if device.type == "cpu":
-        keep_freed_memory()
-    if recipe.execution.channels_last:
-        denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    denoiser.autocast = torch.bfloat16 if recipe.execution.precision == "bf16" else None
-    return denoiser
-
-
-def compiled(denoiser: Denoiser, recipe: Recipe) -> None:
-    """Compile in place where the recipe asks for it; parameter names stay."""
-    if recipe.execution.compile:
-        denoiser.net.compile(dynamic=False)
 
 
 def sampler_of(subject: str, num_steps: int, config: NetworkConfig) -> Sampler:

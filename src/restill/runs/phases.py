@@ -20,11 +20,8 @@ from ..training import Batches, Distillation, Progress, TeacherTraining, Trainin
 from ..training import run as training_loop
 from .folder import Run
 from .objects import (
-    compiled,
-    device_of,
     fresh_denoiser,
     network_config,
-    prepared,
 )
 
 _EXPLAIN = {  # what the notes of the progress display mean
@@ -45,12 +42,12 @@ def pretrain(run: Run) -> None:
 
 def train_denoiser(run: Run, stage: str, store: Store) -> None:
     """Train a diffusion model of the measurements of `store` with the settings of the recipe's teacher, or continue."""
-    recipe, device = run.recipe, device_of(run.recipe.execution.device)
+    recipe, device = run.recipe, run.recipe.execution.place()
     config = network_config(recipe, store)
-    denoiser = prepared(fresh_denoiser(config, recipe.seed), recipe, device)
+    denoiser = recipe.execution.prepared(fresh_denoiser(config, recipe.seed))
     batches = Batches(store, recipe.teacher.batch_size, recipe.seed, device)
     training = TeacherTraining(denoiser, batches, store.corruption, recipe.teacher, recipe.objective, recipe.seed)
-    compiled(denoiser, recipe)
+    recipe.execution.compiled(denoiser)
     _train(run, stage, training)
     config = config.model_copy(update={"images_seen": training.images_seen})
     save_network(run.stage(stage), training.ema.module, config)
@@ -66,10 +63,10 @@ def distill(run: Run) -> None:
     recipe, store = run.recipe, open_store(run.store)
     if not run.trained("teacher"):
         raise UserError(f"{run.path}: has no trained teacher yet; run `restill pretrain` first")
-    device = device_of(recipe.execution.device)
+    device = recipe.execution.place()
     teacher, config = load_network(run.stage("teacher"))
     training = Distillation(
-        prepared(teacher, recipe, device),
+        recipe.execution.prepared(teacher),
         store.corruption,
         config.grid,
         recipe.student,
@@ -79,7 +76,7 @@ def distill(run: Run) -> None:
     )
     del teacher  # the training has a copy
     for network in (training.teacher, training.student, training.fake):
-        compiled(network, recipe)
+        recipe.execution.compiled(network)
     snapshots = Snapshots(run.snapshots, training, recipe.student.snapshots)
     selection = _selection(run, training, store, config)
 

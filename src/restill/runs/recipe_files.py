@@ -20,7 +20,6 @@ from ..core.errors import UserError
 from ..core.files import write_text
 from ..core.settings import explain
 from ..corruption import with_contents
-from ..metrics import check_metrics
 from ..training import loss_in_one_place
 from .recipe import Recipe
 
@@ -58,36 +57,15 @@ def recipe_from(data: Mapping[str, Any], where: str = "recipe") -> Recipe:
         recipe = Recipe.model_validate(dict(data))
     except ValidationError as error:
         raise UserError(f"{where}: {explain(error, Recipe)}") from error
-    try:
-        law = recipe.law()
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from error
-    contents = with_contents(recipe.corruption, law)
-    if contents != recipe.corruption:  # a run is complete without the files that its recipe names
-        recipe = recipe.model_copy(update={"corruption": contents})
-    if recipe.data.content != "measurements":
-        _check_data(recipe, where)
-    if recipe.objective.kind == "standard" and law.sigma_max > 0:
-        raise UserError(
-            f"{where}: objective.kind standard learns the noise too; with corruption.sigma_n > 0 use ambient-tweedie"
-        )
-    try:
-        check_metrics(recipe.evaluation.metrics)
-    except UserError as error:
-        raise UserError(f"{where}: evaluation.metrics: {error}") from error
-    return recipe
+    contents = with_contents(recipe.corruption, recipe.law())
+    if contents == recipe.corruption:
+        return recipe
+    return recipe.model_copy(update={"corruption": contents})  # complete without the files that it names
 
 
 def _present_keys(data: dict[str, Any]) -> dict[str, Any]:
     """A recipe whose keys have moved since, as it is written now; keys that are not known stay as they are."""
     return data | {"student": loss_in_one_place(data["student"])} if "student" in data else data
-
-
-def _check_data(recipe: Recipe, where: str) -> None:
-    """Raises UserError for keys that only measurements have."""
-    for key in ("masks", "image_size", "crop", "coils", "maps"):
-        if getattr(recipe.data, key) is not None:
-            raise UserError(f"{where}: data.{key} goes with data.content measurements")
 
 
 def save_recipe(path: Path, recipe: Recipe) -> None:

@@ -7,7 +7,7 @@ from ..core.errors import UserError
 from ..generator import Generator
 from ..metrics import Subject
 from .folder import Run
-from .objects import compiled, device_of, prepared, sampler_of
+from .objects import sampler_of
 
 GENERATED: tuple[Subject, ...] = ("l1-edm", "teacher-full", "teacher-truncated", "student")
 
@@ -33,7 +33,7 @@ def trained(run: Run, subject: Subject) -> Generator:
             f"{run.path}: has no {stage} yet; run `restill {'distill' if stage == 'student' else 'pretrain'}`"
         )
     denoiser, config = load_network(run.stage(stage))
-    denoiser = prepared(denoiser, run.recipe, device_of(run.recipe.execution.device))
-    compiled(denoiser, run.recipe)
+    denoiser = run.recipe.execution.prepared(denoiser)
+    run.recipe.execution.compiled(denoiser)
     section = run.recipe.sampling
     return Generator(denoiser, config, sampler_of(subject, section.num_steps, config), section.batch_size)

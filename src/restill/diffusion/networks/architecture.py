@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
+from pydantic import PositiveInt
 from torch import nn
 
-from ...core.kinds import Described
+from ...core.kinds import Described, OfKind
 from ...core.settings import Several, setting
 
 
@@ -69,7 +70,7 @@ class CustomNetwork(Architecture, ABC):
         """
 
     def arguments(self, given: Given) -> tuple[str, dict[str, Any]]:
-        settings = self.model_dump(mode="json", exclude_defaults=False)
+        settings = self.model_dump(mode="json")
         del settings[self.tag]
         return self.kind, {**settings, "given": given._asdict()}
 
@@ -80,11 +81,11 @@ class UNetArchitecture(Architecture, ABC):
     preset: ClassVar[Mapping[str, object]]
 
     model_channels: int = setting(128, "channels at the full resolution", gt=0)
-    channel_mult: Several[int] = setting(
+    channel_mult: Several[PositiveInt] = setting(
         (2, 2, 2), "factors on them at each resolution, each half the one before", min_length=1
     )
     num_blocks: int = setting(4, "residual blocks at each resolution", gt=0)
-    attn_resolutions: Several[int] = setting((16,), "resolutions with self-attention", unit="pixels")
+    attn_resolutions: Several[PositiveInt] = setting((16,), "resolutions with self-attention", unit="pixels")
     dropout: float = setting(0.0, "probability of dropout", ge=0, lt=1)
     preconditioning: Literal["masked", "edm"] = setting(
         "masked", "of problems with masks: masked knows of missing pixels, edm is as published"
@@ -104,6 +105,10 @@ class UNetArchitecture(Architecture, ABC):
             "augment_dim": given.augment_labels,
             "sigma_data": given.sigma_data,
         }
+
+
+AnyArchitecture = Annotated[Architecture, OfKind(Architecture, "ddpmpp")]
+"""For fields of settings."""
 
 
 class DDPMpp(UNetArchitecture, kind="ddpmpp"):
