@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from restill.acquisition import corrupt_images, import_measurements
+from restill.acquisition import DataSettings, import_measurements, write
 from restill.io import array_source
 from restill.metrics import Result
 from restill.runs import recipe_on_store, run
 from restill.runs.recipe_files import Recipe, load_recipe
-from restill.runs.run_store import source_of
+from restill.runs.run_store import acquisition_of
 from restill.store import Store, open_store
 
 
@@ -27,7 +27,7 @@ def true_store(recipe: Recipe, folder: Path) -> tuple[Store, Path]:
     """The measurements with their true noise level, and the clean reference."""
     store, reference = folder / "true", folder / "clean"
     if not store.exists():
-        corrupt_images(source_of(recipe), recipe.law(), store, reference, recipe.seed)
+        write(acquisition_of(recipe), store, reference)
     return open_store(store), reference
 
 
@@ -38,7 +38,8 @@ def misstated(store: Store, factor: float, path: Path) -> Path:
         y = store.to_physical(store.batch(torch.arange(len(store))).y).numpy().astype(np.float32)
         source = array_source(y, path.name, layout="NCHW")
         sigma = store.manifest.sigma_n.mean * normalisation.scale * factor
-        import_measurements(source, path, sigma, "data", store.manifest.value_range)
+        data = DataSettings(content="measurements", range=store.manifest.value_range)
+        import_measurements(source, path, sigma, data)
     return path
 
 

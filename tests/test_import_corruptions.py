@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from restill.acquisition import import_measurements
+from restill.acquisition import DataSettings, import_measurements
 from restill.core.errors import UserError
 from restill.corruption import (
     Blur,
@@ -39,6 +39,10 @@ N = 40
 CLEAN = images(N, (1, 8, 10)).astype(np.float32) * 4 + 100  # float, of a range that says nothing by itself
 PSF = np.array([[0, 1, 2], [1, 5, 3], [0, 1, 1.0]], dtype=np.float32)
 PSF = PSF / PSF.sum()
+
+
+def stated(**data: Any) -> DataSettings:
+    return DataSettings(content="measurements", **data)
 
 
 def everything(store: Store) -> tuple[torch.Tensor, Operator]:
@@ -297,8 +301,8 @@ def test_a_function_and_the_size_of_its_images(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"state the size of the images with --image-size H,W"):
         import_(tmp_path, measured, 0.0, corruption=law)
     with pytest.raises(UserError, match=r"measures images of 8x12 as \[1, 6, 12\], but the files hold \[1, 6, 10\]"):
-        import_(tmp_path, measured, 0.0, corruption=law, image_size=(8, 12))
-    store = import_(tmp_path, measured, 0.0, corruption=law, image_size=(8, 10))
+        import_(tmp_path, measured, 0.0, corruption=law, data=stated(image_size=(8, 12)))
+    store = import_(tmp_path, measured, 0.0, corruption=law, data=stated(image_size=(8, 10)))
     y, operator = everything(store)
     assert store.image_shape == (1, 8, 10) and store.shape == (1, 6, 10)
     low, high = store.manifest.value_range  # 0 stays 0: a shift of images is no shift of what this function measures
@@ -311,7 +315,7 @@ def test_a_blur_that_darkens_the_border_leaves_zero_where_it_is(tmp_path: Path) 
     np.save(tmp_path / "psf.npy", PSF)
     law = {"kind": "blur", "kernel": str(tmp_path / "psf.npy"), "boundary": "zero"}
     with pytest.raises(UserError, match="does not keep constants, so that 0 must stay 0: state a range -HIGH,HIGH"):
-        import_(tmp_path, measured, 0.0, corruption=law, value_range=(0, 1000))
+        import_(tmp_path, measured, 0.0, corruption=law, data=stated(range=(0, 1000)))
     store = import_(tmp_path, measured, 0.0, corruption=law)
     y, operator = everything(store)
     assert store.manifest.normalisation.offset == 0
@@ -433,7 +437,7 @@ def test_a_recipe_of_counts_with_a_pedestal(tmp_path: Path) -> None:
 
 
 def test_recipes_that_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data.masks goes with data.content measurements"):
+    with pytest.raises(UserError, match=r"data\.masks: goes with data.content measurements"):
         load_recipe("digits-noise", ["data.masks=nan"])
     np.save(tmp_path / "scans.npy", CLEAN[:, 0])
     more = [f"data.source={tmp_path / 'scans.npy'}", "data.content=measurements", "data.resize=null"]

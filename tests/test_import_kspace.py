@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from kspace import SIZE, coil_maps, inverse, lines, measured, pictures, transform, write_h5
-from restill.acquisition import import_kspace
+from restill import acquisition
+from restill.acquisition import DataSettings
 from restill.core.errors import UserError
 from restill.core.tensors import channels_to_complex, complex_to_channels, seeded
 from restill.corruption import Embedded, Mri, MriOperator
@@ -33,6 +34,16 @@ K = measured(N, COILS)
 X = pictures(N)
 H, W = SIZE
 FULL_MAPS = np.broadcast_to(coil_maps(COILS), (N, COILS, *SIZE))
+
+
+def import_kspace(path: Path, out: Path, **options: Any) -> Store:
+    """With settings of data among the options."""
+    stated = {key: options.pop(key) for key in ("crop", "coils", "maps") if key in options}
+    if "maps" in stated:
+        stated["maps"] = str(stated["maps"])
+    if isinstance(options.get("mask"), Path):
+        stated["masks"] = str(options.pop("mask"))
+    return acquisition.import_kspace(path, out, DataSettings(content="measurements", **stated), **options)
 
 
 def everything(store: Store) -> tuple[torch.Tensor, MriOperator, np.ndarray]:
@@ -289,7 +300,7 @@ LAW = {"kind": "mri", "acceleration": 2.5, "acs": 6}
 def test_dropped_lines_are_those_of_the_law(tmp_path: Path, pattern: str) -> None:
     law = {**LAW, "pattern": pattern}
     path = write(tmp_path, maps=FULL_MAPS)
-    store = import_kspace(path, tmp_path / "y", reference=tmp_path / "x", law=law, seed=7, sigma_n=0.01)
+    store = import_kspace(path, tmp_path / "y", reference=tmp_path / "x", corruption=law, seed=7, sigma_n=0.01)
     _, operator, _ = everything(store)
     stated = Mri(**{name: value for name, value in law.items() if name != "kind"})  # type: ignore[arg-type]
     masks = [stated.draw(1, (2, H, W), seeded("corrupt", 7, i)).mask for i in range(N)]
@@ -307,10 +318,10 @@ def test_dropped_lines_are_those_of_the_law(tmp_path: Path, pattern: str) -> Non
 
 def test_maps_of_undersampled_lines_do_not_see_the_dropped_ones(tmp_path: Path) -> None:
     """The same lines kept from other data give the same store, bit for bit; the reference differs."""
-    first = import_kspace(write(tmp_path), tmp_path / "y", reference=tmp_path / "x", law=LAW, coils=3)
+    first = import_kspace(write(tmp_path), tmp_path / "y", reference=tmp_path / "x", corruption=LAW, coils=3)
     other = np.where(everything(first)[1].mask.numpy(), K, K[::-1] + 1).astype(np.complex64)
     path = write(tmp_path, "other.h5", kspace=other)
-    second = import_kspace(path, tmp_path / "y2", reference=tmp_path / "x2", law=LAW, coils=3)
+    second = import_kspace(path, tmp_path / "y2", reference=tmp_path / "x2", corruption=LAW, coils=3)
     assert digests(first) == digests(second) and first.manifest.corruption == second.manifest.corruption
     assert digests(open_reference(tmp_path / "x")) != digests(open_reference(tmp_path / "x2"))
 
@@ -348,7 +359,7 @@ def test_the_command(tmp_path: Path, call: Cli) -> None:
     words = ["--corruption", law, "--crop", "30,20", "--coils", 2, "--maps", tmp_path / "maps.npy", "--seed", 3]
     told = call("import", path, "--out", tmp_path / "y", *words, "--reference", tmp_path / "x")
     assert "5 slices of 30x20, 2 coils" in told and "of k-space measured" in told and "coil maps leave" in told
-    same = {"law": {**LAW, "acceleration": 2, "sigma_n": 0.01}, "crop": (30, 20), "coils": 2, "seed": 3}
+    same = {"corruption": {**LAW, "acceleration": 2, "sigma_n": 0.01}, "crop": (30, 20), "coils": 2, "seed": 3}
     library = import_kspace(path, tmp_path / "lib", maps=tmp_path / "maps.npy", **same)  # type: ignore[arg-type]
     assert digests(open_store(tmp_path / "y")) == digests(library)
     assert open_reference(tmp_path / "x").image_shape == (2, 30, 20)
@@ -395,15 +406,20 @@ def test_options_of_kspace_are_refused_for_images(tmp_path: Path, fails: Cli) ->
 
 
 BAD: dict[str, tuple[np.ndarray, dict[str, Any], dict[str, Any], str]] = {
-    "already undersampled": (K * lines(), {}, {"law": LAW}, "is undersampled already"),
+    "already undersampled": (K * lines(), {}, {"corruption": LAW}, "is undersampled already"),
     "nan": (np.where(np.arange(N)[:, None, None, None] == 2, np.nan, K), {}, {}, "slice 2: holds NaN or infinity"),
     "all zero": (K * (np.arange(N) != 4)[:, None, None, None], {}, {}, "slice 4: all measured values are 0"),
     "no centre": (K * (np.arange(W) != W // 2), {}, {}, "slice 0: the centre of k-space"),
     "few centre lines": (K, {"mask": lines(acs=3, every=24)}, {}, "too small to find maps"),
     "mask of another size": (K, {}, {"mask": np.ones(W + 1)}, "give a mask [24]"),
-    "more acs than there are": (K * lines(), {}, {"law": {"kind": "mri", "acs": 12}}, "a slice has 8 centre lines"),
-    "coils stated twice": (K, {}, {"law": {"kind": "mri", "coils": 9}}, "cannot be made of 4"),
-    "sigma_n stated twice": (K, {}, {"law": {"kind": "mri", "sigma_n": 1}, "sigma_n": 1.0}, "stated twice"),
+    "more acs than there are": (
+        K * lines(),
+        {},
+        {"corruption": {"kind": "mri", "acs": 12}},
+        "a slice has 8 centre lines",
+    ),
+    "coils stated twice": (K, {}, {"corruption": {"kind": "mri", "coils": 9}}, "cannot be made of 4"),
+    "sigma_n stated twice": (K, {}, {"corruption": {"kind": "mri", "sigma_n": 1}, "sigma_n": 1.0}, "stated twice"),
     "noise beyond all": (K, {"maps": FULL_MAPS}, {"sigma_n": 10.0}, "exceeds all that was measured"),
     "maps of NaN": (K, {"maps": FULL_MAPS * np.nan}, {}, "its maps hold NaN"),
 }
@@ -428,7 +444,7 @@ def test_maps_that_do_not_belong(tmp_path: Path) -> None:
 
 def test_a_reference_needs_a_path_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must be two stores"):
-        import_kspace(write(tmp_path), tmp_path / "y", reference=tmp_path / "y", law=LAW)
+        import_kspace(write(tmp_path), tmp_path / "y", reference=tmp_path / "y", corruption=LAW)
 
 
 def test_few_centre_lines_do_with_maps(tmp_path: Path) -> None:
@@ -445,7 +461,7 @@ def test_recipes(tmp_path: Path, call: Cli) -> None:
     with working_on(tmp_path / "run", tiny_recipe(data=data, corruption=LAW, seed=3)) as run:
         store = prepare_store(run)
         assert open_reference(run.reference).image_shape == (2, 30, 20)
-    library = import_kspace(path, tmp_path / "lib", law=LAW, crop=(30, 20), coils=2, seed=3)
+    library = import_kspace(path, tmp_path / "lib", corruption=LAW, crop=(30, 20), coils=2, seed=3)
     assert digests(store) == digests(library)
     law = {"kind": "mri", "sigma_n": 0.01}
     with working_on(tmp_path / "as-is", tiny_recipe(data=data, corruption=law)) as run:
@@ -462,12 +478,12 @@ def test_recipes(tmp_path: Path, call: Cli) -> None:
 def test_recipes_that_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path)
     np.save(tmp_path / "images.npy", np.zeros((3, 8, 8)))
-    with pytest.raises(UserError, match=r"data.crop goes with data.content measurements"):
+    with pytest.raises(UserError, match=r"data\.crop: goes with data.content measurements"):
         tiny_recipe(data={"source": str(path), "crop": (8, 8)})
     for data, words in (
         ({"source": str(path), "resize": 16}, "data.resize is for images"),
         ({"source": str(tmp_path / "images.npy"), "coils": 2}, "data.coils is for k-space"),
-        ({"source": str(path), "sigma_unit": "normalised"}, "data.sigma_unit must be data"),
+        ({"source": str(path), "sigma_unit": "normalised"}, "data.sigma_unit is for images"),
     ):
         recipe = tiny_recipe(data={"content": "measurements", **data}, corruption={"kind": "mri"})
         with working_on(tmp_path / "run", recipe) as run, pytest.raises(UserError, match=words):

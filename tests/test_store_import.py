@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from restill.acquisition import import_measurements
+from restill.acquisition import DataSettings, import_measurements
 from restill.core.errors import UserError
 from restill.corruption import AdditiveNoise
 from restill.io import ImageSource, array_source
@@ -18,6 +18,10 @@ from restill.store import Store, open_store
 
 RNG = np.random.default_rng(0)
 BYTES = RNG.integers(0, 256, (6, 8, 10), dtype=np.uint8)
+
+
+def stated(**data: Any) -> DataSettings:
+    return DataSettings(content="measurements", **data)
 
 
 def everything(store: Store) -> Tensor:
@@ -30,7 +34,7 @@ def floats(n: int = 50) -> ImageSource:
 
 @pytest.mark.parametrize(("unit", "expected"), [("data", 0.25 / 127.5), ("normalised", 0.25)])
 def test_sigma_n_is_in_the_units_of_the_files_unless_said(tmp_path: Path, unit: Any, expected: float) -> None:
-    store = import_measurements(array_source(BYTES), tmp_path / "y", 0.25, sigma_unit=unit)
+    store = import_measurements(array_source(BYTES), tmp_path / "y", 0.25, data=DataSettings(sigma_unit=unit))
     assert store.sigma_n.shape == (6,) and store.sigma_n.numpy() == pytest.approx(expected)
     assert isinstance(store.corruption, AdditiveNoise) and store.corruption.levels == pytest.approx((expected,))
     np.testing.assert_allclose(everything(store)[:, 0], BYTES / 127.5 - 1, atol=1e-6)
@@ -50,7 +54,7 @@ def test_floats_take_percentiles_unclipped_and_come_back(tmp_path: Path) -> None
 
 
 def test_percentiles_of_many_values_are_estimated_from_a_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("restill.acquisition.images._SAMPLED_VALUES", 50 * 60)
+    monkeypatch.setattr("restill.acquisition.value_range._SAMPLED_VALUES", 50 * 60)
     source = floats()
     stores = [import_measurements(source, tmp_path / f"y{i}", 1.0) for i in range(2)]
     assert stores[0].fingerprint == stores[1].fingerprint
@@ -59,7 +63,7 @@ def test_percentiles_of_many_values_are_estimated_from_a_share(tmp_path: Path, m
 
 
 def test_a_stated_range_wins(tmp_path: Path) -> None:
-    store = import_measurements(array_source(BYTES), tmp_path / "y", 0.0, value_range=(0, 100))
+    store = import_measurements(array_source(BYTES), tmp_path / "y", 0.0, data=stated(range=(0, 100)))
     np.testing.assert_allclose(everything(store)[:, 0], BYTES / 50 - 1, atol=1e-6)
 
 
@@ -77,7 +81,7 @@ def test_one_level_per_image_becomes_the_law(tmp_path: Path) -> None:
 def test_many_levels_are_256_quantiles(tmp_path: Path) -> None:
     sigma_n = RNG.gamma(2.0, 0.1, 1000)
     source = array_source(RNG.integers(0, 256, (1000, 6, 6), dtype=np.uint8))
-    store = import_measurements(source, tmp_path / "y", sigma_n, sigma_unit="normalised")
+    store = import_measurements(source, tmp_path / "y", sigma_n, data=DataSettings(sigma_unit="normalised"))
     law = store.corruption
     assert len(law.levels) == 256 and law.weights is not None and sum(law.weights) == pytest.approx(1)
     assert (min(law.levels), law.sigma_max) == (sigma_n.min(), sigma_n.max())
@@ -94,7 +98,7 @@ def test_levels_from_a_file(tmp_path: Path, suffix: str) -> None:
         np.save(path, levels)
     else:
         path.write_text((", " if suffix == "csv" else "\n").join(map(str, levels)))
-    store = import_measurements(array_source(BYTES), tmp_path / "y", path, sigma_unit="normalised")
+    store = import_measurements(array_source(BYTES), tmp_path / "y", path, data=DataSettings(sigma_unit="normalised"))
     np.testing.assert_allclose(store.sigma_n, levels, rtol=1e-6)
     path.write_text("loud")
     with pytest.raises(UserError, match=rf"sigma\.{suffix}"):
@@ -130,13 +134,13 @@ def test_levels_that_are_refused(tmp_path: Path, sigma_n: Any, words: str) -> No
 
 @pytest.mark.parametrize("value_range", [(1.0, 1.0), (2.0, 1.0), (float("nan"), 1.0), (0.0, float("inf"))])
 def test_ranges_that_are_refused(tmp_path: Path, value_range: tuple[float, float]) -> None:
-    with pytest.raises(UserError, match="state value_range"):
-        import_measurements(array_source(BYTES), tmp_path / "y", 1.0, value_range=value_range)
+    with pytest.raises(UserError, match=r"state value_range|data\.range\.\d: input should be a finite number"):
+        import_measurements(array_source(BYTES), tmp_path / "y", 1.0, data=stated(range=value_range))
 
 
 def test_other_mistakes(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="sigma_unit must be"):
-        import_measurements(array_source(BYTES), tmp_path / "y", 1.0, sigma_unit="pixels")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"data\.sigma_unit: input should be 'data' or 'normalised', not 'pixels'"):
+        DataSettings(sigma_unit="pixels")  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"state value_range"):
         import_measurements(array_source(np.zeros((4, 8, 8))), tmp_path / "y", 1.0)
     (tmp_path / "y").mkdir()

@@ -1,8 +1,30 @@
 """From foreign files to a store: measurements as they are, or benchmarks that are made of clean images."""
 
-from .benchmark import corrupt_images
-from .gaps import masks_from
-from .images import import_measurements
-from .slices import import_kspace
+from __future__ import annotations
 
-__all__ = ["corrupt_images", "import_kspace", "import_measurements", "masks_from"]
+from typing import TYPE_CHECKING
+
+from ..core.lazy import lazily
+
+if TYPE_CHECKING:
+    from .clean_images import CleanImages, corrupt_images
+    from .measured_images import MeasuredImages, import_measurements
+    from .measured_kspace import MeasuredKspace, import_kspace
+    from .measurements import measurements_of
+    from .pipeline import Acquisition, write
+    from .settings import DataSettings
+
+__all__ = [
+    "Acquisition",
+    "CleanImages",
+    "DataSettings",
+    "MeasuredImages",
+    "MeasuredKspace",
+    "corrupt_images",
+    "import_kspace",
+    "import_measurements",
+    "measurements_of",
+    "write",
+]
+
+__getattr__, __dir__ = lazily(__name__)

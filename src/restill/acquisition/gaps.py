@@ -14,20 +14,21 @@ from ..core.errors import UserError
 from ..core.progress import Advance, silent
 from ..corruption.mask import chosen_masks
 from ..io import Binary, ImageSource, open_masks
+from .settings import DataSettings
 
 Masks = ImageSource | Literal["nan"]
 """One mask for each image or one for all, 0 where a pixel is missing; or "nan" where missing pixels are NaN."""
 
 
-def masks_from(named: str | None, resize: int | None) -> Masks | None:
-    """Masks as a person names them: `nan`, or where they lie (`open_masks`).
+def masks_from(data: DataSettings) -> Masks | None:
+    """The masks of images that a person states: `nan`, or where they lie (`open_masks`).
 
     Raises:
         UserError: nothing there, or images that are to be resized, which mixes missing pixels with observed ones.
     """
-    if named is not None and resize is not None:
+    if data.masks is not None and data.resize is not None:
         raise UserError("masks go with images as they are: resizing would mix missing pixels with observed ones")
-    return "nan" if named == "nan" else None if named is None else open_masks(named)
+    return "nan" if data.masks == "nan" else None if data.masks is None else open_masks(data.masks)
 
 
 def with_gaps(source: ImageSource, masks: Masks) -> ImageSource:

@@ -1,45 +1,80 @@
-"""The section `data` of a recipe: where the images come from, and what they are."""
+"""What a person states of data: section `data` of a recipe, and the options of `restill import`."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
+from ..core.errors import UserError
 from ..core.settings import Section, setting, wrong
+
+_Size = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], Field(strict=False)]
+_Range = Annotated[tuple[float, float], Field(strict=False)]
 
 
 class DataSettings(Section):
-    """Where the images come from.
+    """Where the images come from, and how the files are read.
 
-    Clean ones are corrupted by the recipe's corruption (a benchmark); measurements are taken as they are, with the
-    corruption's `sigma_n`, `gain` and the like in `sigma_unit`, and may be multi-coil k-space.
+    `content: clean` images are corrupted by the recipe's corruption (a benchmark); `content: measurements` are taken
+    as they are, with the corruption's `sigma_n`, `gain` and the like in `sigma_unit`. Measurements may be multi-coil
+    k-space.
     """
 
-    section = "data"
+    section: ClassVar[str] = "data"
+    of_images: ClassVar[tuple[str, ...]] = ("resize", "layout", "range", "sigma_unit", "image_size")
+    of_kspace: ClassVar[tuple[str, ...]] = ("crop", "coils", "maps")
+    of_measurements: ClassVar[tuple[str, ...]] = ("masks", "range", "image_size", *of_kspace)
 
-    source: str | None = setting(
-        None, "`digits` (of scikit-learn), `phantoms`, a folder, archive or array file, or a store"
-    )
-    content: Literal["clean", "measurements", "store"] = setting("clean", "what lies there")
-    resize: int | None = setting(None, "side to which the centre square is resized", gt=0, unit="pixels")
+    source: str | None = setting(None, "digits, phantoms, a folder, archive or file, or a store")
+    content: Literal["clean", "measurements", "store"] = setting("clean", "what the source holds")
+    resize: int | None = setting(None, "crop to the centre square and resize to this side", unit="pixels", ge=1)
+    layout: Literal["auto", "NHW", "NHWC", "NCHW"] = setting("auto", "axes of arrays")
+    range: _Range | None = setting(None, "LOW,HIGH that become -1 and 1; found by itself", unit="of the files")
     sigma_unit: Literal["data", "normalised"] = setting(
-        "data", "unit of sigma_n: of the files, or of images in [-1, 1]"
+        "data", "units of the noise: of the files, or normalised, where images span [-1, 1]"
     )
-    masks: str | None = setting(None, "of measurements: a folder or file with a mask each, or nan")
-    image_size: tuple[int, int] | None = setting(
-        None, "of the images that a user's operator measured: height, width", strict=False, unit="pixels"
+    masks: str | None = setting(
+        None, "a folder or file, 0 where missing, or nan; of pixels one per image or one for all, of k-space one"
     )
-    crop: tuple[int, int] | None = setting(None, "of k-space: height, width of the images", strict=False, unit="pixels")
-    coils: int | None = setting(None, "of k-space: number of virtual coils", gt=0)
-    maps: str | None = setting(None, "of k-space: coil sensitivities; null estimates them")
+    image_size: _Size | None = setting(None, "H,W of the images, where a function measured another size", unit="pixels")
+    crop: _Size | None = setting(None, "k-space: H,W of the images", unit="pixels")
+    coils: int | None = setting(None, "k-space: number of virtual coils", ge=1)
+    maps: str | None = setting(None, "k-space: file of coil sensitivities; estimated if not given")
     reference: str | None = setting(None, "store of clean images, opened by evaluate alone")
 
     @model_validator(mode="after")
     def _of_measurements(self) -> DataSettings:
-        for key in ("masks", "image_size", "crop", "coils", "maps"):
+        for key in self.of_measurements:
             if self.content != "measurements" and getattr(self, key) is not None:
                 raise wrong(key, "goes with data.content measurements")
-            if isinstance(getattr(self, key), tuple) and min(getattr(self, key)) < 1:
-                raise wrong(key, "must be positive")
         return self
+
+    def stated(self) -> list[str]:
+        """Keys that say something else than their defaults."""
+        return [name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default]
+
+
+def check_stated(
+    stated: Iterable[str],
+    source: str,
+    is_kspace: bool,
+    named: str = "data.{}",
+    more_of_images: Sequence[str] = (),
+    more_of_kspace: Sequence[str] = (),
+) -> None:
+    """Refuse what says nothing of such measurements.
+
+    Args:
+        stated: keys that a person wrote; `named` says how.
+        more_of_images, more_of_kspace: keys beside those of `DataSettings`.
+
+    Raises:
+        UserError: names the first key that is for the other sort of measurements.
+    """
+    of_images, of_kspace = (*DataSettings.of_images, *more_of_images), (*DataSettings.of_kspace, *more_of_kspace)
+    given = next((key for key in stated if key in (of_images if is_kspace else of_kspace)), None)
+    if given is not None:
+        what, other = ("k-space", "images") if is_kspace else ("no k-space", "k-space")
+        raise UserError(f"{named.format(given)} is for {other}, but {source} is {what}; leave it out")

@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 
 from ..core.errors import NonFiniteError, UserCodeError, UserError
-from .data import corrupt, estimate_noise, import_
+from .data import DescribedBySettings, corrupt, estimate_noise, import_
 from .results import evaluate, info, report, sample
 from .stages import distill, pretrain, run, select
 
@@ -35,7 +35,7 @@ app = typer.Typer(
     help="One-step generators of clean images, learned from corrupted measurements only.",
 )
 for _name, (_command, _example) in _COMMANDS.items():
-    app.command(_name, epilog=f"Example:  {_example}")(_command)
+    app.command(_name, cls=DescribedBySettings, epilog=f"Example:  {_example}")(_command)
 
 
 def main() -> None:

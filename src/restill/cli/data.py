@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from ..core.errors import UserError
-from .kspace import check_options, import_kspace_command
+from .kspace import TOLERANCE, Residuals
 from .options import (
     Law,
     OperatorFile,
@@ -23,8 +24,29 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..acquisition import DataSettings
     from ..corruption import Corruption
     from ..store import Store
+
+
+_OF_KSPACE = ("reference", "seed", "tolerance")
+
+
+class DescribedBySettings(TyperCommand):
+    """A command whose options without a help are keys of section `data`: what they do is said there."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params: list[Any] = super().get_params(ctx)
+        silent = [param for param in params if getattr(param, "help", "") is None]
+        if silent:
+            from ..acquisition.settings import DataSettings
+            from ..core.settings import keys_of
+
+            keys = {key.name: key for key in keys_of(DataSettings)}
+            for param in silent:
+                key = keys[param.name]
+                param.help = f"{key.does} ({key.unit})" if key.unit else key.does
+        return params
 
 
 def corrupt(
@@ -83,7 +105,7 @@ def _law(
 
 def import_(
     source: Annotated[
-        Path, typer.Argument(help="folder, archive, .npy or .npz of images; .h5, .npy or .npz of k-space")
+        Path, typer.Argument(help="folder, archive or file of images or of k-space, in a format that can be read")
     ],
     out_path: Annotated[Path, typer.Option("--out", metavar="STORE", help="store to write")],
     sigma_n: Annotated[
@@ -92,28 +114,17 @@ def import_(
             help="noise level in the units of the files: a number, a file with one per image, auto, or auto-per-sample"
         ),
     ] = None,
-    sigma_unit: Annotated[
-        str | None, typer.Option(help="data (default), or normalised where sigma_n is for values in [-1, 1]")
-    ] = None,
+    sigma_unit: Annotated[str | None, typer.Option(metavar="data|normalised")] = None,
     corruption: Law = None,
-    masks: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH|nan", help="0 where missing; of pixels one per image or one for all, of k-space one"
-        ),
-    ] = None,
+    masks: Annotated[str | None, typer.Option(metavar="PATH|nan")] = None,
     operator: OperatorFile = None,
-    image_size: Annotated[
-        str | None, typer.Option(metavar="H,W", help="of the images, where a function measured another size")
-    ] = None,
-    value_range: Annotated[
-        str | None, typer.Option("--range", metavar="LOW,HIGH", help="values that become -1 and 1; found by itself")
-    ] = None,
-    resize: Annotated[int | None, typer.Option(help="crop to the centre square and resize to this side")] = None,
-    layout: Annotated[str | None, typer.Option(help="axes of arrays: auto (default), NHW, NHWC or NCHW")] = None,
-    crop: Annotated[str | None, typer.Option(metavar="H,W", help="k-space: size of the images")] = None,
-    coils: Annotated[int | None, typer.Option(help="k-space: number of virtual coils")] = None,
-    maps: Annotated[Path | None, typer.Option(help="k-space: coil sensitivities; estimated if not given")] = None,
+    image_size: Annotated[str | None, typer.Option(metavar="H,W")] = None,
+    range: Annotated[str | None, typer.Option(metavar="LOW,HIGH")] = None,
+    resize: Annotated[int | None, typer.Option()] = None,
+    layout: Annotated[str | None, typer.Option(metavar="auto|NHW|NHWC|NCHW")] = None,
+    crop: Annotated[str | None, typer.Option(metavar="H,W")] = None,
+    coils: Annotated[int | None, typer.Option()] = None,
+    maps: Annotated[str | None, typer.Option(metavar="PATH")] = None,
     reference: Annotated[
         Path | None,
         typer.Option(metavar="STORE", help="k-space undersampled by --corruption: store of full images"),
@@ -124,86 +135,64 @@ def import_(
     ] = None,
 ) -> None:
     """Take real measurements, images or k-space, into a store, with noise that is stated or estimated (auto)."""
+    from ..acquisition import measurements_of, write
+    from ..core.progress import progress_bar
     from ..io import is_kspace
 
     law = None if corruption is None else law_of(corruption)
-    of_images: dict[str, Any] = {"--sigma-unit": sigma_unit, "--operator": operator, "--image-size": image_size}
-    of_images |= {"--range": value_range, "--resize": resize, "--layout": layout}
-    of_kspace: dict[str, Any] = {"--crop": crop, "--coils": coils, "--maps": maps, "--reference": reference}
-    of_kspace |= {"--seed": seed, "--tolerance": tolerance}
+    stated: dict[str, Any] = {
+        "sigma_unit": sigma_unit,
+        "masks": masks,
+        "resize": resize,
+        "layout": layout,
+        "coils": coils,
+    }
+    stated |= {"range": range_of(range), "maps": maps}
+    stated |= {"image_size": size_of(image_size), "crop": size_of(crop, "--crop")}
+    others = {"operator": operator, "reference": reference, "seed": seed, "tolerance": tolerance}
     kspace = is_kspace(source)
-    check_options(kspace, source, of_kspace, of_images)
-    if kspace:
-        import_kspace_command(
-            source,
-            out_path,
-            sigma_n=sigma_n,
-            law=law,
-            mask=masks,
-            maps=maps,
-            crop=crop,
-            coils=coils,
-            reference=reference,
-            seed=seed,
-            tolerance=tolerance,
-        )
-        return
-    layout, sigma_unit = layout or "auto", sigma_unit or "data"
-    _import_images(source, out_path, sigma_n, sigma_unit, law, masks, image_size, value_range, resize, layout)
-
-
-def _import_images(
-    source: Path,
-    out_path: Path,
-    sigma_n: str | None,
-    sigma_unit: str,
-    law: dict[str, Any] | None,
-    masks: str | None,
-    image_size: str | None,
-    value_range: str | None,
-    resize: int | None,
-    layout: str,
-) -> None:
-    """`restill import` of images."""
-    from ..acquisition import import_measurements, masks_from
-    from ..core.progress import progress_bar
-    from ..io import open_images
-
-    if layout not in ("auto", "NHW", "NHWC", "NCHW"):
-        raise UserError(f"--layout must be auto, NHW, NHWC or NCHW, not {layout!r}")
-    if sigma_unit not in ("data", "normalised"):
-        raise UserError(f"--sigma-unit must be data or normalised, not {sigma_unit!r}")
-    level, limits, size = level_of(sigma_n, law), range_of(value_range), size_of(image_size)
-    images, known = open_images(source, resize, layout), masks_from(masks, resize)  # type: ignore[arg-type]
-    passes = 1 + 2 * (level in ("auto", "auto-per-sample")) + (known is not None)
-    with progress_bar("import", passes * len(images)) as advance:
-        store = import_measurements(
-            images,
-            out_path,
-            level,  # type: ignore[arg-type]
-            sigma_unit,  # type: ignore[arg-type]
-            limits,
-            advance,
-            corruption=law,
-            masks=known,
-            image_size=size,
-        )
-    say(_summary(out_path, store))
+    data = _data_of(source, kspace, stated, [name for name, value in others.items() if value is not None])
+    if tolerance is not None and not 0 <= tolerance <= 1:
+        raise UserError(f"--tolerance must lie between 0 and 1, not {tolerance:g}")
+    level = None if kspace and sigma_n is None else level_of(sigma_n, law)
+    residuals = Residuals()
+    acquisition = measurements_of(data, law, level, seed or 0, residuals)  # type: ignore[arg-type]
+    with progress_bar("import", acquisition.total, unit=acquisition.unit) as advance:
+        store = write(acquisition, out_path, reference, advance)
+    say(f"{out_path}: {residuals.summary(store) if kspace else _summary(store)}")
+    residuals.warn(TOLERANCE if tolerance is None else tolerance)
     if resize is not None:
         warn("note: resizing averages noise; --sigma-n must be that of the resized images")
 
 
-def _summary(out_path: Path, store: Store) -> str:
-    """What was imported, in one line."""
+def _data_of(source: Path, kspace: bool, stated: dict[str, Any], others: list[str]) -> DataSettings:
+    """The options of `import` as settings. Raises UserError, naming the option, for one that is wrong or no use."""
+    from pydantic import ValidationError
+
+    from ..acquisition.settings import DataSettings, check_stated
+    from ..core.settings import explain
+
+    given = {key: value for key, value in stated.items() if value is not None}
+    words = [key.replace("_", "-") for key in (*given, *others)]
+    check_stated(words, str(source), kspace, "--{}", ("sigma-unit", "image-size", "operator"), _OF_KSPACE)
+    where = str(source) if source.is_absolute() else f"./{source}"  # files only: `digits` is a folder here
+    try:
+        return DataSettings.model_validate({"source": where, "content": "measurements", **given})
+    except ValidationError as error:
+        key, _, problem = explain(error, DataSettings, inside="").partition(": ")
+        raise UserError(f"--{key.replace('_', '-')}: {problem}") from None
+
+
+def _summary(store: Store) -> str:
+    """What was imported of images, in one line."""
     from ..corruption import has_photon_noise
 
     manifest = store.manifest
     summary, scale = manifest.sigma_n, manifest.normalisation.scale
-    text = f"{out_path}: {len(store):,} measurements of shape {list(store.shape)}"
+    text = f"{len(store):,} measurements of shape {list(store.shape)}"
     if store.shape != store.image_shape:
         text += f" of images {list(store.image_shape)}"
-    first = next(store.iterate(1024)).operator
-    missing = None if first is None else first.missing()
+    missing = next(store.iterate(1024)).operator.missing()
     if missing is not None:
         text += f", {float(missing.float().mean()):.1%} of their pixels missing"
     if has_photon_noise(manifest.corruption or {}):

@@ -1,13 +1,10 @@
-"""`restill import` of multi-coil k-space: which options go with it, and what is said of the maps that were found."""
+"""What `restill import` says of the coil maps that it found in multi-coil k-space."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..core.errors import UserError
-from .options import level_of, say, size_of, warn
+from .options import warn
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -25,11 +22,18 @@ class Residuals:
     def __call__(self, where: str, residual: float) -> None:
         self.found.append((residual, where))
 
-    def summary(self) -> str:
-        """Median and worst, in words."""
+    def summary(self, store: Store) -> str:
+        """What was imported, with the median and the worst slice, in words."""
+        masks = [batch.operator.parameters()["mask"] for batch in store.iterate(store.block)]
+        share = sum(float(mask.double().flatten(1).mean(1).sum()) for mask in masks) / len(store)
+        level, (_, height, width) = store.manifest.sigma_n, store.image_shape
+        noise = f"sigma_n {level.mean:.4g} in the store" if level.max else "no noise stated (sigma_n 0)"
         ordered = sorted(self.found)
         median, (worst, where) = ordered[len(ordered) // 2][0], ordered[-1]
-        return f"coil maps leave {median:.1%} of the calibration data (median), at most {worst:.1%}, of {where}"
+        return (
+            f"{len(store):,} slices of {height}x{width}, {store.shape[0] // 2} coils, {share:.1%} of k-space measured; "
+            f"{noise}; coil maps leave {median:.1%} of the calibration data (median), at most {worst:.1%}, of {where}"
+        )
 
     def warn(self, tolerance: float) -> None:
         """Name slices that leave more than `tolerance` on stderr, the worst first and five at most."""
@@ -43,65 +47,3 @@ class Residuals:
             lines.append(f"warning: and {len(beyond) - _NAMED:,} more slices beyond {tolerance:.0%}")
         for line in lines:
             warn(line)
-
-
-def check_options(is_kspace: bool, source: Path, of_kspace: Mapping[str, Any], of_images: Mapping[str, Any]) -> None:
-    """Raises UserError for an option that says nothing of what is imported; None and False are not given."""
-    wrong = of_images if is_kspace else of_kspace
-    given = next((name for name, value in wrong.items() if value not in (None, False)), None)
-    if given is not None:
-        what, other = ("k-space", "images") if is_kspace else ("no k-space", "k-space")
-        raise UserError(f"{given} is for {other}, but {source} is {what}; leave it out")
-
-
-def import_kspace_command(
-    source: Path,
-    out_path: Path,
-    *,
-    sigma_n: str | None,
-    law: Mapping[str, Any] | None,
-    mask: str | None,
-    maps: Path | None,
-    crop: str | None,
-    coils: int | None,
-    reference: Path | None,
-    seed: int | None,
-    tolerance: float | None,
-) -> None:
-    """What `restill import` does with k-space. Raises UserError as `import_kspace`."""
-    from ..acquisition import import_kspace
-    from ..core.progress import progress_bar
-    from ..io import open_kspace
-
-    if tolerance is not None and not 0 <= tolerance <= 1:
-        raise UserError(f"--tolerance must lie between 0 and 1, not {tolerance:g}")
-    kspace, residuals = open_kspace(source), Residuals()
-    level = None if sigma_n is None else level_of(sigma_n, law)
-    with progress_bar("import", 2 * len(kspace), unit="slices") as advance:
-        store = import_kspace(
-            kspace,
-            out_path,
-            reference=reference,
-            crop=size_of(crop, "--crop"),
-            coils=coils,
-            mask=mask,
-            maps=maps,
-            law=law,
-            sigma_n=level,  # type: ignore[arg-type]
-            seed=seed or 0,
-            advance=advance,
-            told=residuals,
-        )
-    say(f"{out_path}: {kspace_summary(store)}; {residuals.summary()}")
-    residuals.warn(TOLERANCE if tolerance is None else tolerance)
-
-
-def kspace_summary(store: Store) -> str:
-    """What was imported, in words."""
-    measured = [batch.operator.parameters()["mask"] for batch in store.iterate(store.block) if batch.operator]
-    share = sum(float(mask.double().flatten(1).mean(1).sum()) for mask in measured) / len(store)
-    level = store.manifest.sigma_n
-    noise = f"sigma_n {level.mean:.4g} in the store" if level.max else "no noise stated (sigma_n 0)"
-    _, height, width = store.image_shape
-    coils = store.shape[0] // 2
-    return f"{len(store):,} slices of {height}x{width}, {coils} coils, {share:.1%} of k-space measured; {noise}"

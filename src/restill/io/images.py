@@ -43,6 +43,11 @@ class ImageSource:
     def __len__(self) -> int:
         return self.count
 
+    @property
+    def num_classes(self) -> int:
+        """0 without labels."""
+        return max(self.labels) + 1 if self.labels else 0
+
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         """Every image in order, float32 `[C, H, W]` in physical units; each call is a new pass.
 

@@ -11,18 +11,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..acquisition.phase import with_phase
-from ..acquisition.stated import Measured
 from ..core.errors import UserError
 from ..corruption import Corruption
-from ..io import open_kspace
 from ..report import corruption_in_words
 from ..store import open_store
 from .cost import PRECISIONS, NetworkCost, PhaseCost, network_cost, student_cost, teacher_cost
 from .facts import facts_table
 from .objects import given_by
 from .recipe_files import Recipe
-from .run_store import holds_kspace, source_of, with_law_of_store
+from .run_store import acquisition_of, with_law_of_store
 
 _CHANNELS = 3  # of images that are not there to be looked at
 _CAPACITY = 80 * 2**30  # bytes of the device that images at a time are told for
@@ -106,25 +103,11 @@ def images_of(recipe: Recipe) -> Images:
 def _read(recipe: Recipe, words: str) -> Images:
     """As the images say. Raises UserError where they cannot be read."""
     section = recipe.data
-    shape: tuple[int, ...]
     if section.content == "store":
         store = open_store(str(section.source), verify=False)
         return Images(f"{words}: {len(store):,} of {_by(store.image_shape)}", store.image_shape, store.num_classes)
-    if holds_kspace(recipe):
-        kspace = open_kspace(str(section.source))
-        shape = (2, *(section.crop or kspace.sizes))
-        return Images(f"{words}: k-space, {len(kspace):,} slices of {_by(shape[1:])}", shape)
-    source = source_of(recipe)
-    if section.content == "clean" and recipe.law().is_complex:
-        source = with_phase(source, recipe.seed)
-    shape = source.shape
-    if section.content == "measurements":
-        normalised, masked = section.sigma_unit == "normalised", section.masks is not None
-        measured = Measured(recipe.corruption, normalised, source.shape, masked, section.image_size)
-        _, shape = measured.check(None)
-    num_classes = max(source.labels) + 1 if source.labels else 0
-    found = _by(source.shape) if shape == source.shape else f"{_by(source.shape)}, of images {_by(shape)}"
-    return Images(f"{words}: {len(source):,} of {found}", shape, num_classes)
+    acquisition = acquisition_of(recipe)
+    return Images(f"{words}: {acquisition.in_words}", acquisition.image_shape, acquisition.num_classes)
 
 
 def network_grid(law: Corruption, image_shape: tuple[int, ...]) -> tuple[int, ...]:

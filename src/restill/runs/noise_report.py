@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 from torch import Tensor
 
-from ..acquisition.images import batches, nominal_range
+from ..acquisition.value_range import batches, percentiles
 from ..core.errors import UserError
 from ..core.files import replacing, write_json
 from ..core.progress import progress_bar
@@ -101,7 +101,7 @@ def _open(path: Path, layout: str) -> _Measurements:
     source = open_images(path, layout=layout)  # type: ignore[arg-type]
 
     def of_source() -> float:
-        return Normalisation.of_range(*nominal_range(source)).scale
+        return Normalisation.of_range(*percentiles(source)).scale
 
     return _Measurements(str(path), len(source), source.shape, functools.cache(of_source), lambda: batches(source), "")
 

@@ -7,23 +7,32 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..acquisition import corrupt_images, import_kspace, import_measurements, masks_from
+from ..acquisition import Acquisition, CleanImages, MeasuredImages, measurements_of, write
 from ..core.errors import UserError
-from ..core.progress import Advance, progress_bar
+from ..core.progress import progress_bar
 from ..corruption import has_photon_noise
-from ..io import ImageSource, images_named, is_kspace, open_kspace
+from ..io import images_named
 from ..report import corruption_in_words
 from ..store import Store, open_store
 from .folder import Run
 from .recipe_files import Recipe, load_recipe, recipe_from
 
 
-def source_of(recipe: Recipe) -> ImageSource:
-    """The images that a recipe names. Raises UserError if it names none."""
-    section = recipe.data
-    if section.source is None:
+def acquisition_of(recipe: Recipe) -> Acquisition:
+    """What the store of a run is made of, from files. Raises UserError if the recipe names none, or other ones."""
+    data, description = recipe.data, recipe.corruption
+    if data.source is None:
         raise UserError(f"{recipe.name}: which images? Give them with --set data.source=PATH")
-    return images_named(section.source, section.resize)
+    if data.content == "clean":
+        return CleanImages(images_named(data.source, data.resize, data.layout), recipe.law(), recipe.seed)
+    sigma_n = None if "sigma_n" in description or has_photon_noise(description) else 0.0
+    found = measurements_of(data, description, sigma_n, recipe.seed)
+    if isinstance(description.get("sigma_n"), list) and isinstance(found, MeasuredImages):
+        raise UserError(
+            f"{recipe.name}: data.content measurements takes a corruption with one sigma_n; for levels of each "
+            "image use `restill import` and data.content store"
+        )
+    return found
 
 
 def recipe_on_store(name: str | Path, store: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -66,57 +75,12 @@ def prepare_store(run: Run) -> Store:
         target = os.path.relpath(store.path.resolve(), run.path.resolve())
         run.store.symlink_to(target, target_is_directory=True)
         return store
-    if holds_kspace(recipe):
-        return _imported_kspace(run)
-    source = source_of(recipe)
-    with progress_bar("store   ", len(source)) as advance:
-        if recipe.data.content == "clean":
-            reference = run.path / "reference"
-            _remove_half(reference)
-            return corrupt_images(source, recipe.law(), run.store, reference, recipe.seed, advance)
-        return _imported(run, source, advance)
-
-
-def holds_kspace(recipe: Recipe) -> bool:
-    """Whether the measurements that a recipe names are multi-coil k-space.
-
-    Raises:
-        UserError: keys that the other sort of measurements has.
-    """
-    section = recipe.data
-    if section.content != "measurements" or section.source is None:
-        return False
-    kspace = is_kspace(section.source)
-    wrong = ("resize", "image_size") if kspace else ("crop", "coils", "maps")
-    for key in wrong:
-        if getattr(section, key) is not None:
-            what = "images, but these are k-space" if kspace else f"k-space, but {section.source} is none"
-            raise UserError(f"{recipe.name}: data.{key} is for {what}; leave it out")
-    return kspace
-
-
-def _imported_kspace(run: Run) -> Store:
-    """The store of the k-space that the recipe names; with a reference where its lines are dropped here."""
-    recipe, section = run.recipe, run.recipe.data
-    if section.sigma_unit != "data":
-        raise UserError(f"{recipe.name}: data.sigma_unit must be data for k-space, whose slices have a scale each")
-    reference = run.path / "reference" if "acceleration" in recipe.corruption else None
+    acquisition = acquisition_of(recipe)
+    reference = run.path / "reference" if acquisition.no_reference() is None else None
     if reference is not None:
         _remove_half(reference)
-    source = open_kspace(str(section.source))
-    with progress_bar("store   ", 2 * len(source), unit="slices") as advance:
-        return import_kspace(
-            source,
-            run.store,
-            reference=reference,
-            crop=section.crop,
-            coils=section.coils,
-            mask=section.masks,
-            maps=section.maps,
-            law=recipe.corruption,
-            seed=recipe.seed,
-            advance=advance,
-        )
+    with progress_bar("store   ", acquisition.total, unit=acquisition.unit) as advance:
+        return write(acquisition, run.store, reference, advance)
 
 
 def _usable(store: Store) -> Store:
@@ -129,27 +93,6 @@ def _usable(store: Store) -> Store:
             f"makes {list(found)} of images {list(store.image_shape)}: the operator is not the one that measured them"
         )
     return store
-
-
-def _imported(run: Run, source: ImageSource, advance: Advance) -> Store:
-    """The store of measurements that the recipe names and describes."""
-    section, description = run.recipe.data, dict(run.recipe.corruption)
-    sigma_n = description.pop("sigma_n", None if has_photon_noise(description) else 0.0)
-    if isinstance(sigma_n, list):
-        raise UserError(
-            f"{run.recipe.name}: data.content measurements takes a corruption with one sigma_n; for levels of each "
-            "image use `restill import` and data.content store"
-        )
-    return import_measurements(
-        source,
-        run.store,
-        sigma_n,
-        section.sigma_unit,
-        advance=advance,
-        corruption=description,
-        masks=masks_from(section.masks, section.resize),
-        image_size=section.image_size,
-    )
 
 
 def _remove_half(reference: Path) -> None:

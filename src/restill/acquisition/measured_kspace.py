@@ -1,0 +1,247 @@
+"""`import_kspace`: multi-coil k-space to a store, with masks, virtual coils, sensitivity maps, and a scale each."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..core.errors import UserError
+from ..core.progress import Advance, silent
+from ..corruption import Mri
+from ..io import KspaceSlice, KspaceSource, open_kspace, open_maps, open_mask
+from ..store.samples import Store
+from ..store.writer import SHARD_BYTES
+from .calibrated import CALIBRATION_MOST, Block, alike, calibrated, joined
+from .cropping import Mask, cropped, cropped_maps, mask_of
+from .kspace_survey import MapBank, Statement, Survey, law_of, survey
+from .pipeline import Acquisition, Plan, Samples, write
+from .settings import DataSettings
+from .stated_noise import SigmaN, per_image
+
+_BLOCK_BYTES = 32 << 20
+
+Told = Callable[[str, float], None]
+"""Is told where each slice lies, and the share of its calibration data that its maps cannot explain."""
+
+
+@dataclass(frozen=True)
+class MeasuredKspace(Acquisition):
+    """K-space in files, as it was measured, or with lines dropped of it (`import_kspace`)."""
+
+    source: KspaceSource
+    sigma_n: SigmaN | None
+    description: Mapping[str, Any] | None
+    data: DataSettings
+    mask: NDArray[Any] | None
+    seed: int
+    told: Told | None
+    unit: ClassVar[str] = "slices"
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def total(self) -> int:
+        return 2 * len(self.source)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return (2, *self.size)
+
+    @property
+    def num_classes(self) -> int:
+        return 0
+
+    @property
+    def in_words(self) -> str:
+        return f"k-space, {len(self.source):,} slices of {self.size[0]} x {self.size[1]}"
+
+    def no_reference(self) -> str | None:
+        if self.statement.undersampling is not None:
+            return None
+        return (
+            "a reference is of fully sampled k-space that is undersampled here; state corruption.acceleration, or "
+            "leave the reference out"
+        )
+
+    @cached_property
+    def statement(self) -> Statement:
+        """What is stated, checked."""
+        return Statement.of(self.description, self.sigma_n, self.data.coils, self.source)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """`(H, W)` in the store. Raises UserError for files of different sizes, or a crop larger than one."""
+        source, crop = self.source, self.data.crop
+        if crop is None:
+            source.check_alike()
+            return source.sizes
+        if crop[0] > source.sizes[0] or crop[1] > source.sizes[1]:
+            small = next(file for file in source.files if file.size[0] < crop[0] or file.size[1] < crop[1])
+            raise UserError(
+                f"crop {crop[0]},{crop[1]}: k-space of {small.path} is {small.size[0]}x{small.size[1]}; state no more"
+            )
+        return crop
+
+    def survey(self, advance: Advance) -> Plan:
+        statement, size, source = self.statement, self.size, self.source
+        if statement.undersampling is not None:
+            statement.undersampling.observation_shape((2, *size))
+        levels = per_image(statement.sigma_n, len(source))
+        given = None if self.data.maps is None else _opened_maps(self.data.maps, source)
+        stated = self.mask
+        if stated is None and self.data.masks is not None:
+            stated = open_mask(self.data.masks)
+        stated = None if stated is None else np.atleast_2d(stated != 0)
+        has_maps = given is not None
+        found = survey(source, statement, size, mask=stated, has_maps=has_maps, seed=self.seed, advance=advance)
+        samples = _Measured(_blocks(source, stated, given, found, levels), statement, found, self.told)
+        seed = None if statement.undersampling is None else self.seed
+        return Plan((2, *size), (-1.0, 1.0), samples, samples.corruption, seed=seed)
+
+
+def import_kspace(
+    source: KspaceSource | str | Path,
+    out: str | Path,
+    data: DataSettings | None = None,
+    *,
+    reference: str | Path | None = None,
+    mask: NDArray[Any] | None = None,
+    corruption: Mapping[str, Any] | None = None,
+    sigma_n: SigmaN | None = None,
+    seed: int = 0,
+    advance: Advance = silent,
+    told: Told | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> Store:
+    """Write k-space to the store `out`: measured samples, masks and coil sensitivities of every slice.
+
+    Nothing but measured samples is used: the rest is 0 before anything else happens. Maps come from the calibration
+    lines of the slice alone (ESPIRiT), unless they are given. Each slice is divided by a scale of its own,
+    `Store.scale`, so that the largest magnitude of the image of its calibration lines is 0.7; no other lines matter.
+
+    Args:
+        source: what `open_kspace` gives, or a path for it.
+        data: `crop` (along an axis that is sampled without gaps the field of view is cropped, along any other the
+            resolution, `cropped`), `coils` (by default as many as the file of the fewest coils has, at most 8),
+            `masks` (what was measured of all slices, a file; by default the files' own, or what is not 0) and `maps`
+            (of each slice or one for all, complex `[slices, coils, H, W]`, `open_maps`).
+        reference: where to write the fully sampled images, combined with the maps of the measurements and in their
+            scale, for `evaluate`. Only where `corruption` states an acceleration.
+        mask: what was measured, `[W]` or `[H, W]`, in place of `data.masks`.
+        corruption: `{"kind": "mri"}` with an acceleration if lines of fully sampled k-space are to be dropped, with
+            the masks that `corrupt_images` would draw, and with `acs`, `pattern`, `coils`, `sigma_n`.
+        sigma_n: standard deviation of the noise of the real and of the imaginary part, in the units of the files, one
+            or one per slice; 0 by default. What is stored is that over the scale.
+        seed: of the masks that are drawn.
+        told: of every slice's consistency (`estimation.calibration_residual`).
+        advance, shard_bytes: see `write`.
+
+    Raises:
+        UserError: a path exists, files differ or are damaged, a slice cannot be used (its name is said), an
+            acceleration of k-space that is undersampled already, noise beyond all that was measured.
+    """
+    source = source if isinstance(source, KspaceSource) else open_kspace(source)
+    acquisition = MeasuredKspace(source, sigma_n, corruption, data or DataSettings(), mask, seed, told)
+    return write(acquisition, out, reference, advance, shard_bytes)
+
+
+def _opened_maps(path: str | Path, source: KspaceSource) -> KspaceSource:
+    maps = open_maps(path)
+    if len(maps) not in (1, len(source)):
+        raise UserError(
+            f"{path}: holds maps of {len(maps):,} slices, but {source.name} has {len(source):,}; give one for each, in "
+            "the same order, or one for all"
+        )
+    return maps
+
+
+def _blocks(
+    source: KspaceSource,
+    stated: Mask | None,
+    given: KspaceSource | None,
+    found: Survey,
+    levels: NDArray[np.float64],
+) -> Iterator[Block]:
+    """All slices in order, cropped; a block is of one number of coils and one calibration block."""
+    others: Iterator[KspaceSlice | None] = itertools.repeat(None)
+    if given is not None:
+        others = itertools.repeat(next(iter(given))) if len(given) == 1 else iter(given)
+    pending: list[Block] = []
+    for i, (item, other) in enumerate(zip(source, others, strict=False)):
+        new = _one(item, other, stated, found, i, float(levels[i]))
+        if pending and (not alike(pending[0], new) or new.kspace.nbytes * len(pending) >= _BLOCK_BYTES):
+            yield joined(pending)
+            pending = []
+        pending.append(new)
+    if pending:
+        yield joined(pending)
+
+
+def _one(item: KspaceSlice, other: KspaceSlice | None, stated: Mask | None, found: Survey, i: int, s: float) -> Block:
+    """A slice as a block: measured samples alone, cropped."""
+    raw = mask_of(item, stated)
+    maps = other.kspace if other is not None else item.maps
+    if maps is not None and maps.shape != item.kspace.shape:
+        raise UserError(
+            f"{item.where}: maps are {list(maps.shape)}, but k-space is {list(item.kspace.shape)}; give maps of "
+            "the same coils and size"
+        )
+    if maps is not None and not (np.isfinite(maps).all() and maps.any()):
+        raise UserError(f"{item.where}: its maps hold NaN or infinity, or only 0; leave the slice out")
+    measured = torch.from_numpy(np.where(raw, item.kspace, np.complex64(0)))
+    height, width = found.calibration[i]
+    return Block(
+        cropped(measured, raw, found.size)[None],
+        torch.from_numpy(found.mask_of(i).copy())[None, None],
+        None if maps is None else cropped_maps(torch.from_numpy(maps.copy()), raw, found.size)[None],
+        (min(height, CALIBRATION_MOST), min(width, CALIBRATION_MOST)),
+        torch.tensor([s], dtype=torch.float64),
+        (item.where,),
+    )
+
+
+class _Measured:
+    """All samples, in one pass, and then the corruption that they are a sample of."""
+
+    def __init__(self, blocks: Iterator[Block], statement: Statement, found: Survey, told: Told | None) -> None:
+        self._blocks, self._statement, self._found, self._told = blocks, statement, found, told
+        self._bank = MapBank(len(found.mask), statement.coils, found.size)
+        self._levels: list[Tensor] = []
+
+    def __iter__(self) -> Iterator[Samples]:
+        """Raises UserError, at the end, if the noise exceeds all that was measured."""
+        count, energy, noise = len(self._found.mask), 0.0, 0.0
+        for block in self._blocks:
+            done = calibrated(block, self._statement.coils)
+            y, scale = torch.where(block.mask, done.kspace, 0.0), done.scale  # not even the sign of what is not kept
+            yield Samples(y, done.operator.parameters(), partial(done.operator.extract, done.kspace), scale=scale)
+            self._bank.add(done.operator.maps)
+            self._levels.append(block.sigma / scale)
+            share = done.operator.mask.double().flatten(1).mean(1)
+            energy += float((y.double().square().flatten(1).mean(1) / share * scale.double() ** 2).sum())
+            noise += float(block.sigma.square().sum())
+            if self._told is not None:
+                for where, residual in zip(block.where, done.residual.tolist(), strict=True):
+                    self._told(where, residual)
+        if 0 < energy <= noise:
+            raise UserError(
+                f"sigma_n: the noise stated, {(noise / count) ** 0.5:.4g}, exceeds all that was measured, "
+                f"{(energy / count) ** 0.5:.4g} in the units of the files; state a smaller one"
+            )
+
+    def corruption(self) -> Mri:
+        """As the samples say, once they have been; before that, one of their shape."""
+        if not self._levels:
+            return Mri(coils=self._statement.coils, acs=1, acceleration=1.0)
+        return law_of(self._statement, self._found, self._bank, torch.cat(self._levels).double().numpy())

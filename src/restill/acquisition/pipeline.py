@@ -1,0 +1,176 @@
+"""From samples to a store in three steps, for images and k-space alike: survey, corruption, write."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..core.errors import UserError
+from ..core.progress import Advance, silent
+from ..corruption import Corruption
+from ..store.manifest import Contents, Normalisation, SigmaEstimate
+from ..store.samples import Store, open_store
+from ..store.writer import SHARD_BYTES, StoreWriter
+from ..store.writing import check_free
+
+
+class Samples(NamedTuple):
+    """Some consecutive samples as the store keeps them, each tensor `[n, ...]` (`StoreWriter.append`).
+
+    Attributes:
+        y: normalised observations.
+        parameters: of the operators, `sigma_n` among them.
+        clean: the normalised images behind them, where they are known; called only if they are wanted.
+        labels: classes, if there are any.
+        scale: units of each sample, where these are not those of all.
+    """
+
+    y: Tensor
+    parameters: dict[str, Tensor]
+    clean: Callable[[], Tensor] | None = None
+    labels: Tensor | None = None
+    scale: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a survey has found.
+
+    Attributes:
+        image_shape: `(C, H, W)` of an image.
+        value_range: what becomes [-1, 1], in the units of the files.
+        samples: all samples, in one pass.
+        corruption: the corruption of the store; asked for before and after the samples, of which it may be made.
+        seed: of the randomness in the samples; None where there is none of ours.
+        estimate: how the noise levels were estimated; None where they were stated.
+        classes: their names, where they have names.
+    """
+
+    image_shape: tuple[int, int, int]
+    value_range: tuple[float, float]
+    samples: Iterable[Samples]
+    corruption: Callable[[], Corruption]
+    seed: int | None = None
+    estimate: SigmaEstimate | None = None
+    classes: tuple[str, ...] | None = None
+
+    def contents(self) -> Contents:
+        """Contents of the measurements."""
+        corruption = self.corruption()
+        return Contents(
+            kind="measurements",
+            shape=tuple(corruption.observation_shape(self.image_shape)),
+            image_shape=self.image_shape,
+            normalisation=Normalisation.of_range(*self.value_range),
+            value_range=self.value_range,
+            classes=self.classes,
+            corruption=corruption.describe(),
+            values="complex" if corruption.is_complex else "real",
+        )
+
+    def contents_of_reference(self) -> Contents:
+        """Contents of the clean images, normalised alike."""
+        of_images = {"kind": "reference", "shape": self.image_shape, "corruption": None}
+        return Contents(**{**dict(self.contents()), **of_images})
+
+
+class Acquisition(ABC):
+    """Samples on their way from foreign files to a store; `unit` is what they are called, in the plural."""
+
+    unit: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Of the files, for provenance and messages; no absolute path."""
+
+    @property
+    @abstractmethod
+    def total(self) -> int:
+        """How many samples `write` tells of, each as often as it is read."""
+
+    @property
+    @abstractmethod
+    def image_shape(self) -> tuple[int, int, int]:
+        """`(C, H, W)` of an image. Raises UserError if what is stated measures no images as the files."""
+
+    @property
+    @abstractmethod
+    def num_classes(self) -> int:
+        """Number of classes; 0 without labels."""
+
+    @property
+    @abstractmethod
+    def in_words(self) -> str:
+        """Number and shape of the samples."""
+
+    @abstractmethod
+    def survey(self, advance: Advance) -> Plan:
+        """Look at all that has to be known before the first sample is written. Raises UserError."""
+
+    @abstractmethod
+    def no_reference(self) -> str | None:
+        """Why there are no clean images, with a remedy; None where there are."""
+
+
+def images_in_words(count: int, shape: tuple[int, ...], image_shape: tuple[int, ...]) -> str:
+    """So many images or measurements of a shape, and of images of which shape, if that is another one."""
+    found, of_images = (" x ".join(map(str, each)) for each in (shape, image_shape))
+    return f"{count:,} of {found}" + (f", of images {of_images}" if shape != image_shape else "")
+
+
+def write(
+    acquisition: Acquisition,
+    out: str | Path,
+    reference: str | Path | None = None,
+    advance: Advance = silent,
+    shard_bytes: int = SHARD_BYTES,
+) -> Store:
+    """Write the store `out`, and clean images to `reference`: both, or neither.
+
+    Args:
+        advance: told of samples that are done, `Acquisition.total` in all.
+        shard_bytes: approximate size of a shard.
+
+    Raises:
+        UserError: a path exists, there are no clean images for a reference, a file cannot be read, the disk is full.
+    """
+    out, reference = Path(out), None if reference is None else Path(reference)
+    _check_paths(acquisition, out, reference)
+    plan = acquisition.survey(advance)
+    with ExitStack() as stack:  # left in reverse: the reference appears first, the measurements once all is written
+
+        def writer(path: Path, contents: Contents, estimate: SigmaEstimate | None = None) -> StoreWriter:
+            made = StoreWriter(
+                path, contents, source=acquisition.name, seed=plan.seed, estimate=estimate, shard_bytes=shard_bytes
+            )
+            return stack.enter_context(made)
+
+        measured = writer(out, plan.contents(), plan.estimate)
+        clean = None if reference is None else writer(reference, plan.contents_of_reference())
+        for some in plan.samples:
+            measured.append(some.y, some.parameters, some.labels, scale=some.scale)
+            if clean is not None and some.clean is not None:
+                clean.append(some.clean(), {"sigma_n": torch.zeros(len(some.y))}, some.labels, scale=some.scale)
+            advance(done=len(some.y))
+        measured.contents = plan.contents()
+        measured.seal()
+    return open_store(out, verify=False)
+
+
+def _check_paths(acquisition: Acquisition, out: Path, reference: Path | None) -> None:
+    check_free(out)
+    if reference is None:
+        return
+    check_free(reference)
+    if reference.resolve() == out.resolve():
+        raise UserError(f"{out}: measurements and their reference must be two stores; choose another reference path")
+    if (reason := acquisition.no_reference()) is not None:
+        raise UserError(f"{reference}: {reason}")
