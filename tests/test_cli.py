@@ -168,9 +168,12 @@ def test_a_failure_of_ours_is_one_line_too(monkeypatch: pytest.MonkeyPatch, caps
         (["import", "x", "--out", "y", "--sigma-n", "1", "--range", "5"], "--range '5': write it as LOW,HIGH"),
         (
             ["import", "x", "--out", "y", "--sigma-n", "1", "--layout", "CHW"],
-            "--layout must be auto, NHW, NHWC or NCHW",
+            "--layout: input should be 'auto', 'NHW', 'NHWC' or 'NCHW', not",
         ),
-        (["import", "x", "--out", "y", "--sigma-n", "1", "--sigma-unit", "dB"], "--sigma-unit must be data or"),
+        (
+            ["import", "x", "--out", "y", "--sigma-n", "1", "--sigma-unit", "dB"],
+            "--sigma-unit: input should be 'data' or 'normalised'",
+        ),
         (["info", "nowhere"], "nowhere: no such file or folder"),
         (["run", "digit-noise", "--out", "x"], "no such recipe; did you mean 'digits-noise'?"),
         (["run", "digits-noise", "--out", "x", "--set", "teacher.imags=1"], "did you mean teacher.images?"),
