@@ -535,16 +535,16 @@ def test_checkpoints_that_do_not_fit(run: Path, fails: Fails, tmp_path: Path) ->
     with other(model):
         save_state(model, {**tensors, name: torch.zeros(2, 2, 3, 3)}, data)
         line = fails(*words)
-        assert f"{model}: checkpoint tensor {name} has shape [2, 2, 3, 3], the network of the recipe has" in line
+        assert f"{model}: the checkpoint's tensor {name} has shape [2, 2, 3, 3], but the network needs" in line
         save_state(model, {k: v for k, v in tensors.items() if k != name}, data)
-        assert f"{model}: checkpoint lacks the tensor {name}" in fails(*words)
+        assert f"{model}: the checkpoint lacks the tensor {name}" in fails(*words)
         save_state(model, {**tensors, "more": torch.zeros(1)}, data)
-        assert f"{model}: checkpoint holds the tensor more" in fails(*words)
+        assert f"{model}: the checkpoint holds the tensor more" in fails(*words)
     with other(model):
         model.write_bytes(model.read_bytes()[:-100])
-        assert f"{model}: is not a whole checkpoint of restill" in fails(*words)
+        assert f"{model}: is not a complete checkpoint of restill" in fails(*words)
         model.write_bytes(b"")
-        assert f"{model}: is not a whole checkpoint of restill" in fails(*words)
+        assert f"{model}: is not a complete checkpoint of restill" in fails(*words)
     for key, value in {"kwargs": {"nonsense": 1}, "cls": "UNet", "shape": None, "format": 2, "more": 1}.items():
         with other(config):
             config.write_text(json.dumps({**json.loads(config.read_text()), key: value}))
@@ -558,7 +558,7 @@ def test_a_truncated_training_state(run: Path, fails: Fails) -> None:
     state = run / "student" / "state.safetensors"
     state.write_bytes(state.read_bytes()[:1000])
     (run / ".lock").write_text(str(os.getpid()))
-    assert f"{state}: is not a whole checkpoint of restill" in fails("distill", run)
+    assert f"{state}: is not a complete checkpoint of restill" in fails("distill", run)
 
 
 def test_a_state_of_another_network(run: Path, finished_run: Path, fails: Fails) -> None:
@@ -568,7 +568,7 @@ def test_a_state_of_another_network(run: Path, finished_run: Path, fails: Fails)
     save_state(state, {**tensors, name: torch.zeros(3, 3, 3, 3)}, {**data, "step": 1})
     (run / ".lock").write_text(str(os.getpid()))
     line = fails("distill", run)
-    assert f"{state}: checkpoint tensor" in line and "has shape [3, 3, 3, 3]" in line
+    assert f"{state}: the checkpoint's tensor" in line and "has shape [3, 3, 3, 3]" in line
 
 
 def test_a_mistake_leaves_room_for_the_right_command(call: Cli, fails: Fails, tmp_path: Path) -> None:
@@ -635,7 +635,7 @@ def test_a_full_disk_while_training_keeps_the_last_checkpoint(
         assert cli._run_app(["distill", str(run)]) == 2
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1
-    assert f"{state}: cannot be written (File too large); nothing that was there is lost" in captured.err
+    assert f"{state}: cannot be written (File too large); the old file, if any, is unchanged" in captured.err
     after = contents(run)
     kept = {name for name in before if before[name] == after.get(name)}
     assert "student/state.safetensors" in kept and before.keys() == after.keys()

@@ -81,14 +81,16 @@ def test_a_configuration_is_checked_key_by_key(student: Path) -> None:
         '{"value_range": [0]}': "value_range.1: is missing",
     }.items():
         path.write_text(json.dumps(written | json.loads(change)))
-        with pytest.raises(restill.UserError, match=re.escape(f"{path}: is no network configuration ({message}")):
+        with pytest.raises(restill.UserError, match=re.escape(f"{path}: is not a network configuration ({message}")):
             restill.load_denoiser(student)
     del written["cls"]
     path.write_text(json.dumps(written))
     with pytest.raises(restill.UserError, match=re.escape("(cls: is missing)")):
         restill.load_denoiser(student)
     path.write_text("[]")
-    with pytest.raises(restill.UserError, match=re.escape(f"{path}: is no network configuration (it holds no keys)")):
+    with pytest.raises(
+        restill.UserError, match=re.escape(f"{path}: is not a network configuration (it holds no keys and values)")
+    ):
         restill.load_denoiser(student)
 
 

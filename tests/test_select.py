@@ -426,7 +426,7 @@ def test_damaged_files_are_named(run: Run, tmp_path: Path) -> None:
     file = run.snapshots / "00000080-0.1.safetensors"
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
-    with pytest.raises(UserError, match=r"00000080-0\.1\.safetensors: is not a whole checkpoint of restill"):
+    with pytest.raises(UserError, match=r"00000080-0\.1\.safetensors: is not a complete checkpoint of restill"):
         select(run)
     shutil.copyfile(run.state("student"), file)
     with pytest.raises(UserError, match=r"00000080-0\.1\.safetensors: is no snapshot of a student; remove it"):

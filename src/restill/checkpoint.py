@@ -1,7 +1,7 @@
-"""Networks and training states on disk: safetensors and JSON, replaced atomically, nothing executed on loading.
+"""Networks and training states on disk, as safetensors and JSON. Writing is atomic; loading executes nothing.
 
-A network is a folder with `model.safetensors` and `config.json`. A training state is one safetensors file whose header
-carries the JSON, so that tensors and counters are replaced together or not at all.
+A network is a folder with `model.safetensors` and `config.json`. A training state is one safetensors file with the
+JSON in its header, so tensors and counters are always replaced together.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def save_state(path: Path, tensors: dict[str, Tensor], data: dict[str, Any]) -> 
 
 
 def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Inverse of `save_state`. Raises UserError, naming the file, where it is truncated or of another kind."""
+    """Inverse of `save_state`. Raises UserError, naming the file, if it is truncated or not a state."""
     with _opened(path) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         return tensors, _data(path, file)
@@ -59,7 +59,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise UserError(f"{path}: no such checkpoint") from None
     except (SafetensorError, KeyError, OSError, ValueError) as error:
         raise UserError(
-            f"{path}: is not a whole checkpoint of restill ({error}); restore it from a copy, or train anew"
+            f"{path}: is not a complete checkpoint of restill ({error}); restore it from a copy, or train again"
         ) from error
 
 
@@ -68,7 +68,7 @@ def _data(path: Path, file: Any) -> dict[str, Any]:
     check_format(path, metadata.get("format", "0"))
     data = json.loads(metadata["data"])
     if not isinstance(data, dict):
-        raise ValueError("its data are no mapping")
+        raise ValueError("its header holds no keys and values")
     return data
 
 
@@ -76,12 +76,12 @@ def check_format(path: Path, found: object) -> None:
     """Raises UserError if a file was written by a newer restill."""
     if str(found) != str(FORMAT):
         raise UserError(
-            f"{path}: has checkpoint format {found}, this restill reads {FORMAT}; use the restill that wrote it"
+            f"{path}: has checkpoint format {found}, but this restill reads {FORMAT}; use the version that wrote it"
         )
 
 
 class NetworkConfig(Section):
-    """Everything beside the weights that a network needs to be used: what is in `config.json`."""
+    """The content of `config.json`: everything that is needed to use a network, except its weights."""
 
     role: str = setting(..., "teacher or student")
     cls: str = setting(..., "class of the network, for `build_network`")
@@ -127,9 +127,9 @@ class NetworkConfig(Section):
 
 
 def save_network(folder: Path, denoiser: Denoiser, config: NetworkConfig) -> None:
-    """Write `config.json` and then `model.safetensors`: where there are weights, the network is complete.
+    """Write `config.json` and then `model.safetensors`, so that a folder with weights is complete.
 
-    The weights carry a copy of the configuration they belong to.
+    The header of the weights holds a copy of the configuration.
     """
     data = {"format": FORMAT, **config.model_dump(mode="json")}
     tensors = {name.removeprefix("net."): value for name, value in module_state(denoiser).items()}
@@ -138,7 +138,7 @@ def save_network(folder: Path, denoiser: Denoiser, config: NetworkConfig) -> Non
 
 
 def load_network(folder: Path, device: torch.device | str = "cpu") -> tuple[Denoiser, NetworkConfig]:
-    """Read a network folder. Raises UserError naming the file where one is missing, damaged, newer, or does not fit."""
+    """Read a network folder. Raises UserError, naming the file, if one is missing, damaged, too new or does not fit."""
     config = load_network_config(folder)
     denoiser = _built(folder, config)
     tensors, _ = load_state(folder / "model.safetensors")
@@ -153,19 +153,19 @@ def _built(folder: Path, config: NetworkConfig) -> Denoiser:
     try:
         return config.build()
     except (TypeError, ValueError, KeyError, RuntimeError, UserError) as error:
-        raise UserError(f"{folder / 'config.json'}: describes no network of restill ({error})") from error
+        raise UserError(f"{folder / 'config.json'}: does not describe a network of restill ({error})") from error
 
 
 def load_network_config(folder: Path) -> NetworkConfig:
     """Read `config.json` alone."""
     path = folder / "config.json"
     if not folder.is_dir() or not path.exists():
-        raise UserError(f"{folder}: holds no network (config.json and model.safetensors)")
+        raise UserError(f"{folder}: is not a network folder (it has no config.json)")
     data = read_json(path)
     if not isinstance(data, dict):
-        raise UserError(f"{path}: is no network configuration (it holds no keys)")
+        raise UserError(f"{path}: is not a network configuration (it holds no keys and values)")
     check_format(path, data.pop("format", 0))
     try:
         return NetworkConfig(**data)
     except UserError as error:
-        raise UserError(f"{path}: is no network configuration ({error})") from error
+        raise UserError(f"{path}: is not a network configuration ({error})") from error

@@ -1,4 +1,4 @@
-"""A trained generator, for people who only draw images: no training stack, no data."""
+"""A trained generator for people who only draw images. It imports no training code and needs no data."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from .sampling import OneStep, Sampler, generate
 
 
 class Generator:
-    """A one-step generator with what is needed to use its images.
+    """A one-step generator and what is needed to use its images.
 
     Attributes:
         denoiser: the network.
-        config: shapes, units, and the corruption that it was trained under.
-        sampler: how it draws; by default in one step, as a student does.
-        batch_size: images that are drawn at a time, unless stated otherwise.
+        config: shapes, units, and the corruption of the measurements that it was trained on.
+        sampler: how images are drawn; in one step by default, as from a student.
+        batch_size: default number of images drawn at a time.
     """
 
     def __init__(
         self, denoiser: Denoiser, config: NetworkConfig, sampler: Sampler | None = None, batch_size: int = 256
     ) -> None:
         if sampler is None and config.init_sigma is None:
-            raise UserError("a teacher is no one-step generator: give the student's folder, or use load_denoiser")
+            raise UserError("a teacher is not a one-step generator; give the student's folder, or use load_denoiser")
         self.denoiser, self.config, self.batch_size = denoiser, config, batch_size
         self.sampler = OneStep(config.init_sigma or 0.0) if sampler is None else sampler
 
     def sample(self, n: int, seed: int = 0, *, start: int = 0, batch_size: int | None = None) -> Tensor:
         """Images `start` to `start + n - 1` of a seed, `[n, C, H, W]`, float32 on the CPU, normalised to [-1, 1].
 
-        Image `k` of a seed is the same in every call (up to rounding between batch sizes). The channels of complex
-        images (`config.complex_values`) are real and imaginary parts in turn, with magnitudes up to about 1:
-        `restill.tensors.channels_to_complex` makes complex numbers `[n, 1, H, W]` of them, and `restill.views` what is
-        looked at.
+        Image `k` of a seed is the same in every call (up to rounding between batch sizes). Complex images
+        (`config.complex_values`) have real and imaginary parts as channels, in turn, with magnitudes up to about 1:
+        `restill.core.tensors.channels_to_complex` returns complex numbers `[n, 1, H, W]`, and `restill.core.views`
+        converts them to magnitudes or phase colours.
         """
         if n < 1:
             raise UserError(f"n must be at least 1, not {n}")
@@ -69,7 +69,7 @@ class Generator:
         return operator.select(torch.zeros(len(drawn), dtype=torch.int64)).from_domain(drawn)
 
     def to_physical(self, images: Tensor) -> Tensor:
-        """Normalised images in the units of the files that the measurements came from; complex ones as channels."""
+        """Normalised images in the units of the files that the measurements came from; complex ones stay channels."""
         return images * self.config.scale + self.config.offset
 
 

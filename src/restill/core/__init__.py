@@ -1,1 +1,1 @@
-"""What everything rests on: errors, atomic files, progress, tensors, Fourier transforms, shares of the work."""
+"""The lowest layer: errors, atomic files, settings, kinds, plug-ins, progress, tensors, Fourier transforms."""

@@ -1,4 +1,4 @@
-"""The two ways a run can end early, each with one line that a person can act on."""
+"""Errors that end a command; each is one line that a person can act on."""
 
 
 class UserError(Exception):
@@ -10,7 +10,7 @@ class UserError(Exception):
 
 
 class UserCodeError(UserError):
-    """An exception in a user's own function; its cause is shown with a traceback, for it is the user's code."""
+    """An exception in a user's own code. The command line shows its traceback as well."""
 
 
 class NonFiniteError(Exception):

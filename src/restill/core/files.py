@@ -1,4 +1,4 @@
-"""Files that are either the old or the new, never half of one."""
+"""Files that are replaced as a whole: a reader sees the old one or the new one, never a part."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; renamed over `path` on success, removed on any error.
 
     Raises:
-        UserError: the disk is full or the folder cannot be written to; what was at `path` before is untouched.
+        UserError: the disk is full or the folder cannot be written to; the old file stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -29,14 +29,17 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be written ({error.strerror or error}); nothing that was there is lost"
+            f"{path}: cannot be written ({error.strerror or error}); the old file, if any, is unchanged"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Remove what `replacing` left directly in `folder` when a process was killed; no one may be writing there."""
+    """Remove the temporary files that `replacing` left in `folder` when its process was killed.
+
+    Call it only while no process writes there.
+    """
     for file in folder.glob(".*.tmp"):
         file.unlink(missing_ok=True)
 
@@ -48,12 +51,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write JSON atomically; NaN and infinity are refused (ValueError), being no JSON."""
+    """Write JSON atomically. Raises ValueError for NaN and infinity, which JSON cannot hold."""
     write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON. Raises UserError, which names the file, where it is missing or is no JSON."""
+    """Read JSON. Raises UserError, which names the file, if it is missing or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Parameters and buffers of a module as plain tensors."""
+"""Save the parameters and buffers of a module as plain tensors, and load them again."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def restore_module(module: nn.Module, tensors: dict[str, Tensor]) -> None:
     own = module.state_dict()
     for name, value in own.items():
         if name not in tensors:
-            raise UserError(f"checkpoint lacks the tensor {name}: it is of another network")
+            raise UserError(f"the checkpoint lacks the tensor {name}; it belongs to another network")
         if tensors[name].shape != value.shape:
             raise UserError(
-                f"checkpoint tensor {name} has shape {list(tensors[name].shape)}, the network of the recipe has "
+                f"the checkpoint's tensor {name} has shape {list(tensors[name].shape)}, but the network needs "
                 f"{list(value.shape)}"
             )
     if extra := sorted(set(tensors) - set(own)):
-        raise UserError(f"checkpoint holds the tensor {extra[0]}, which the network of the recipe lacks")
+        raise UserError(f"the checkpoint holds the tensor {extra[0]}, which the network does not have")
     module.load_state_dict(tensors)

@@ -1,4 +1,4 @@
-"""Progress bars with rate and remaining time: live in a terminal, a line now and then in a log file."""
+"""Progress with rate and remaining time: a live bar in a terminal, a line every few seconds in a log file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Advance = Callable[..., None]
 
 
 def silent(done: int = 0, note: str = "") -> None:
-    """The `Advance` of a caller who wants no progress shown."""
+    """An `Advance` that shows nothing."""
 
 
 class _Rate(ProgressColumn):
@@ -27,13 +27,13 @@ class _Rate(ProgressColumn):
 def progress_bar(
     description: str, total: int, unit: str = "images", every_s: float = 10.0, done: int = 0, explain: str = ""
 ) -> Iterator[Advance]:
-    """Show progress; yields `advance(done=n, note="...")`, to be called as work is done.
+    """Show progress; yields `advance(done=n, note="...")`, which the caller calls as the work proceeds.
 
-    In a terminal a bar with rate and remaining time; elsewhere one line every `every_s` seconds: logs stay short.
+    A terminal shows a live bar. A log file gets one line every `every_s` seconds, so that it stays short.
 
     Args:
-        done: what was done before, by an interrupted process; it does not count into the rate.
-        explain: a sentence on what the notes mean, printed once above the bar, or before the first line.
+        done: units that an interrupted process had finished before; they do not count towards the rate.
+        explain: a sentence on what the notes mean, printed once above the bar or before the first line.
     """
     if console.is_terminal:
         _say(explain)

@@ -38,9 +38,9 @@ def seeded(*parts: int | str, device: torch.device | str = "cpu") -> torch.Gener
 
 
 def sample_normal(seed: int, indices: Iterable[int], shape: tuple[int, ...], stream: str = "latent") -> Tensor:
-    """Standard normal `[n, *shape]`, float32 on the CPU, where row `i` depends on `seed` and `indices[i]` alone.
+    """Standard normal `[n, *shape]`, float32 on the CPU; row `i` depends only on `seed` and `indices[i]`.
 
-    So image `k` of a seed is the same whatever the batch size, the order, the device, or the number of processes.
+    Image `k` of a seed is therefore the same for every batch size, order, device and number of processes.
     """
     rows = [torch.randn(shape, generator=seeded(stream, seed, int(k))) for k in indices]
     return torch.stack(rows) if rows else torch.empty(0, *shape)

@@ -1,3 +1,3 @@
-"""The version of restill, which everything that it writes carries."""
+"""The version of restill, which is recorded in every file it writes."""
 
 VERSION = "0.1.0"

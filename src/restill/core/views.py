@@ -1,7 +1,7 @@
-"""What people look at and metrics take of complex images: the magnitude, and the phase in colours.
+"""How complex images are shown and measured: their magnitude, and their phase in colours.
 
-Views are in the convention of real images, which span [-1, 1], so that all that shows or measures real images does so
-with them: magnitude 0 is black, -1, and magnitude 1 is white, 1.
+A view has the range [-1, 1] of a real image, so everything that shows or measures real images also takes views:
+magnitude 0 becomes -1 (black) and magnitude 1 becomes 1 (white).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .tensors import channels_to_complex
 
-_GAMMA = 0.5  # of the brightness of phases: tissue is rarely brighter than half, and is to be told by its colour
+_GAMMA = 0.5  # exponent of the brightness of phase colours; it brightens tissue, whose magnitude is rarely above 0.5
 
 
 def magnitude(x: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ def phase_colours(x: Tensor) -> Tensor:
 
 
 def displayed(x: Tensor, is_complex: bool) -> Tensor:
-    """Images `[n, C, H, W]` as they are looked at and measured: complex ones as magnitudes, real ones as they are."""
+    """Images `[n, C, H, W]` as people and metrics see them: magnitudes of complex ones, real ones unchanged."""
     return magnitude(x) if is_complex else x
 
 
