@@ -1,4 +1,4 @@
-"""What comparisons of sets of images cannot see, asked of the images themselves."""
+"""Checks for problems that metrics of sets of images cannot detect."""
 
 from .data_consistency import data_consistency, data_consistency_check
 from .hidden import hidden_check, hidden_share

@@ -1,6 +1,6 @@
-"""Data consistency: how far a reconstruction is from the measurement it was made of. No clean image is needed.
+"""Data consistency: how far a reconstruction is from its own measurement. No clean image is needed.
 
-For k-space this is what a radiologist asks first. A reconstruction that fits better than the noise allows fits noise.
+A reconstruction that fits its measurement better than the noise allows has fitted the noise.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Way(NamedTuple):
 
 
 def data_consistency(images: Tensor, y: Tensor, operator: Operator) -> tuple[Tensor, Tensor]:
-    """`|A x - y| / |y|` of each reconstruction, and what the noise alone makes of it, both float64 `[n]`.
+    """`|A x - y| / |y|` of each reconstruction, and its expected value from noise alone, both float64 `[n]`.
 
     Args:
         images: reconstructions `[n, C, H, W]`, one of each measurement.
@@ -48,7 +48,9 @@ def data_consistency(images: Tensor, y: Tensor, operator: Operator) -> tuple[Ten
     observed = operator.restrict(torch.ones_like(y)).flatten(1).sum(1).double()
     size = y.double().flatten(1).norm(dim=1)
     if not bool((size > 0).all()):
-        raise UserError(f"measurement {int((size == 0).nonzero()[0])} is all 0, so that nothing is consistent with it")
+        raise UserError(
+            f"measurement {int((size == 0).nonzero()[0])} holds only 0; data consistency is relative to its size"
+        )
     residual = (operator.apply(images.double()) - y.double()).flatten(1).norm(dim=1)
     return residual / size, operator.sigma_n.double() * observed.sqrt() / size
 
@@ -67,13 +69,13 @@ def data_consistency_checks(store: Store, ways: Sequence[Way]) -> list[Check]:
 
 
 def data_consistency_check(found: Tensor, noise: Tensor, subject: Subject, what: str) -> Check:
-    """What `data_consistency` found, in words; its value is the mean.
+    """The result of `data_consistency` in words; its value is the mean.
 
     Args:
-        what: whose reconstructions these are, e.g. "L1-wavelet reconstructions".
+        what: name of the reconstructions, e.g. "L1-wavelet reconstructions".
     """
     mean, floor = float(found.mean()), float(noise.mean())
-    beside = f"; noise alone makes {floor:.1%}" if floor > 0 else ""
+    beside = f"; noise alone gives {floor:.1%}" if floor > 0 else ""
     return Check(
         name="data-consistency",
         subject=subject,

@@ -1,7 +1,8 @@
 r"""How far measurements lie from images that are measured in the same way, :math:`|A_i x_j - y_i|^2`.
 
-Operators that differ in nothing but their noise or in what they do not observe measure each image once, and the work is
-one or two matrix products; others (a kernel or coil sensitivities for each sample) are applied to every image.
+If the operators differ only in their noise or in what they do not observe, each image is measured once and the work is
+one or two matrix products. Otherwise (a kernel or coil sensitivities for each sample) every operator is applied to
+every image.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ _NUMBERS = 1 << 22  # in the largest intermediate tensor
 
 
 def alike(operator: Operator) -> bool:
-    """Whether the operators differ in nothing but their noise."""
+    """Whether the operators differ only in their noise."""
     fixed = [value for name, value in operator.parameters().items() if name != "sigma_n"]
     return all(bool((value == value[:1]).all()) for value in fixed)
 
 
 def observed_numbers(y: Tensor, operator: Operator) -> Tensor:
-    """How many numbers of each measurement `[n, ...]` were observed at all, `[n]`."""
+    """How many numbers of each measurement `[n, ...]` were observed, `[n]`."""
     shown = _observed(y, operator)
     if shown is None:
         return torch.full((len(y),), float(y[0].numel()), dtype=y.dtype, device=y.device)

@@ -1,7 +1,8 @@
-r"""How much of image space do the measurements hide: each of them, and all of them together?
+r"""How much of image space is hidden by each measurement, and by all of them together?
 
-What one operator hides, another may show, and the generator learns it all the same. What every operator hides is never
-learned, only made up, and no comparison with measurements can see it (the null space of :math:`E[A^H A]`).
+What one operator hides, another may show, so the generator can still learn it. What every operator hides (the null
+space of :math:`E[A^H A]`) is never learned: the generator makes it up, and no comparison with measurements can detect
+it.
 
 A direction with eigenvalue :math:`t` of :math:`A^H A` counts as seen by its Wiener gain, relative to that of the
 direction that is passed best, :math:`g(t) = \frac{t}{t + \lambda} / \frac{t_1}{t_1 + \lambda}` with
@@ -31,7 +32,7 @@ from .fit import alike
 
 FLOOR = 1e-4  # of lambda, relative to t_1: what is passed with less than 1% of the amplitude counts as lost
 LIMIT = 0.01  # share hidden by all operators from which on there is a warning
-OPERATORS = 256  # enough for laws that show every pixel or frequency in some percent of the measurements
+OPERATORS = 256  # enough for corruptions that show every pixel or frequency in a few percent of the measurements
 _FEWEST, _APPLIED = 16, 1 << 26  # operators, and numbers that all of them measure, beyond which fewer are looked at
 _STEPS = 400  # of Lanczos at most
 _GAP = 2e-3  # between the bounds of the share, where Lanczos may stop
@@ -68,9 +69,9 @@ def operators_for(numbers: int) -> int:
 def hidden_share(operator: Operator, shape: tuple[int, ...], sigma_data: float, seed: int) -> Hidden:
     """What operators hide of images of `shape`, each and all together.
 
-    Give as many operators as can be had (`OPERATORS`, drawn from the law or read from a store): `by_all` is an upper
-    bound that falls with their number, since a further one may show what these hide. Operators that differ in nothing
-    but their noise are applied as one.
+    Give as many operators as possible (`OPERATORS`, drawn from the corruption or read from a store): `by_all` is an
+    upper bound that falls with their number, since one more operator may show what the others hide. Operators that
+    differ only in their noise are applied as one.
 
     Args:
         operator: `n` operators, n at least 1, which are linear.
@@ -82,7 +83,9 @@ def hidden_share(operator: Operator, shape: tuple[int, ...], sigma_data: float, 
         UserError: no operator, or a `sigma_data` that is not positive.
     """
     if not len(operator) or not 0 < sigma_data < math.inf:
-        raise UserError(f"hidden share: needs an operator and sigma_data above 0, not {len(operator)} and {sigma_data}")
+        raise UserError(
+            f"hidden share: needs an operator and sigma_data above 0, not {len(operator)} operators and {sigma_data}"
+        )
     device = operator.sigma_n.device
     generator = seeded("hidden", seed, device=device)
     probes = min(max((1 << 14) // math.prod(shape), 2), 64)
@@ -215,22 +218,22 @@ def _corner(alphas: list[Tensor], betas: list[Tensor], level: Tensor) -> Tensor:
 
 
 def hidden_check(found: Hidden) -> Check:
-    """What `hidden_share` found, in words. Its value is the share that all operators hide."""
+    """The result of `hidden_share` in words. Its value is the share that all operators hide."""
     noisy = f", at noise of {found.noise:.2g} of the data's standard deviation" if found.noise > 0 else ""
     each = f"One measurement hides {found.by_each:.1%} of image space (what it loses, or attenuates into noise{noisy})"
     if found.by_all > LIMIT:
         words = (
-            f"{each}, and {found.by_all:.1%} is hidden by all {found.operators} operators alike (lost, or passed with "
-            f"less than {math.sqrt(FLOOR):.0%} of the amplitude): what generated images show there is made up by the "
+            f"{each}, and all {found.operators} operators hide the same {found.by_all:.1%} (lost, or passed with "
+            f"less than {math.sqrt(FLOOR):.0%} of the amplitude): what generated images show there is invented by the "
             "network, and no comparison with measurements can judge it."
         )
     elif found.by_each > LIMIT:
         words = (
-            f"{each}, but some of the {found.operators} operators see each direction of it ({found.by_all:.1%} is "
-            "hidden by all): no direction is out of reach of comparisons with measurements."
+            f"{each}, but each direction is seen by some of the {found.operators} operators ({found.by_all:.1%} is "
+            "hidden by all): comparisons with measurements can judge every direction."
         )
     else:
-        words = "The operators hide nothing: but for its noise, each measurement shows all of its image."
+        words = "The operators hide nothing: apart from the noise, each measurement shows its whole image."
     return Check(
         name="hidden-share",
         value=found.by_all,

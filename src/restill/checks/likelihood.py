@@ -1,20 +1,20 @@
 r"""How likely are the measurements under a generator?
 
-For additive Gaussian noise a generator has a likelihood of measurements, though none of images:
+A generator has no likelihood of images, but with additive Gaussian noise it has one of measurements:
 :math:`p_G(y) = E_z\, N(y; A\,G(z), \sigma_n^2)`, here the mean over :math:`m` generated images. Unlike a comparison of
-sets it asks of every single measurement whether some generated image explains it.
+sets, it tests for each measurement whether some generated image explains it.
 
-In many dimensions the mean is dominated by the nearest image and lies far below the true likelihood. So it is read
-beside a reference with the same error: generated images, measured by the same operators with the same noise levels, and
-scored against the OTHER generated images. Were the generator the law of the data, the two would agree; a generator that
-copies its training data explains them better than its own images.
+In many dimensions the nearest image dominates the mean, which then lies far below the true likelihood. It is therefore
+compared with a reference that has the same error: generated images, measured by the same operators with the same noise
+levels, and scored against the OTHER generated images. The two agree if the generator has the distribution of the data;
+a generator that copies its training data explains the measurements better than its own images.
 
-**What it cannot see.** With the laws :math:`p` and :math:`p_G` of measurements the difference is
-:math:`H(p_G) - H(p) - KL(p\,|\,p_G)`: a generator that leaves out the least varied of the data loses in the last term
-what it wins in the first. So a difference of zero is necessary for a right generator, not sufficient.
+**Limitation.** Let :math:`p` and :math:`p_G` be the distributions of real and generated measurements. The difference is
+:math:`H(p_G) - H(p) - KL(p\,|\,p_G)`: a generator that omits the least varied part of the data gains in the first term
+what it loses in the last. A difference of zero is therefore necessary for a correct generator, but not sufficient.
 
-The noise of stabilised photon counts is only nearly Gaussian. Both sides are scored by the same Gaussian density and
-both have the noise of the law (`corruption`), so that what the density gets wrong is in both.
+The noise of stabilised photon counts is only approximately Gaussian. Both sides have the noise of the corruption and
+are scored by the same Gaussian density, so both contain the same error.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Likelihood:
 
     @property
     def difference(self) -> float:
-        """Measurements less own images, nats per number; below 0 where the generator explains the data badly."""
+        """Measurements minus own images, in nats per number; below 0 if the generator explains the data badly."""
         return self.measurements - self.own
 
     @property
@@ -89,17 +89,17 @@ def measurement_likelihood(
 ) -> Likelihood | Undefined:
     """Log-likelihood of measurements under a generator, beside that of its own images.
 
-    Where the operators differ in nothing but their noise or their missing pixels, each image is measured once; else
-    every operator is applied to all images, `n m` applications, and only the first measurements are scored where that
-    is too much work, if need be under the first images alone. Samples without noise have no density and are left away,
-    and so are those that observe nothing.
+    If the operators differ only in their noise or their missing pixels, each image is measured once. Otherwise every
+    operator is applied to all images, `n m` applications; if that is too much work, only the first measurements are
+    scored, if necessary under the first images alone. Samples without noise have no density and are left out, as are
+    those that observe nothing.
 
     Args:
         y: normalised measurements `[n, ...]`, as they were measured (not `to_image(y)`).
         operator: what measured them, with their noise levels.
         images: generated `[m, C, H, W]` in normalised units, m at least 3, on the same device.
         seed: of which images are measured and of their noise.
-        corruption: the law, which draws that noise; by default it is Gaussian.
+        corruption: draws that noise, which is Gaussian by default.
 
     Raises:
         UserError: shapes that do not match, too few images, or values that are not finite.
@@ -178,7 +178,7 @@ def _log_density(y: Tensor, operator: Operator, images: Tensor, own: Tensor | No
 
 
 def likelihood_check(found: Likelihood, subject: Subject, number: str = "pixel") -> Check:
-    """What `measurement_likelihood` found, in words. Its value is the difference, in nats per number of a measurement.
+    """The result of `measurement_likelihood` in words. Its value is the difference, in nats per measured number.
 
     Args:
         number: what such a number is.
@@ -198,10 +198,10 @@ def likelihood_check(found: Likelihood, subject: Subject, number: str = "pixel")
     else:
         words = (
             f"Measurements are more likely under the generator than its own corrupted images ({figures}): generated "
-            "images are more varied than the data, or copies of it."
+            "images are more varied than the data, or are copies of it."
         )
     if found.effective < 2:
-        words += " Each is explained by little more than its nearest image, so only the difference means something."
+        words += " Each is explained by little more than its nearest image, so only the difference is meaningful."
     return Check(
         name="likelihood",
         subject=subject,

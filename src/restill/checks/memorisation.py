@@ -1,17 +1,18 @@
-r"""Does a generator copy its training data? A test without a clean image and without held-out data.
+r"""Does a generator copy its training data? The test needs neither clean images nor held-out data.
 
-A generator that reproduces the image behind a measurement is, corrupted anew, nearer to that measurement than two
-measurements are to each other. So the distances of generated images, corrupted anew, to their nearest measurement are
-compared with those of the measurements to their nearest other one (leave-one-out, or of held-out measurements), by the
-Mann-Whitney statistic :math:`z` of Meehan, Chaudhuri and Dasgupta (arXiv 2004.05675; here over the whole space at once,
-not cell by cell). :math:`z \ll 0` means copying, or images less varied than the data. Neighbours share distances, which
-makes the standard deviation of :math:`z` about 1.1 to 1.2 where nothing is copied; hence the limit of 4.
+If a generator reproduces the image behind a measurement, then that image, corrupted anew, is nearer to the measurement
+than two measurements are to each other. The test therefore compares the distances of generated images, corrupted anew,
+to their nearest measurement with those of the measurements to their nearest other one (leave-one-out, or of held-out
+measurements), by the Mann-Whitney statistic :math:`z` of Meehan, Chaudhuri and Dasgupta (arXiv 2004.05675; here over
+the whole space at once, not cell by cell). :math:`z \ll 0` means copying, or images less varied than the data.
+Neighbours share distances, so the standard deviation of :math:`z` is about 1.1 to 1.2 if nothing is copied; hence the
+limit of 4.
 
-What tells copies from images that are only smoother than the data, which are near to every measurement: the distance
-to the nearest measurement by that to the second nearest, small for a copy. It is compared in the same way.
+Images that are merely smoother than the data are near to every measurement. The ratio of the distances to the nearest
+and the second nearest measurement, which is small for a copy, tells the two apart. It is compared in the same way.
 
-Noise hides copies. How many would be noticed is measured, not assumed: the generated images take the part of the data,
-one corruption of them that of the measurements, a second one that of perfect copies.
+Noise hides copies. The test measures how many it would notice: the generated images play the data, one corruption of
+them the measurements, and a second one perfect copies.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ TWIN_SHARE = 0.01  # of images with a twin, from which on there is a warning
 
 
 class Neighbours(NamedTuple):
-    """Generated images beside their nearest measurements, for the eye.
+    """Generated images beside their nearest measurements, to be looked at.
 
     Attributes:
         generated: rows of the generated images, int64 `[k]`.
@@ -78,12 +79,12 @@ class Memorisation:
 
     @property
     def copied(self) -> float:
-        """About the share of generated images that are copies, 0 to 1, if nothing but copying moved `z`."""
+        """Approximate share of copies among the generated images, 0 to 1, if only copying moved `z`."""
         return min(max(self.z / self.z_copy, 0.0), 1.0) if self.z_copy < 0 else 0.0
 
     @property
     def noticeable(self) -> float:
-        """About the share of copies that passes the limit half of the time; more than 1 where none does."""
+        """Approximate share of copies that exceeds the limit half of the time; more than 1 if none does."""
         return Z_LIMIT / -self.z_copy if self.z_copy < 0 else math.inf
 
 
@@ -98,12 +99,12 @@ def memorisation(
     """Compare the distances of re-corrupted generated images to the measurements with those among the measurements.
 
     10,000 images and measurements of 3 x 32 x 32 take about a minute on one core. The simulated `z_copy` uses as many
-    pseudo-measurements as there are images: with much fewer images than measurements it overstates what copies show.
+    pseudo-measurements as there are images: with far fewer images than measurements it overstates the effect of copies.
 
     Args:
         measurements: on the image grid (`to_image(y)`), `[n, C, H, W]` in normalised units, n at least 3.
         images: generated, `[m, C, H, W]`, m at least 3, on the same device.
-        corruption: the law of the measurements.
+        corruption: of the measurements.
         seed: of operators and noise.
         held_out: measurements that nothing was trained on, `[h, C, H, W]`, instead of leave-one-out.
         k: number of neighbours in `first` and `suspects`.
@@ -138,9 +139,10 @@ def _ratio(distances: Tensor) -> Tensor:
 
 def _check(measurements: Tensor, images: Tensor, held_out: Tensor | None) -> None:
     if len(measurements) < 3 or len(images) < 3:
-        raise UserError(f"memorisation needs 3 measurements and images or more, not {len(measurements)}, {len(images)}")
+        found = f"{len(measurements)} and {len(images)}"
+        raise UserError(f"memorisation needs at least 3 measurements and 3 images, not {found}")
     if held_out is not None and not len(held_out):
-        raise UserError("memorisation: there are no held-out measurements; leave them away for leave-one-out")
+        raise UserError("memorisation: held_out is empty; leave it out for leave-one-out")
 
 
 def mann_whitney(a: Tensor, b: Tensor) -> tuple[float, float]:
@@ -199,7 +201,7 @@ def twin_share(images: Tensor, sigma_data: float) -> float:
 
 
 def memorisation_check(found: Memorisation, subject: Subject) -> Check:
-    """What `memorisation` found, in words. Its value is `z`."""
+    """The result of `memorisation` in words. Its value is `z`."""
     return Check(
         name="memorisation",
         subject=subject,
@@ -221,13 +223,13 @@ def _words(found: Memorisation) -> str:
         return (
             f"The generated images, corrupted anew, lie nearer to the measurements than {reference} "
             f"(z = {found.z:.1f}): about as if {found.copied:.0%} of them were copies of training data ({power}), or "
-            f"as if they were smoother or less varied than the data. {_speaks_for(found)} Look at the most suspicious "
-            "ones beside their nearest measurements."
+            f"as if they were smoother or less varied than the data. {_speaks_for(found)} Compare the most suspicious "
+            "ones with their nearest measurements."
         )
     if found.noticeable > 1:
         return (
-            f"Whether the generator copies its training data cannot be told from these measurements: {power}, which is "
-            f"within the chance of a generator that copies nothing (found: z = {found.z:.1f})."
+            f"These measurements cannot tell whether the generator copies its training data: {power}, which is "
+            f"within the chance range of a generator that copies nothing (found: z = {found.z:.1f})."
         )
     if found.z > Z_LIMIT:
         return (
@@ -243,21 +245,21 @@ def _words(found: Memorisation) -> str:
 
 
 def _speaks_for(found: Memorisation) -> str:
-    """Which of the two it is likely to be."""
+    """Which of the two is more likely."""
     if found.z_ratio < -Z_LIMIT:
         return (
-            "One measurement stands out from the second nearest more than for the data itself "
+            "The nearest measurement stands out from the second nearest more than within the data itself "
             f"(z = {found.z_ratio:.1f} of the ratios of the two distances), which speaks for copies."
         )
     return (
-        "The nearest measurement does not stand out from the second nearest more than for the data itself "
+        "The nearest measurement does not stand out from the second nearest more than within the data itself "
         f"(z = {found.z_ratio:.1f} of the ratios of the two distances), which speaks for the latter; few copies among "
         "many smooth images would not show in this."
     )
 
 
 def twin_check(share: float, count: int, subject: Subject) -> Check:
-    """What `twin_share` found among `count` images, in words. Its value is the share."""
+    """The result of `twin_share` among `count` images in words. Its value is the share."""
     warn = share > TWIN_SHARE
     return Check(
         name="duplicates",

@@ -1,9 +1,9 @@
-"""Are generated images, corrupted anew, like the measurements in what anyone can look at?
+"""Do simple statistics of generated images, corrupted anew, agree with those of the measurements?
 
 Five numbers of each image (mean, standard deviation, high-frequency energy, total variation, maximum) are compared by
 the two-sample Kolmogorov-Smirnov test, with the Bonferroni correction for five tests. A Fréchet distance says how far
-two sets are apart; this says in what. The test is sharp: with thousands of images it finds differences that do not
-matter, so a warning also needs a distance that does.
+apart two sets are; these tests say how they differ. With thousands of images the test finds differences that do not
+matter, so a warning also requires a distance that does.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def image_statistics(images: Tensor) -> dict[str, Tensor]:
     `mean`, `std` and `maximum` over all pixels and channels; `high-frequency`, the mean square of the finest diagonal
     Haar detail, `(a - b - c + d)/2` of every block of 2 x 2 pixels, which is `sigma^2` for white noise; `variation`,
     the mean absolute difference of neighbouring pixels (anisotropic total variation per pair). The latter two are left
-    away where images are less than two pixels high or wide; an odd last row or column has no Haar block.
+    out if images are less than two pixels high or wide; an odd last row or column has no Haar block.
 
     Args:
         images: real `[n, C, H, W]`; complex images as magnitudes, or as channels.
@@ -189,7 +189,7 @@ def in_words(difference: Difference) -> str:
 
 
 def residuals_check(found: Residuals, subject: Subject) -> Check:
-    """What `residuals` found, in words. Its value is the largest Kolmogorov-Smirnov distance."""
+    """The result of `residuals` in words. Its value is the largest Kolmogorov-Smirnov distance."""
     worst, significant = found.differences[0], found.p < P_LIMIT
     warn = significant and worst.distance > DISTANCE_LIMIT
     tests = len(found.differences)
