@@ -83,9 +83,7 @@ def hidden_share(operator: Operator, shape: tuple[int, ...], sigma_data: float, 
         UserError: no operator, or a `sigma_data` that is not positive.
     """
     if not len(operator) or not 0 < sigma_data < math.inf:
-        raise UserError(
-            f"hidden share: needs an operator and sigma_data above 0, not {len(operator)} operators and {sigma_data}"
-        )
+        raise UserError(f"hidden share: needs operators and sigma_data above 0, not {len(operator)} and {sigma_data}")
     device = operator.sigma_n.device
     generator = seeded("hidden", seed, device=device)
     probes = min(max((1 << 14) // math.prod(shape), 2), 64)
