@@ -164,9 +164,9 @@ def test_repeated_images_are_twins(clean: Tensor) -> None:
 def test_refusals(clean: Tensor) -> None:
     law = AdditiveNoise(sigma_n=0.4)
     for y, images, held_out, message in (
-        (clean[:2], clean[:5], None, "not 2, 5"),
-        (clean[:5], clean[:2], None, "not 5, 2"),
-        (clean[:5], clean[:5], clean[:0], "held-out"),
+        (clean[:2], clean[:5], None, "not 2 and 5"),
+        (clean[:5], clean[:2], None, "not 5 and 2"),
+        (clean[:5], clean[:5], clean[:0], "held_out is empty"),
         (clean[:5], clean[:5, :, :4], None, r"\[5, 32\] and \[5, 64\]"),
         (clean[:5] * torch.nan, clean[:5], None, "NaN"),
     ):
