@@ -16,10 +16,11 @@ import pytest
 import torch
 
 import restill.report
+from restill.checks.nearest import Nearest
 from restill.core.errors import UserError
 from restill.core.tensors import seeded
 from restill.metrics import Check
-from restill.report import Measurements, Nearest, ReportData, grid, line_svg, png_bytes, write_report
+from restill.report import Measurements, ReportData, grid, line_svg, png_bytes, write_report
 from test_report_table import ALL, NOISE, PIXELS, results
 
 ROWS = [

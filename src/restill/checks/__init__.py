@@ -4,16 +4,3 @@ from .data_consistency import data_consistency, data_consistency_check
 from .hidden import hidden_check, hidden_share
 from .memorisation import memorisation, memorisation_check, twin_check, twin_share
 from .residuals import residuals, residuals_check
-
-__all__ = [
-    "data_consistency",
-    "data_consistency_check",
-    "hidden_check",
-    "hidden_share",
-    "memorisation",
-    "memorisation_check",
-    "residuals",
-    "residuals_check",
-    "twin_check",
-    "twin_share",
-]

@@ -4,7 +4,7 @@ from .classifier import ClassifierFeatures, load_classifier, train_classifier
 from .dino import DinoFeatures
 from .estimate import Estimate
 from .evaluator import Evaluator
-from .feature_set import KEPT, FeatureSet
+from .feature_set import FeatureSet
 from .features import (
     OF_MAGNITUDES,
     Features,
@@ -27,13 +27,12 @@ from .frechet import (
     needs,
 )
 from .inception import InceptionFeatures, download_inception
-from .measure import OPTIONAL, PAIR_METRICS, SET_METRICS, Measure, check_metrics, measure
+from .measure import OPTIONAL, PAIR_METRICS, SET_METRICS, check_metrics, measure
 from .pairs import lpips, pair_results, psnr, ssim, ssim_settings
 from .proximal import Proximal, recorrupted
 from .reference_file import load_reference, save_reference
 from .results import (
     SUBJECTS,
-    Against,
     Check,
     Measured,
     Result,
@@ -44,8 +43,6 @@ from .results import (
     was_asked,
 )
 from .sets import (
-    DensityCoverage,
-    PrecisionRecall,
     density_coverage,
     inception_score,
     inception_settings,
@@ -53,73 +50,4 @@ from .sets import (
     kid_settings,
     precision_recall,
 )
-from .yardstick import Yardstick, feature_sets, random_order, write_reference, yardstick_of_file, yardsticks_of
-
-__all__ = [
-    "KEPT",
-    "OF_MAGNITUDES",
-    "OPTIONAL",
-    "PAIR_METRICS",
-    "SET_METRICS",
-    "SUBJECTS",
-    "Against",
-    "Check",
-    "ClassifierFeatures",
-    "DensityCoverage",
-    "DinoFeatures",
-    "Estimate",
-    "Evaluator",
-    "FeatureSet",
-    "Features",
-    "InceptionFeatures",
-    "MagnitudeFeatures",
-    "Measure",
-    "Measured",
-    "MomentAccumulator",
-    "Moments",
-    "NamedFeatures",
-    "PixelFeatures",
-    "PrecisionRecall",
-    "Proximal",
-    "Result",
-    "Subject",
-    "Yardstick",
-    "as_displayed",
-    "check_metrics",
-    "density_coverage",
-    "download_inception",
-    "feature_moments",
-    "feature_sets",
-    "frechet_distance",
-    "frechet_error",
-    "frechet_estimate",
-    "frechet_infinity",
-    "inception_score",
-    "inception_settings",
-    "kernel_distance",
-    "kid_settings",
-    "load_classifier",
-    "load_reference",
-    "load_results",
-    "lpips",
-    "mean_std",
-    "measure",
-    "named_features",
-    "needs",
-    "open_features",
-    "pair_results",
-    "pixels_of",
-    "precision_recall",
-    "psnr",
-    "random_order",
-    "recorrupted",
-    "save_reference",
-    "save_results",
-    "ssim",
-    "ssim_settings",
-    "train_classifier",
-    "was_asked",
-    "write_reference",
-    "yardstick_of_file",
-    "yardsticks_of",
-]
+from .yardstick import Yardstick, random_order, write_reference, yardstick_of_file, yardsticks_of

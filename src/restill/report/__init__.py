@@ -1,6 +1,6 @@
 """What a run has shown: tables, figures and one self-contained HTML page."""
 
-from .comparison import Column, Comparison, compare
+from .comparison import Column, compare
 from .contents import ComparisonData, Measurements, ReportData, RunData
 from .figures import line_svg
 from .grids import grid, overview, png_bytes
@@ -10,30 +10,3 @@ from .side_by_side import check_replaceable, write_comparison
 from .table import markdown_summary, markdown_table, rich_table, summary
 from .verdict import Verdict, judge
 from .words import corruption_in_words, shortened, subject_names
-
-__all__ = [
-    "Column",
-    "Comparison",
-    "ComparisonData",
-    "Measurements",
-    "ReportData",
-    "RunData",
-    "Verdict",
-    "check_replaceable",
-    "compare",
-    "corruption_in_words",
-    "grid",
-    "judge",
-    "line_svg",
-    "markdown_summary",
-    "markdown_table",
-    "overview",
-    "png_bytes",
-    "rich_table",
-    "separate",
-    "shortened",
-    "subject_names",
-    "summary",
-    "write_comparison",
-    "write_report",
-]

@@ -62,10 +62,7 @@ class Column:
     @property
     def best(self) -> frozenset[str]:
         """The subjects with the best value; empty where there is nothing to compare."""
-        if len(self.values) < 2 or self.lower is None:
-            return frozenset()
-        best = (min if self.lower else max)(self.values.values())
-        return frozenset(subject for subject, value in self.values.items() if value == best)
+        return best_of(self.values, self.lower)
 
     def beats(self, subject: str, other: str) -> bool:
         """Whether `subject` is strictly better than `other`."""
@@ -143,6 +140,14 @@ def group_name(block: Block, features: str) -> str:
     """What the metrics of one reference and one feature space have in common, in a few words."""
     reference = {"clean": "to clean", "measurements": "proximal"}.get(block.reference, block.title.lower())
     return f"{reference}, {features}" if features else reference
+
+
+def best_of(values: Mapping[str, float], lower: bool | None) -> frozenset[str]:
+    """Names of the best values; none where there is nothing to compare, or nobody can say which side is better."""
+    if len(values) < 2 or lower is None:
+        return frozenset()
+    best = (min if lower else max)(values.values())
+    return frozenset(name for name, value in values.items() if value == best)
 
 
 def number(value: float) -> str:

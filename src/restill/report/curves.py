@@ -10,7 +10,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from .figures import line_svg
+from .figures import Plot, line_svg
 
 _AXES = ("images", "step")
 _NOT_CURVES = frozenset({*_AXES, "epoch", "seconds", "time", "seed", "grad_norm", "fake_grad_norm", "lr"})
@@ -35,38 +35,13 @@ _SENTENCES = {  # of a quantity, or of a quantity of one stage
 _PAUSE_SECONDS = 60.0
 
 
-@dataclass(frozen=True)
-class Curve:
-    """A plot of one quantity of one stage.
-
-    Attributes:
-        title: in words, e.g. `student: score gap`.
-        svg: one `<svg>` element.
-        description: range, last value and number of points, for readers who do not see the plot.
-        sentence: how to read it; may be empty.
-    """
-
-    title: str
-    svg: str
-    description: str
-    sentence: str = ""
-
-
-@dataclass(frozen=True)
-class StageTime:
-    """How long a stage took, from its first row in the log to its last, and what it did meanwhile, in words."""
-
-    stage: str
-    text: str
-
-
 @dataclass
 class _Series:
     points: list[tuple[float, float]]
     spreads: list[float]
 
 
-def log_curves(rows: Sequence[Mapping[str, Any]]) -> tuple[Curve, ...]:
+def log_curves(rows: Sequence[Mapping[str, Any]]) -> tuple[Plot, ...]:
     """Curves over images seen (over steps where images were not logged), stage by stage, in the order of the log.
 
     Args:
@@ -84,7 +59,7 @@ def log_curves(rows: Sequence[Mapping[str, Any]]) -> tuple[Curve, ...]:
     return tuple(curve for curve in drawn if curve is not None)
 
 
-def overlay(logs: Mapping[str, Sequence[Mapping[str, Any]]], stage: str, name: str) -> Curve | None:
+def overlay(logs: Mapping[str, Sequence[Mapping[str, Any]]], stage: str, name: str) -> Plot | None:
     """One quantity of one stage of several runs in one plot, by label; None where no run has two points of it."""
     found = {label: _one(rows, stage, name) for label, rows in logs.items()}
     kept = {label: line for label, line in found.items() if line is not None and _finite(line.points)}
@@ -96,12 +71,14 @@ def overlay(logs: Mapping[str, Sequence[Mapping[str, Any]]], stage: str, name: s
     points = {label: line.points for label, line in kept.items()}
     svg = line_svg(points, "images seen", words, f"overlay-{stage}-{name}", _wide(values), spreads)
     ends = "; ".join(f"{label} ends at {line.points[-1][1]:.3g}" for label, line in kept.items())
-    return Curve(f"{stage}: {words}", svg, f"{stage}: {words}. {ends}", _sentence(stage, name))
+    return Plot(f"{stage}: {words}", svg, f"{stage}: {words}. {ends}", _sentence(stage, name))
 
 
-def stage_times(rows: Sequence[Mapping[str, Any]]) -> tuple[StageTime, ...]:
-    """Wall clock of each stage between its first row and its last (`time`, ISO 8601); pauses of more than a minute in
-    which a run was interrupted are named, not taken off."""
+def stage_times(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """How long each stage took, from its first row to its last (`time`, ISO 8601), and what it did meanwhile, in words.
+
+    Pauses of more than a minute in which a run was interrupted are named, not taken off.
+    """
     moments: dict[str, list[datetime]] = {}
     images: dict[str, float] = {}
     for row in rows:
@@ -109,7 +86,7 @@ def stage_times(rows: Sequence[Mapping[str, Any]]) -> tuple[StageTime, ...]:
         if stage and moment is not None:
             moments.setdefault(stage, []).append(moment)
             images[stage] = max(images.get(stage, 0.0), row["images"] if _is_number(row.get("images")) else 0.0)
-    return tuple(StageTime(stage, _took(times, images[stage])) for stage, times in moments.items() if len(times) > 1)
+    return {stage: _took(times, images[stage]) for stage, times in moments.items() if len(times) > 1}
 
 
 def duration(seconds: float) -> str:
@@ -182,7 +159,7 @@ def _sentence(stage: str, name: str) -> str:
     return _SENTENCES.get(f"{stage} {name}", _SENTENCES.get(name, ""))
 
 
-def _curve(number: int, key: tuple[str, str, str], series: _Series) -> Curve | None:
+def _curve(number: int, key: tuple[str, str, str], series: _Series) -> Plot | None:
     stage, name, axis = key
     words = _WORDS.get(name, name.replace("_", " "))
     title, points = f"{stage}: {words}" if stage else words, series.points
@@ -195,4 +172,4 @@ def _curve(number: int, key: tuple[str, str, str], series: _Series) -> Curve | N
     bounds = f"from {min(finite):.3g} to {max(finite):.3g}; the last is {points[-1][1]:.3g}"
     band = "; the band is ± its uncertainty" if spreads else ""
     sentence = _sentence(stage, name) + (" The band is ± the uncertainty of each value." if spreads else "")
-    return Curve(title, svg, f"{title}, {len(points):,} logged values {bounds}{band}", sentence)
+    return Plot(title, svg, f"{title}, {len(points):,} logged values {bounds}{band}", sentence)

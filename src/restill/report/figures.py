@@ -9,7 +9,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
 
 from ..core.errors import UserError
 
@@ -27,11 +30,28 @@ _MAX_LABEL = 24  # characters in a legend
 Points = Sequence[tuple[float, float]]
 
 
+@dataclass(frozen=True)
+class Plot:
+    """A plot in a page.
+
+    Attributes:
+        title: in words, e.g. `student: score gap`.
+        svg: one `<svg>` element, which alone goes into a page unescaped.
+        description: the numbers, for readers who do not see the plot.
+        sentence: how to read it; may be empty.
+    """
+
+    title: str
+    svg: Markup
+    description: str
+    sentence: str = ""
+
+
 class Drawing:
     """An SVG under way: `axes` to draw on, then `svg`, one element to put into a page."""
 
     axes: matplotlib.axes.Axes
-    svg: str
+    svg: Markup
 
 
 @contextmanager
@@ -55,7 +75,7 @@ def drawing(name: str, x_label: str, y_label: str) -> Iterator[Drawing]:
         _style(result.axes)
         buffer = io.StringIO()
         FigureCanvasSVG(figure).print_svg(buffer, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    result.svg = _inline(buffer.getvalue(), name)
+    result.svg = Markup(_inline(buffer.getvalue(), name))
 
 
 def line_svg(
@@ -65,7 +85,7 @@ def line_svg(
     name: str,
     log_y: bool = False,
     spreads: Mapping[str, Sequence[float]] | None = None,
-) -> str:
+) -> Markup:
     """A line plot as one `<svg>` element to put into a page.
 
     Lines differ in colour and dashes; text and axes take the page's text colour (`currentColor`). Values that are not
@@ -106,29 +126,20 @@ def scatter_svg(
     x_label: str,
     y_label: str,
     name: str,
-) -> str:
+) -> Markup:
     """Named points `(x, y)`, with error bars of half-widths `spreads` (0 where not known), as one `<svg>` element."""
     with drawing(name, x_label, y_label) as drawn:
         kinds = zip(itertools.cycle(_COLOURS), itertools.cycle(_MARKERS))
         for (label, (x, y)), (colour, marker) in zip(points.items(), kinds, strict=False):
             dx, dy = spreads.get(label, (0.0, 0.0))
-            drawn.axes.errorbar(
-                x,
-                y,
-                xerr=dx or None,
-                yerr=dy or None,
-                fmt=marker,
-                color=colour,
-                markersize=7,
-                capsize=2,
-                label=_short(label),
-            )
+            style: dict[str, Any] = {"fmt": marker, "color": colour, "markersize": 7, "capsize": 2}
+            drawn.axes.errorbar(x, y, xerr=dx or None, yerr=dy or None, label=_short(label), **style)
         drawn.axes.margins(0.15)
         _legend(drawn.axes)
     return drawn.svg
 
 
-def histogram_svg(values: Sequence[float], x_label: str, name: str, bins: int = 20) -> str:
+def histogram_svg(values: Sequence[float], x_label: str, name: str, bins: int = 20) -> Markup:
     """How often values occur, as one `<svg>` element: a bar for each value where there are few, else for each bin."""
     counts = Counter(values)
     with drawing(name, x_label, "measurements") as drawn:

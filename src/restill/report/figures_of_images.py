@@ -64,27 +64,25 @@ def subject_figures(
     unknown = set(images) - set(SUBJECTS)
     if unknown:
         raise UserError(f"images of {', '.join(sorted(unknown))} have no place in a report: use {', '.join(SUBJECTS)}")
-    count = min((len(batch) for batch in images.values()), default=0)
-    figures: dict[str, Figure] = {}
-    for subject in SUBJECTS:
-        if subject in images:
-            caption = " ".join(filter(None, (_CAPTIONS[subject], (more or {}).get(subject, ""))))
-            gaps = missing if subject == "measurements" else None
-            figures[subject] = grid_figure(subject, images[subject], count, caption, display_range, budget, gaps)
+    count, figures = _shortest(images), dict[str, Figure]()
+    for subject in (name for name in SUBJECTS if name in images):
+        caption = " ".join(filter(None, (_CAPTIONS[subject], (more or {}).get(subject, ""))))
+        gaps = missing if subject == "measurements" else None
+        figures[subject] = grid_figure(subject, images[subject], count, caption, display_range, budget, gaps)
     return figures
 
 
 def phase_figures(phases: Mapping[str, Tensor]) -> dict[str, Figure]:
     """One grid of phases in colours for each subject, in the order of the method. Raises UserError as `grid`."""
-    count = min((len(batch) for batch in phases.values()), default=0)
-    figures: dict[str, Figure] = {}
-    for subject in SUBJECTS:
-        if subject in phases:
-            caption = _PHASES if figures else f"{_PHASES} {_COLOURS}"  # once is enough
-            figures[subject] = grid_figure(
-                f"{subject}, phase", phases[subject], count, caption, (-1.0, 1.0), HALF_BYTES
-            )
+    count, figures = _shortest(phases), dict[str, Figure]()
+    for subject in (name for name in SUBJECTS if name in phases):
+        caption, name = _PHASES if figures else f"{_PHASES} {_COLOURS}", f"{subject}, phase"  # once is enough
+        figures[subject] = grid_figure(name, phases[subject], count, caption, (-1.0, 1.0), HALF_BYTES)
     return figures
+
+
+def _shortest(images: Mapping[str, Tensor]) -> int:
+    return min((len(batch) for batch in images.values()), default=0)
 
 
 def grid_figure(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from ..metrics import Result
 from .comparison import compare, number, uncertainties
 from .contents import Measurements, ReportData
 from .curves import log_curves, stage_times
-from .figures import histogram_svg
+from .figures import Plot, histogram_svg
 from .figures_of_images import GRID_BYTES, HALF_BYTES, nearest_figures, phase_figures, subject_figures
 from .protocol import by_key, separate, space_words, words_of
 from .table import BEST, heading, legend
@@ -40,16 +39,6 @@ from .words import (
 )
 
 MAX_BYTES = 5_000_000
-
-
-@dataclass(frozen=True)
-class _Drawing:
-    """An SVG with its description and caption."""
-
-    title: str
-    svg: Markup
-    description: str
-    sentence: str
 
 
 def write_report(path: Path, data: ReportData) -> None:
@@ -87,11 +76,6 @@ def template(name: str) -> jinja2.Template:
     return environment.get_template(name)
 
 
-def drawn(title: str, svg: str, description: str, sentence: str) -> _Drawing:
-    """An SVG of restill's own making, which alone goes into a page unescaped."""
-    return _Drawing(title, Markup(svg), description, sentence)
-
-
 def render(data: ReportData) -> str:
     """The report as HTML text. Raises UserError as `write_report`."""
     results, left_out = separate(list(data.results))
@@ -119,10 +103,10 @@ def render(data: ReportData) -> str:
         table=table,
         left_out=left_out,
         legend=[legend(results), *uncertainties(table.quality)],
-        agreements=[(drawn(a.title, a.svg, a.description, a.sentence), a.metric == "frechet") for a in agree],
+        agreements=[(a.plot, a.metric == "frechet") for a in agree],
         agreement=agreement_sentence(agree),
-        curves=[drawn(c.title, c.svg, c.description, c.sentence) for c in log_curves(data.log)],
-        times=[(time.stage, time.text) for time in stage_times(data.log)],
+        curves=log_curves(data.log),
+        times=list(stage_times(data.log).items()),
         samplers={result.subject: result.sampler for result in results if result.sampler and result.seeds},
         protocols=_protocols(data.results),
         hashes={**data.hashes, **_references(data.results)},
@@ -186,13 +170,13 @@ def _noise(known: Measurements) -> str:
     return f"{low:.4g} to {high:.4g}, {mean:.4g} on average, {how}; in the units of the files {scaled}"
 
 
-def _levels(known: Measurements | None) -> _Drawing | None:
+def _levels(known: Measurements | None) -> Plot | None:
     """A histogram where measurements differ in their noise."""
     if known is None or max(known.sigma_n) - min(known.sigma_n) <= 1e-6 * max(known.sigma_n):
         return None
     title = "Noise level of each measurement"
     description = f"{title}: {len(known.sigma_n):,} values, {_noise(known)}"
-    return drawn(title, histogram_svg(list(known.sigma_n), "σₙ, normalised", "levels"), description, "")
+    return Plot(title, histogram_svg(list(known.sigma_n), "σₙ, normalised", "levels"), description)
 
 
 def _copy_distance(data: ReportData) -> str:

@@ -77,6 +77,14 @@ def by_key(results: Iterable[Result]) -> dict[Key, list[Result]]:
     return {key: groups[key] for key in sorted(groups, key=place)}
 
 
+def by_protocol(results: Iterable[Result]) -> list[list[Result]]:
+    """Results by how they were measured, in the order of the first of each."""
+    groups: dict[tuple[object, ...], list[Result]] = {}
+    for result in results:
+        groups.setdefault(result.protocol, []).append(result)
+    return list(groups.values())
+
+
 def differences(a: Result, b: Result) -> str:
     """What of the protocol of two results differs, as a clause; empty where they compare."""
     if a.protocol == b.protocol:
@@ -100,10 +108,7 @@ def separate(results: Sequence[Result]) -> tuple[list[Result], tuple[str, ...]]:
     """
     left: dict[int, str] = {}
     for key, group in by_key(results).items():
-        protocols: dict[tuple[object, ...], list[Result]] = {}
-        for result in group:
-            protocols.setdefault(result.protocol, []).append(result)
-        kept = max(protocols.values(), key=lambda same: (any(r.subject == "student" for r in same), len(same)))[0]
+        kept = max(by_protocol(group), key=lambda same: (any(r.subject == "student" for r in same), len(same)))[0]
         for result in group:
             if what := differences(result, kept):
                 left[id(result)] = (

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from ..core.errors import UserError
 from ..metrics import SUBJECTS, Result
-from .comparison import Column, Comparison, compare, marked, uncertainties
+from .comparison import Column, Comparison, best_of, compare, marked, uncertainties
 from .contents import ComparisonData, RunData
-from .curves import Curve, overlay, stage_times
+from .curves import overlay, stage_times
 from .figures_of_images import Figure, grid_figure
-from .page import drawn, template, write_page
-from .protocol import Key, by_key, differences, separate, words_of
+from .page import template, write_page
+from .protocol import Key, by_key, by_protocol, differences, separate, words_of
 from .trust import other_warnings, trust_sentence, urgent
 from .verdict import Verdict, judge
 from .words import corruption_in_words, is_complex
@@ -105,12 +105,8 @@ def render_comparison(data: ComparisonData) -> str:
         apart=[*apart, *left_out],
         legend=uncertainties(columns),
         figures=_figures(data.runs),
-        curves=[_drawn(curve) for curve in curves],
+        curves=curves,
     )
-
-
-def _drawn(curve: Curve) -> object:
-    return drawn(curve.title, curve.svg, curve.description, curve.sentence)
 
 
 def _view(run: RunData) -> RunView:
@@ -121,7 +117,7 @@ def _view(run: RunData) -> RunView:
         trust_sentence(run.checks),
         tuple(check.sentence for check in urgent(run.checks)),
         other_warnings(run.checks),
-        "; ".join(f"{time.stage} {time.text}" for time in stage_times(run.log)),
+        "; ".join(f"{stage} {text}" for stage, text in stage_times(run.log).items()),
     )
 
 
@@ -160,10 +156,8 @@ def _tables(
 
 def _comparable(first: Mapping[str, Result]) -> tuple[tuple[str, ...], list[str]]:
     """The runs whose results share the commonest protocol, and for each other one why it is not among them."""
-    protocols: dict[tuple[object, ...], list[str]] = {}
-    for label, result in first.items():
-        protocols.setdefault(result.protocol, []).append(label)
-    labels = max(protocols.values(), key=len)
+    alike = max(by_protocol(first.values()), key=len)
+    labels = [label for label, result in first.items() if result in alike]
     reasons = [
         f"{label} does not compare with {labels[0]}: {differences(result, first[labels[0]])}."
         for label, result in first.items()
@@ -173,22 +167,13 @@ def _comparable(first: Mapping[str, Result]) -> tuple[tuple[str, ...], list[str]
 
 
 def _table(title: str, columns: Mapping[str, Column], shown: str) -> RunTable:
-    rows = []
+    lower, rows = next(iter(columns.values())).lower, []
     for subject in SUBJECTS:
+        best = best_of({label: c.values[subject] for label, c in columns.items() if subject in c.values}, lower)
         if any(subject in column.values for column in columns.values()):
-            best = _best(columns, subject)
             rows.append((subject, tuple((column.cell(subject), label in best) for label, column in columns.items())))
     arrow = next(iter(columns.values())).arrow
     return RunTable(f"{title} {arrow}".rstrip(), tuple(columns), tuple(rows), shown)
-
-
-def _best(columns: Mapping[str, Column], subject: str) -> set[str]:
-    values = {label: column.values[subject] for label, column in columns.items() if subject in column.values}
-    lower = next(iter(columns.values())).lower
-    if len(values) < 2 or lower is None:
-        return set()
-    best = (min if lower else max)(values.values())
-    return {label for label, value in values.items() if value == best}
 
 
 def _speed(comparisons: Mapping[str, Comparison]) -> RunTable | None:

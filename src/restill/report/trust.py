@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..metrics import Check
 from .comparison import Column, Comparison
-from .figures import scatter_svg
+from .figures import Plot, scatter_svg
 
 _GROUPS = (  # status, symbol, the word for one, the heading
     ("warning", "▲", "Warning", "Warnings"),
@@ -33,20 +33,14 @@ class Agreement:
     """One quantity, measured both against clean images and against the measurements.
 
     Attributes:
-        title: the quantity in words.
         metric: its name in `metrics.json`.
-        sentence: whether the two rank the subjects alike.
-        agrees: whether they do.
-        svg: one `<svg>` element with a point for each subject.
-        description: the numbers, for readers who do not see the plot.
+        agrees: whether the two rank the subjects alike.
+        plot: a point for each subject; its sentence says how the two rank them.
     """
 
-    title: str
     metric: str
-    sentence: str
     agrees: bool
-    svg: str
-    description: str
+    plot: Plot
 
 
 def check_groups(checks: Sequence[Check]) -> tuple[CheckGroup, ...]:
@@ -67,9 +61,9 @@ def trust_sentence(checks: Sequence[Check]) -> str:
     if not tested:
         return "Not checked: this run has no check that could have failed, so the numbers stand as they are."
     if warnings:
-        verb = "warns" if warnings == 1 else "warn"
+        verb, checks_ = "warns" if warnings == 1 else "warn", "check" if tested == 1 else "checks"
         about = "" if urgent(checks) else ", only about teachers"
-        return f"{warnings} of {tested} {_checks(tested)} {verb}{about}: read this before you rely on the numbers."
+        return f"{warnings} of {tested} {checks_} {verb}{about}: read this before you rely on the numbers."
     return f"{'The only check' if tested == 1 else f'All {tested} checks'} passed."
 
 
@@ -96,10 +90,6 @@ def _first(check: Check) -> bool:
     return check.subject in (None, "student")
 
 
-def _checks(count: int) -> str:
-    return "check" if count == 1 else "checks"
-
-
 def agreements(comparison: Comparison) -> tuple[Agreement, ...]:
     """For every quantity that was measured against clean images and proximally, whether both rank alike."""
     columns = {(c.metric, c.features, c.reference): c for c in comparison.quality}
@@ -118,13 +108,12 @@ def _agreement(clean: Column, proximal: Column, subjects: Sequence[str], name: s
     spreads = {subject: (proximal.stds.get(subject, 0.0), clean.stds.get(subject, 0.0)) for subject in subjects}
     title = f"{clean.short} in {clean.features}"
     parts = (f"{subject}: proximal {proximal.cell(subject)}, clean {clean.cell(subject)}" for subject in subjects)
-    return Agreement(
-        title,
-        clean.metric,
-        *_ranking(clean, proximal, subjects),
-        scatter_svg(points, spreads, "proximal", "against clean images", name),
-        f"{title}, each subject by its proximal value and by its value against clean images. {'; '.join(parts)}",
+    sentence, agrees = _ranking(clean, proximal, subjects)
+    description = (
+        f"{title}, each subject by its proximal value and by its value against clean images. {'; '.join(parts)}"
     )
+    svg = scatter_svg(points, spreads, "proximal", "against clean images", name)
+    return Agreement(clean.metric, agrees, Plot(title, svg, description, sentence))
 
 
 def agreement_sentence(found: Sequence[Agreement]) -> str:
@@ -132,7 +121,7 @@ def agreement_sentence(found: Sequence[Agreement]) -> str:
     if not found:
         return "Not known: no quantity was measured both against clean images and against the measurements."
     if len(found) == 1:
-        return f"{found[0].title}, which was measured both ways: {found[0].sentence}"
+        return f"{found[0].plot.title}, which was measured both ways: {found[0].plot.sentence}"
     alike = sum(agreement.agrees for agreement in found)
     return f"Of {len(found)} quantities that were measured both ways, {alike or 'none'} rank the subjects alike."
 

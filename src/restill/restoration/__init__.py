@@ -3,17 +3,4 @@
 from .compressed_sensing import compressed_sensing, largest_eigenvalue, reconstruct
 from .posterior_mean import posterior_mean, shows_image
 from .wavelets import Wavelets
-from .weight import CANDIDATES, WeightChoice, choose_weight, choose_weight_for
-
-__all__ = [
-    "CANDIDATES",
-    "Wavelets",
-    "WeightChoice",
-    "choose_weight",
-    "choose_weight_for",
-    "compressed_sensing",
-    "largest_eigenvalue",
-    "posterior_mean",
-    "reconstruct",
-    "shows_image",
-]
+from .weight import CANDIDATES, choose_weight, choose_weight_for

@@ -50,21 +50,3 @@ def _evaluated(current: Run) -> bool:
     if current.metrics.stat().st_mtime < newest:
         return False
     return was_asked(current.metrics, current.recipe.evaluation.model_dump(mode="json"))
-
-
-__all__ = [
-    "Run",
-    "amended",
-    "baselines",
-    "distill",
-    "evaluate",
-    "open_run",
-    "prepare_store",
-    "pretrain",
-    "recipe_on_store",
-    "report",
-    "run",
-    "trained",
-    "with_law_of_store",
-    "working_on",
-]

@@ -1,5 +1,3 @@
 """Which checkpoint of a student to use, without a clean image."""
 
 from .choice import NEAR, Candidate, Choice, choose
-
-__all__ = ["NEAR", "Candidate", "Choice", "choose"]

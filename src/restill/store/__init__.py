@@ -6,14 +6,3 @@ Clean images are another type, in `store.reference`, which only evaluation opens
 from .manifest import Contents, Manifest, Normalisation
 from .samples import Batch, Samples, Store, open_store
 from .writer import StoreWriter
-
-__all__ = [
-    "Batch",
-    "Contents",
-    "Manifest",
-    "Normalisation",
-    "Samples",
-    "Store",
-    "StoreWriter",
-    "open_store",
-]
