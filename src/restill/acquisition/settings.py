@@ -27,22 +27,22 @@ class DataSettings(Section):
     of_kspace: ClassVar[tuple[str, ...]] = ("crop", "coils", "maps")
     of_measurements: ClassVar[tuple[str, ...]] = ("masks", "range", "image_size", *of_kspace)
 
-    source: str | None = setting(None, "digits, phantoms, a folder, archive or file, or a store")
+    source: str | None = setting(None, "`digits`, `phantoms`, or the path of a folder, archive, file or store")
     content: Literal["clean", "measurements", "store"] = setting("clean", "what the source holds")
     resize: int | None = setting(None, "crop to the centre square and resize to this side", unit="pixels", ge=1)
-    layout: Literal["auto", "NHW", "NHWC", "NCHW"] = setting("auto", "axes of arrays")
-    range: _Range | None = setting(None, "LOW,HIGH that become -1 and 1; found by itself", unit="of the files")
+    layout: Literal["auto", "NHW", "NHWC", "NCHW"] = setting("auto", "order of the axes of arrays")
+    range: _Range | None = setting(None, "values LOW,HIGH that become -1 and 1; found by default", unit="of the files")
     sigma_unit: Literal["data", "normalised"] = setting(
-        "data", "units of the noise: of the files, or normalised, where images span [-1, 1]"
+        "data", "unit of sigma_n: of the files, or of images in [-1, 1]"
     )
     masks: str | None = setting(
-        None, "a folder or file, 0 where missing, or nan; of pixels one per image or one for all, of k-space one"
+        None, "masks, 0 where a value is missing: a folder or file, or `nan` for missing pixels that are NaN"
     )
-    image_size: _Size | None = setting(None, "H,W of the images, where a function measured another size", unit="pixels")
-    crop: _Size | None = setting(None, "k-space: H,W of the images", unit="pixels")
+    image_size: _Size | None = setting(None, "size H,W of the images, if a function changes it", unit="pixels")
+    crop: _Size | None = setting(None, "k-space: size H,W of the images", unit="pixels")
     coils: int | None = setting(None, "k-space: number of virtual coils", ge=1)
-    maps: str | None = setting(None, "k-space: file of coil sensitivities; estimated if not given")
-    reference: str | None = setting(None, "store of clean images, opened by evaluate alone")
+    maps: str | None = setting(None, "k-space: file with coil sensitivities; estimated by default")
+    reference: str | None = setting(None, "store of clean images, which only `evaluate` opens")
 
     @model_validator(mode="after")
     def _of_measurements(self) -> DataSettings:

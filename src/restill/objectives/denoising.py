@@ -53,7 +53,7 @@ class Objective(Described, LogNormalLevels, ABC, family="objective"):
     """
 
     section = "objective"
-    c_min: float = setting(0.05, "the weight is lambda(s) / max(c, c_min); 1: as published", gt=0, le=1)
+    c_min: float = setting(0.05, "limit in the weight lambda(s) / max(c, c_min); 1 is as published", gt=0, le=1)
 
     @abstractmethod
     def noise_floor(self, operator: Operator) -> Tensor:

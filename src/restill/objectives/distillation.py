@@ -52,7 +52,7 @@ class SiD(DistillationLoss, kind="sid"):
     :math:`\alpha > 1`.
     """
 
-    alpha: float = setting(1.2, "share of the score gap that is taken off; above 1 the loss is negative when it works")
+    alpha: float = setting(1.2, "share of the score gap that is subtracted; above 1, a working loss is negative")
     through_networks: ClassVar[bool] = True
 
     def __call__(self, u: Tensor, x_t: Tensor, a: Tensor, b: Tensor, sigma: Tensor) -> Tensor:

@@ -21,8 +21,8 @@ class LogNormalLevels(Section):
             59% at 0.1, 0.2, 0.4) exactly at :math:`s = \sigma_n`, where Ambient Tweedie has no gradient.
     """
 
-    p_mean: float = setting(-1.2, "mean of ln s, s the noise levels")
-    p_std: float = setting(1.2, "standard deviation of ln s", gt=0)
+    p_mean: float = setting(-1.2, "mean of ln s over the noise levels s")
+    p_std: float = setting(1.2, "standard deviation of ln s over the noise levels s", gt=0)
     floor: Literal["truncate", "clamp"] = setting("truncate", "how levels are kept at or above sigma_n")
 
     def draw_levels(self, minimum_N: Tensor, generator: torch.Generator) -> Tensor:

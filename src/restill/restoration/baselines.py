@@ -10,8 +10,8 @@ class BaselineSettings(Section):
 
     section = "baselines"
 
-    l1_wavelet: bool = setting(False, "L1-wavelet compressed sensing of every measurement")
-    l1_edm: bool = setting(False, "a diffusion model of these reconstructions, trained like the teacher")
-    iterations: int = setting(100, "of FISTA", gt=0)
-    weight: float | None = setting(None, "of the L1 norm; null chooses it by held-out lines", gt=0)
-    wavelet: str = setting("db4", "with a stated weight; chosen with it otherwise")
+    l1_wavelet: bool = setting(False, "whether to reconstruct every measurement by L1-wavelet compressed sensing")
+    l1_edm: bool = setting(False, "whether to train a diffusion model of these reconstructions")
+    iterations: int = setting(100, "iterations of FISTA", gt=0)
+    weight: float | None = setting(None, "weight of the L1 norm; null chooses it by held-out lines", gt=0)
+    wavelet: str = setting("db4", "wavelet to use with a stated weight; otherwise chosen together with the weight")

@@ -18,11 +18,11 @@ class ExecutionSettings(Section):
     section = "execution"
 
     device: str = setting("auto", "auto, cpu, cuda, cuda:1 or mps")
-    precision: Literal["fp32", "bf16"] = setting("fp32", "of convolutions and products in networks")
-    channels_last: bool = setting(True, "memory format of networks")
-    compile: bool = setting(False, "compile networks; takes a minute or more at the start")
-    checkpoint_every_s: float = setting(300.0, "between checkpoints", gt=0, unit="seconds")
-    log_every: int = setting(50, "between rows of the log", gt=0, unit="iterations")
+    precision: Literal["fp32", "bf16"] = setting("fp32", "precision of convolutions and matrix products in networks")
+    channels_last: bool = setting(True, "whether networks use the channels-last memory format")
+    compile: bool = setting(False, "whether to compile networks, which takes a minute or more at the start")
+    checkpoint_every_s: float = setting(300.0, "time between checkpoints", gt=0, unit="seconds")
+    log_every: int = setting(50, "distance between rows of the log", gt=0, unit="iterations")
 
     def place(self) -> torch.device:
         """The device. Raises UserError for one that is unknown or not there."""

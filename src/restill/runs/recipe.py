@@ -23,10 +23,10 @@ from .execution import ExecutionSettings
 class Recipe(Section):
     """A complete run."""
 
-    plugins: Several[str] = setting((), "names of the plug-ins that it needs, given with --plugin or installed")
-    name: str = setting(..., "of the recipe")
-    description: str = setting("", "for people")
-    seed: int = setting(0, "of everything random", ge=0)
+    plugins: Several[str] = setting((), "names of the plug-ins that the recipe needs")
+    name: str = setting(..., "name of the recipe")
+    description: str = setting("", "description for readers")
+    seed: int = setting(0, "seed of all randomness", ge=0)
     data: DataSettings = DataSettings()
     corruption: dict[str, Any] = Field(
         default_factory=lambda: {"kind": "noise"}, description="what happened to the images, by its kind"

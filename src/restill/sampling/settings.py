@@ -10,6 +10,6 @@ class SamplingSettings(Section):
 
     section = "sampling"
 
-    num_steps: int = setting(18, "of Heun's method", ge=2)
-    batch_size: int = setting(256, "drawn at a time", gt=0, unit="images")
-    show: int = setting(64, "in a grid", gt=0, unit="images")
+    num_steps: int = setting(18, "steps of Heun's method", ge=2)
+    batch_size: int = setting(256, "images drawn at a time", gt=0, unit="images")
+    show: int = setting(64, "images in a grid", gt=0, unit="images")

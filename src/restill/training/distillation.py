@@ -25,19 +25,19 @@ class DistillationSettings(PhaseSettings):
     """Phase II."""
 
     section = "student"
-    loss: AnyLoss = setting(SiD(), "of the generator")
-    init_sigma: float = setting(2.5, "the generator is D(init_sigma z; init_sigma)", gt=0)
+    loss: AnyLoss = setting(SiD(), "loss of the generator")
+    init_sigma: float = setting(2.5, "noise level at which the generator D(init_sigma z; init_sigma) starts", gt=0)
     tmax: int = setting(800, "highest noise level of the generator's update, in thousandths of the grid", gt=0, le=1000)
-    images: int = setting(100_000_000, "length of the distillation, generated images counted", unit="images", gt=0)
-    batch_size: int = setting(256, "images of an iteration", unit="images", gt=0)
+    images: int = setting(100_000_000, "length of the distillation, counted in generated images", unit="images", gt=0)
+    batch_size: int = setting(256, "images in an iteration", unit="images", gt=0)
     generator: Adam = setting(Adam(lr=1e-5, beta1=0.0), "optimiser of the generator")
     fake: Adam = setting(Adam(lr=1e-5, beta1=0.0), "optimiser of the fake score")
-    loss_scale: float = setting(100.0, "factor on the generator's loss, which matters against Adam's eps alone", gt=0)
-    share_samples: bool = setting(True, "fit the fake score to the images of the generator's update, not to new ones")
-    fake_steps: int = setting(1, "updates of the fake score for one of the generator", gt=0)
-    select_every: int = setting(500_000, "between looks at the proximal Frechet distance", unit="images", gt=0)
-    select_samples: int = setting(10_000, "for the proximal Frechet distance", unit="images", gt=0)
-    snapshots: int = setting(16, "times at which averaged weights are kept for `restill select`; 0: none", ge=0)
+    loss_scale: float = setting(100.0, "factor on the generator's loss; it matters only relative to Adam's eps", gt=0)
+    share_samples: bool = setting(True, "whether the fake score learns from the images of the generator's update")
+    fake_steps: int = setting(1, "updates of the fake score for each update of the generator", gt=0)
+    select_every: int = setting(500_000, "images between two proximal Frechet distances", unit="images", gt=0)
+    select_samples: int = setting(10_000, "images for the proximal Frechet distance", unit="images", gt=0)
+    snapshots: int = setting(16, "snapshots of the averaged weights, for `restill select`", ge=0)
 
     @model_validator(mode="before")
     @classmethod

@@ -21,10 +21,8 @@ def frozen_copy(module: Module) -> Module:
 class Average(Section):
     """Exponential moving average of the weights, which are the result of a training."""
 
-    halflife_images: float = setting(500_000, "after which a weight's share has halved", unit="images", gt=0)
-    rampup: float | None = setting(
-        0.05, "the half-life is at most this share of the images seen so far; null: no such limit", gt=0
-    )
+    halflife_images: float = setting(500_000, "half-life of a past weight's share in the average", unit="images", gt=0)
+    rampup: float | None = setting(0.05, "largest half-life as a share of the images so far; null sets no limit", gt=0)
 
 
 class EMA(Generic[Module]):

@@ -17,10 +17,10 @@ from .update import FiniteGuard
 class PhaseSettings(Section):
     """What the settings of both phases have in common."""
 
-    images: int = setting(..., "length of the training, presentations counted", unit="images", gt=0)
-    batch_size: int = setting(..., "images of an iteration", unit="images", gt=0)
-    accumulate: int = setting(1, "parts into which a batch is split to save memory; divides batch_size", gt=0)
-    ema: Average = setting(Average(), "average of the weights, which is the result")
+    images: int = setting(..., "length of the training in images, repeats counted", unit="images", gt=0)
+    batch_size: int = setting(..., "images in an iteration", unit="images", gt=0)
+    accumulate: int = setting(1, "parts into which a batch is split to save memory; must divide batch_size", gt=0)
+    ema: Average = setting(Average(), "average of the weights, which is used as the result")
 
     @model_validator(mode="after")
     def _parts_of_one_size(self) -> Self:

@@ -26,11 +26,11 @@ class TeacherSettings(PhaseSettings):
     """Phase I."""
 
     section = "teacher"
-    images: int = setting(200_000_000, "length of the training, presentations counted", unit="images", gt=0)
-    batch_size: int = setting(512, "images of an iteration", unit="images", gt=0)
+    images: int = setting(200_000_000, "length of the training in images, repeats counted", unit="images", gt=0)
+    batch_size: int = setting(512, "images in an iteration", unit="images", gt=0)
     adam: Adam = setting(Adam(), "optimiser")
     augment: float = setting(0.0, "probability of each flip or quarter turn", ge=0, le=1)
-    consistency: Consistency = setting(Consistency(), "regulariser")
+    consistency: Consistency = setting(Consistency(), "consistency regulariser")
 
 
 class Presented(NamedTuple):

@@ -18,10 +18,10 @@ class Adam(Section):
     lr: float = setting(1e-4, "learning rate after the warm-up", gt=0)
     beta1: float = setting(0.9, "decay of the mean of the gradients", ge=0, lt=1)
     beta2: float = setting(0.999, "decay of the mean of their squares", ge=0, lt=1)
-    warmup_images: int = setting(0, "over which the learning rate rises from 0", unit="images", ge=0)
-    decay: Literal["none", "cosine", "linear"] = setting("none", "of the learning rate, to the end of the training")
-    final: float = setting(0.0, "factor on the learning rate at the end of a decay", ge=0, le=1)
-    grad_clip: float | None = setting(None, "larger gradients are scaled down to this norm; null: never", gt=0)
+    warmup_images: int = setting(0, "warm-up, over which the learning rate rises from 0", unit="images", ge=0)
+    decay: Literal["none", "cosine", "linear"] = setting("none", "decay of the learning rate until the end")
+    final: float = setting(0.0, "factor on the learning rate at the end of its decay", ge=0, le=1)
+    grad_clip: float | None = setting(None, "largest norm of a gradient; null sets no limit", gt=0)
 
     def rate(self, images_seen: int, total: int) -> float:
         """Learning rate of a step that begins after `images_seen` of the `total` images of the training."""

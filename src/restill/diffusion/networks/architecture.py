@@ -51,7 +51,9 @@ class Architecture(Described, ABC, family="network", tag="architecture"):
     sigma_data: float | None = setting(
         None, "standard deviation of the clean data; null estimates it from the measurements", gt=0, unit="normalised"
     )
-    preconditioning: Literal["masked", "edm"] = setting("edm", "of problems with masks; edm is as published")
+    preconditioning: Literal["masked", "edm"] = setting(
+        "edm", "for masks: masked models missing pixels, edm is as published"
+    )
 
     @abstractmethod
     def arguments(self, given: Given) -> tuple[str, dict[str, Any]]:
@@ -82,13 +84,15 @@ class UNetArchitecture(Architecture, ABC):
 
     model_channels: int = setting(128, "channels at the full resolution", gt=0)
     channel_mult: Several[PositiveInt] = setting(
-        (2, 2, 2), "factors on them at each resolution, each half the one before", min_length=1
+        (2, 2, 2),
+        "factors on model_channels, one for each resolution; each resolution is half the previous one",
+        min_length=1,
     )
     num_blocks: int = setting(4, "residual blocks at each resolution", gt=0)
     attn_resolutions: Several[PositiveInt] = setting((16,), "resolutions with self-attention", unit="pixels")
     dropout: float = setting(0.0, "probability of dropout", ge=0, lt=1)
     preconditioning: Literal["masked", "edm"] = setting(
-        "masked", "of problems with masks: masked knows of missing pixels, edm is as published"
+        "masked", "for masks: masked models missing pixels, edm is as published"
     )
 
     def arguments(self, given: Given) -> tuple[str, dict[str, Any]]:
