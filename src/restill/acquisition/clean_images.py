@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 
@@ -17,62 +15,37 @@ from ..store.samples import Store
 from ..store.writer import SHARD_BYTES
 from .phase import with_phase
 from .pipeline import Acquisition, Plan, Samples, images_in_words, write
-from .value_range import Block, blocks, extremes, largest_magnitude
+from .value_range import Block, blocks, extremes
 
 
-@dataclass(frozen=True)
-class CleanImages(Acquisition):
-    """Clean images that are measured by `corruption`, image `i` with `seeded("corrupt", seed, i)`."""
+def from_clean_images(source: ImageSource, corruption: Corruption, seed: int) -> Acquisition:
+    """Clean images that are measured as `corrupt_images` says."""
+    images = with_phase(source, seed) if corruption.is_complex else source
 
-    source: ImageSource
-    corruption: Corruption
-    seed: int
-    unit: ClassVar[str] = "images"
+    def survey(advance: Advance) -> Plan:
+        value_range = extremes(images, corruption.is_complex, advance)
+        samples = (_measured(block, corruption, seed) for block in blocks(images, Normalisation.of_range(*value_range)))
+        return Plan(images.shape, value_range, samples, lambda: corruption, seed=seed, classes=source.classes)
 
-    @property
-    def name(self) -> str:
-        return self.source.name
+    return Acquisition(
+        source.name,
+        images_in_words(len(source), images.shape, images.shape),
+        images.shape,
+        len(source) * (1 if source.value_range else 2),
+        survey,
+        num_classes=source.num_classes,
+    )
 
-    @property
-    def total(self) -> int:
-        return len(self.source) * (1 if self.source.value_range else 2)
 
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        return self.images.shape
-
-    @property
-    def num_classes(self) -> int:
-        return self.source.num_classes
-
-    @property
-    def in_words(self) -> str:
-        return images_in_words(len(self.source), self.image_shape, self.image_shape)
-
-    @property
-    def images(self) -> ImageSource:
-        """The images, with a phase where the corruption is of complex ones."""
-        return with_phase(self.source, self.seed) if self.corruption.is_complex else self.source
-
-    def no_reference(self) -> None:
-        return None
-
-    def survey(self, advance: Advance) -> Plan:
-        source = self.images
-        value_range = (largest_magnitude if self.corruption.is_complex else extremes)(source, advance)
-        units = Normalisation.of_range(*value_range)
-        samples = (self._measured(block) for block in blocks(source, units))
-        return Plan(source.shape, value_range, samples, lambda: self.corruption, seed=self.seed, classes=source.classes)
-
-    def _measured(self, block: Block) -> Samples:
-        y, parameters = [], []
-        for i, x in enumerate(block.x.split(1), start=block.start):
-            generator = seeded("corrupt", self.seed, i)
-            operator = self.corruption.draw(1, tuple(x.shape[1:]), generator)
-            y.append(self.corruption.corrupt(x, operator, generator))
-            parameters.append(operator.parameters())
-        joined = {name: torch.cat([each[name] for each in parameters]) for name in parameters[0]}
-        return Samples(torch.cat(y), joined, lambda: block.x, block.labels)
+def _measured(block: Block, corruption: Corruption, seed: int) -> Samples:
+    y, parameters = [], []
+    for i, x in enumerate(block.x.split(1), start=block.start):
+        generator = seeded("corrupt", seed, i)
+        operator = corruption.draw(1, tuple(x.shape[1:]), generator)
+        y.append(corruption.corrupt(x, operator, generator))
+        parameters.append(operator.parameters())
+    joined = {name: torch.cat([each[name] for each in parameters]) for name in parameters[0]}
+    return Samples(torch.cat(y), joined, lambda: block.x, block.labels)
 
 
 def corrupt_images(
@@ -99,4 +72,4 @@ def corrupt_images(
     Raises:
         UserError: as `write`, or a corruption that does not measure such images.
     """
-    return write(CleanImages(source, corruption, seed), out, reference, advance, shard_bytes)
+    return write(from_clean_images(source, corruption, seed), out, reference, advance, shard_bytes)

@@ -99,11 +99,10 @@ class Survey:
         return self.masks[self.mask[i]]
 
 
-def survey(
+def survey_of(
     source: KspaceSource,
     statement: Statement,
     size: tuple[int, int],
-    *,
     mask: Mask | None,
     has_maps: bool,
     seed: int,
@@ -115,6 +114,8 @@ def survey(
         UserError: a slice that cannot be used (`mask_of`); undersampled k-space that is to be undersampled; a centre
             that is too small to find maps.
     """
+    if statement.undersampling is not None:
+        statement.undersampling.observation_shape((2, *size))
     number: dict[tuple[tuple[int, ...], bytes], int] = {}
     masks: list[Mask] = []
     chosen, blocks, padded = [], [], False

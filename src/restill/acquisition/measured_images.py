@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,87 +29,47 @@ from .stated_noise import SigmaN, empirical, estimated, is_auto, per_image, reco
 from .value_range import Block, batches, blocks, percentiles
 
 
-@dataclass(frozen=True)
-class MeasuredImages(Acquisition):
+def from_measured_images(
+    source: ImageSource,
+    sigma_n: SigmaN | None,
+    corruption: Mapping[str, Any] | None,
+    data: DataSettings,
+    masks: Masks | None,
+) -> Acquisition:
     """Measurements in files, whose corruption is known up to the level of their noise (`import_measurements`)."""
+    description, sigma_n = stated(corruption, sigma_n)
+    normalised = data.sigma_unit == "normalised"
+    measured = Measured(description, normalised, source.shape, masks is not None, data.image_size)
+    known, image_shape = measured.check(sigma_n)
+    if masks is None and is_masked(known):  # one that is known without files
+        masks, measured = the_mask(known, image_shape), dataclasses.replace(measured, masked=True)
 
-    source: ImageSource
-    sigma_n: SigmaN | None
-    description: Mapping[str, Any] | None
-    data: DataSettings
-    masks: Masks | None
-    unit: ClassVar[str] = "images"
-
-    @property
-    def name(self) -> str:
-        return self.source.name
-
-    @property
-    def total(self) -> int:
-        looks = (self.known_masks is not None) + 2 * is_auto(self.stated[1])
-        return len(self.source) * (1 + looks + (self.data.range is None and self.source.value_range is None))
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        return self.checked[1]
-
-    @property
-    def num_classes(self) -> int:
-        return self.source.num_classes
-
-    @property
-    def in_words(self) -> str:
-        return images_in_words(len(self.source), self.source.shape, self.image_shape)
-
-    def no_reference(self) -> str:
-        return "a reference is of clean images, which measurements have not; leave the reference out"
-
-    @cached_property
-    def stated(self) -> tuple[dict[str, Any], SigmaN | None]:
-        """The corruption without noise levels, and these."""
-        return stated(self.description, self.sigma_n)
-
-    @cached_property
-    def measured(self) -> Measured:
-        """What is stated, without masks that are known without files."""
-        normalised, shape = self.data.sigma_unit == "normalised", self.source.shape
-        return Measured(self.stated[0], normalised, shape, self.masks is not None, self.data.image_size)
-
-    @cached_property
-    def checked(self) -> tuple[Corruption, tuple[int, int, int]]:
-        """The corruption as far as it is known before files are read, and `(C, H, W)` of the images."""
-        return self.measured.check(self.stated[1])
-
-    @property
-    def known_masks(self) -> Masks | None:
-        """Masks of the files, or the one that the corruption knows."""
-        corruption, image_shape = self.checked
-        return the_mask(corruption, image_shape) if self.masks is None and is_masked(corruption) else self.masks
-
-    def survey(self, advance: Advance) -> Plan:
-        (corruption, image_shape), masks, sigma_n = self.checked, self.known_masks, self.stated[1]
-        source, bank = self.source, None
-        if masks is not None:
-            source = with_gaps(source, masks)
-            bank = masks_of(source, advance)
-        found = estimate_noise(source, advance) if is_auto(sigma_n) else None
-        levels = _levels(sigma_n, found, source, corruption)
-        value_range = _range(source, self.data.range, keeps_constants(corruption, image_shape), advance)
+    def survey(advance: Advance) -> Plan:
+        images = source if masks is None else with_gaps(source, masks)
+        bank = None if masks is None else masks_of(images, advance)
+        found = estimate_noise(images, advance) if is_auto(sigma_n) else None
+        levels = _levels(sigma_n, found, images, known)
+        value_range = _range(images, data.range, keeps_constants(known, image_shape), advance)
         units = Normalisation.of_range(*value_range)
-        if levels is not None and (found is not None or not self.measured.normalised):
+        if levels is not None and (found is not None or not normalised):
             levels = levels / units.scale
-        measured = dataclasses.replace(self.measured, masked=masks is not None)
         final = measured.law({} if levels is None else empirical(levels), bank, units)
         if levels is None:  # photon noise: that of stabilised values
-            levels = np.full(len(source), final.sigma_max)
-        return Plan(
-            image_shape,
-            value_range,
-            _samples(source, final, image_shape, units, levels),
-            lambda: final,
-            estimate=None if found is None else record(found, units.scale, sigma_n == "auto-per-sample"),
-            classes=source.classes,
-        )
+            levels = np.full(len(images), final.sigma_max)
+        samples = _samples(images, final, image_shape, units, levels)
+        estimate = None if found is None else record(found, units.scale, sigma_n == "auto-per-sample")
+        return Plan(image_shape, value_range, samples, lambda: final, estimate=estimate, classes=images.classes)
+
+    looks = (masks is not None) + 2 * is_auto(sigma_n) + (data.range is None and source.value_range is None)
+    return Acquisition(
+        source.name,
+        images_in_words(len(source), source.shape, image_shape),
+        image_shape,
+        len(source) * (1 + looks),
+        survey,
+        num_classes=source.num_classes,
+        no_reference="a reference is of clean images, which measurements have not; leave the reference out",
+    )
 
 
 def import_measurements(
@@ -151,7 +109,7 @@ def import_measurements(
             the measurements; an image cannot be read; "auto" finds no noise, or levels that differ, or has masks or
             photon noise before it; an operator that is not known, or masks that do not fit.
     """
-    acquisition = MeasuredImages(source, sigma_n, corruption, data or DataSettings(), masks)
+    acquisition = from_measured_images(source, sigma_n, corruption, data or DataSettings(), masks)
     return write(acquisition, out, advance=advance, shard_bytes=shard_bytes)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,92 +21,52 @@ from ..store.samples import Store
 from ..store.writer import SHARD_BYTES
 from .calibrated import CALIBRATION_MOST, Block, alike, calibrated, joined
 from .cropping import Mask, cropped, cropped_maps, mask_of
-from .kspace_survey import MapBank, Statement, Survey, law_of, survey
+from .kspace_survey import MapBank, Statement, Survey, law_of, survey_of
 from .pipeline import Acquisition, Plan, Samples, write
 from .settings import DataSettings
 from .stated_noise import SigmaN, per_image
 
 _BLOCK_BYTES = 32 << 20
+_NO_REFERENCE = (
+    "a reference is of fully sampled k-space that is undersampled here; state corruption.acceleration, or leave the "
+    "reference out"
+)
 
 Told = Callable[[str, float], None]
 """Is told where each slice lies, and the share of its calibration data that its maps cannot explain."""
 
 
-@dataclass(frozen=True)
-class MeasuredKspace(Acquisition):
+def from_kspace(
+    source: KspaceSource,
+    sigma_n: SigmaN | None,
+    corruption: Mapping[str, Any] | None,
+    data: DataSettings,
+    mask: NDArray[Any] | None = None,
+    seed: int = 0,
+    told: Told | None = None,
+) -> Acquisition:
     """K-space in files, as it was measured, or with lines dropped of it (`import_kspace`)."""
+    statement, size = Statement.of(corruption, sigma_n, data.coils, source), _size(source, data.crop)
+    dropped = statement.undersampling is not None
 
-    source: KspaceSource
-    sigma_n: SigmaN | None
-    description: Mapping[str, Any] | None
-    data: DataSettings
-    mask: NDArray[Any] | None
-    seed: int
-    told: Told | None
-    unit: ClassVar[str] = "slices"
-
-    @property
-    def name(self) -> str:
-        return self.source.name
-
-    @property
-    def total(self) -> int:
-        return 2 * len(self.source)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        return (2, *self.size)
-
-    @property
-    def num_classes(self) -> int:
-        return 0
-
-    @property
-    def in_words(self) -> str:
-        return f"k-space, {len(self.source):,} slices of {self.size[0]} x {self.size[1]}"
-
-    def no_reference(self) -> str | None:
-        if self.statement.undersampling is not None:
-            return None
-        return (
-            "a reference is of fully sampled k-space that is undersampled here; state corruption.acceleration, or "
-            "leave the reference out"
-        )
-
-    @cached_property
-    def statement(self) -> Statement:
-        """What is stated, checked."""
-        return Statement.of(self.description, self.sigma_n, self.data.coils, self.source)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """`(H, W)` in the store. Raises UserError for files of different sizes, or a crop larger than one."""
-        source, crop = self.source, self.data.crop
-        if crop is None:
-            source.check_alike()
-            return source.sizes
-        if crop[0] > source.sizes[0] or crop[1] > source.sizes[1]:
-            small = next(file for file in source.files if file.size[0] < crop[0] or file.size[1] < crop[1])
-            raise UserError(
-                f"crop {crop[0]},{crop[1]}: k-space of {small.path} is {small.size[0]}x{small.size[1]}; state no more"
-            )
-        return crop
-
-    def survey(self, advance: Advance) -> Plan:
-        statement, size, source = self.statement, self.size, self.source
-        if statement.undersampling is not None:
-            statement.undersampling.observation_shape((2, *size))
+    def survey(advance: Advance) -> Plan:
         levels = per_image(statement.sigma_n, len(source))
-        given = None if self.data.maps is None else _opened_maps(self.data.maps, source)
-        stated = self.mask
-        if stated is None and self.data.masks is not None:
-            stated = open_mask(self.data.masks)
+        given = None if data.maps is None else _opened_maps(data.maps, source)
+        stated = open_mask(data.masks) if mask is None and data.masks is not None else mask
         stated = None if stated is None else np.atleast_2d(stated != 0)
-        has_maps = given is not None
-        found = survey(source, statement, size, mask=stated, has_maps=has_maps, seed=self.seed, advance=advance)
-        samples = _Measured(_blocks(source, stated, given, found, levels), statement, found, self.told)
-        seed = None if statement.undersampling is None else self.seed
-        return Plan((2, *size), (-1.0, 1.0), samples, samples.corruption, seed=seed)
+        found = survey_of(source, statement, size, stated, given is not None, seed, advance)
+        samples = _Measured(_blocks(source, stated, given, found, levels), statement, found, told)
+        return Plan((2, *size), (-1.0, 1.0), samples, samples.corruption, seed=seed if dropped else None)
+
+    return Acquisition(
+        source.name,
+        f"k-space, {len(source):,} slices of {size[0]} x {size[1]}",
+        (2, *size),
+        2 * len(source),
+        survey,
+        unit="slices",
+        no_reference=None if dropped else _NO_REFERENCE,
+    )
 
 
 def import_kspace(
@@ -152,8 +111,21 @@ def import_kspace(
             acceleration of k-space that is undersampled already, noise beyond all that was measured.
     """
     source = source if isinstance(source, KspaceSource) else open_kspace(source)
-    acquisition = MeasuredKspace(source, sigma_n, corruption, data or DataSettings(), mask, seed, told)
+    acquisition = from_kspace(source, sigma_n, corruption, data or DataSettings(), mask, seed, told)
     return write(acquisition, out, reference, advance, shard_bytes)
+
+
+def _size(source: KspaceSource, crop: tuple[int, int] | None) -> tuple[int, int]:
+    """`(H, W)` in the store. Raises UserError for files of different sizes, or a crop larger than one."""
+    if crop is None:
+        source.check_alike()
+        return source.sizes
+    for file in source.files:
+        if file.size[0] < crop[0] or file.size[1] < crop[1]:
+            raise UserError(
+                f"crop {crop[0]},{crop[1]}: k-space of {file.path} is {file.size[0]}x{file.size[1]}; state no more"
+            )
+    return crop
 
 
 def _opened_maps(path: str | Path, source: KspaceSource) -> KspaceSource:

@@ -7,8 +7,9 @@ from typing import Any
 
 from ..io import images_named, is_kspace, open_kspace
 from .gaps import masks_from
-from .measured_images import MeasuredImages
-from .measured_kspace import MeasuredKspace, Told
+from .measured_images import from_measured_images
+from .measured_kspace import Told, from_kspace
+from .pipeline import Acquisition
 from .settings import DataSettings, check_stated
 from .stated_noise import SigmaN
 
@@ -19,7 +20,7 @@ def measurements_of(
     sigma_n: SigmaN | None = None,
     seed: int = 0,
     told: Told | None = None,
-) -> MeasuredImages | MeasuredKspace:
+) -> Acquisition:
     """The measurements in the files of `data.source`, as `import_measurements` or `import_kspace` take them.
 
     Args:
@@ -32,6 +33,6 @@ def measurements_of(
     kspace = is_kspace(source)
     check_stated(data.stated(), source, kspace)
     if kspace:
-        return MeasuredKspace(open_kspace(source), sigma_n, corruption, data, None, seed, told)
+        return from_kspace(open_kspace(source), sigma_n, corruption, data, seed=seed, told=told)
     images = images_named(source, data.resize, data.layout)
-    return MeasuredImages(images, sigma_n, corruption, data, masks_from(data))
+    return from_measured_images(images, sigma_n, corruption, data, masks_from(data))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -81,43 +80,29 @@ class Plan:
         return Contents(**{**dict(self.contents()), **of_images})
 
 
-class Acquisition(ABC):
-    """Samples on their way from foreign files to a store; `unit` is what they are called, in the plural."""
+@dataclass(frozen=True)
+class Acquisition:
+    """Samples on their way from foreign files to a store.
 
-    unit: ClassVar[str]
+    Attributes:
+        name: of the files, for provenance and messages; no absolute path.
+        in_words: number and shape of the samples.
+        image_shape: `(C, H, W)` of an image.
+        total: how many samples `write` tells of, each as often as it is read.
+        survey: looks at all that has to be known before the first sample is written, and tells of samples.
+        unit: what samples are called, in the plural.
+        num_classes: number of classes; 0 without labels.
+        no_reference: why there are no clean images, with a remedy; None where there are.
+    """
 
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """Of the files, for provenance and messages; no absolute path."""
-
-    @property
-    @abstractmethod
-    def total(self) -> int:
-        """How many samples `write` tells of, each as often as it is read."""
-
-    @property
-    @abstractmethod
-    def image_shape(self) -> tuple[int, int, int]:
-        """`(C, H, W)` of an image. Raises UserError if what is stated measures no images as the files."""
-
-    @property
-    @abstractmethod
-    def num_classes(self) -> int:
-        """Number of classes; 0 without labels."""
-
-    @property
-    @abstractmethod
-    def in_words(self) -> str:
-        """Number and shape of the samples."""
-
-    @abstractmethod
-    def survey(self, advance: Advance) -> Plan:
-        """Look at all that has to be known before the first sample is written. Raises UserError."""
-
-    @abstractmethod
-    def no_reference(self) -> str | None:
-        """Why there are no clean images, with a remedy; None where there are."""
+    name: str
+    in_words: str
+    image_shape: tuple[int, int, int]
+    total: int
+    survey: Callable[[Advance], Plan]
+    unit: str = "images"
+    num_classes: int = 0
+    no_reference: str | None = None
 
 
 def images_in_words(count: int, shape: tuple[int, ...], image_shape: tuple[int, ...]) -> str:
@@ -172,5 +157,5 @@ def _check_paths(acquisition: Acquisition, out: Path, reference: Path | None) ->
     check_free(reference)
     if reference.resolve() == out.resolve():
         raise UserError(f"{out}: measurements and their reference must be two stores; choose another reference path")
-    if (reason := acquisition.no_reference()) is not None:
-        raise UserError(f"{reference}: {reason}")
+    if acquisition.no_reference is not None:
+        raise UserError(f"{reference}: {acquisition.no_reference}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -12,6 +12,9 @@ from ..core.settings import Section, setting, wrong
 
 _Size = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], Field(strict=False)]
 _Range = Annotated[tuple[float, float], Field(strict=False)]
+
+OF_IMAGES = ("resize", "layout", "range", "sigma_unit", "image_size", "operator")
+OF_KSPACE = ("crop", "coils", "maps", "full", "seed", "tolerance")  # full: a reference that is written
 
 
 class DataSettings(Section):
@@ -23,9 +26,6 @@ class DataSettings(Section):
     """
 
     section: ClassVar[str] = "data"
-    of_images: ClassVar[tuple[str, ...]] = ("resize", "layout", "range", "sigma_unit", "image_size")
-    of_kspace: ClassVar[tuple[str, ...]] = ("crop", "coils", "maps")
-    of_measurements: ClassVar[tuple[str, ...]] = ("masks", "range", "image_size", *of_kspace)
 
     source: str | None = setting(None, "`digits`, `phantoms`, or the path of a folder, archive, file or store")
     content: Literal["clean", "measurements", "store"] = setting("clean", "what the source holds")
@@ -46,35 +46,20 @@ class DataSettings(Section):
 
     @model_validator(mode="after")
     def _of_measurements(self) -> DataSettings:
-        for key in self.of_measurements:
+        for key in ("masks", "range", "image_size", "crop", "coils", "maps"):
             if self.content != "measurements" and getattr(self, key) is not None:
                 raise wrong(key, "goes with data.content measurements")
         return self
 
-    def stated(self) -> list[str]:
-        """Keys that say something else than their defaults."""
-        return [name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default]
+    def stated(self) -> dict[str, str]:
+        """What says something else than by default: words by key."""
+        fields = type(self).model_fields.items()
+        return {name: f"data.{name}" for name, field in fields if getattr(self, name) != field.default}
 
 
-def check_stated(
-    stated: Iterable[str],
-    source: str,
-    is_kspace: bool,
-    named: str = "data.{}",
-    more_of_images: Sequence[str] = (),
-    more_of_kspace: Sequence[str] = (),
-) -> None:
-    """Refuse what says nothing of such measurements.
-
-    Args:
-        stated: keys that a person wrote; `named` says how.
-        more_of_images, more_of_kspace: keys beside those of `DataSettings`.
-
-    Raises:
-        UserError: names the first key that is for the other sort of measurements.
-    """
-    of_images, of_kspace = (*DataSettings.of_images, *more_of_images), (*DataSettings.of_kspace, *more_of_kspace)
-    given = next((key for key in stated if key in (of_images if is_kspace else of_kspace)), None)
-    if given is not None:
-        what, other = ("k-space", "images") if is_kspace else ("no k-space", "k-space")
-        raise UserError(f"{named.format(given)} is for {other}, but {source} is {what}; leave it out")
+def check_stated(stated: Mapping[str, str], source: str, is_kspace: bool) -> None:
+    """Raises UserError for the first of what is `stated`, words by key, that says nothing of such measurements."""
+    what, other = ("k-space", "images") if is_kspace else ("no k-space", "k-space")
+    for key, word in stated.items():
+        if key in (OF_IMAGES if is_kspace else OF_KSPACE):
+            raise UserError(f"{word} is for {other}, but {source} is {what}; leave it out")

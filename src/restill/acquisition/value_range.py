@@ -47,30 +47,22 @@ def batches(source: ImageSource, values: int = _BATCH_VALUES) -> Iterator[Tensor
         yield torch.from_numpy(np.stack(some))
 
 
-def extremes(source: ImageSource, advance: Advance = silent) -> tuple[float, float]:
-    """What becomes [-1, 1] of clean images: the nominal range, or the smallest and largest value."""
+def extremes(source: ImageSource, is_complex: bool, advance: Advance = silent) -> tuple[float, float]:
+    """What becomes [-1, 1] of clean images: the nominal range, or the smallest and largest value.
+
+    Of complex images that is from minus to plus the largest magnitude.
+    """
     if source.value_range is not None:
         return source.value_range
     low, high = math.inf, -math.inf
     for image in source:
-        low, high = min(low, float(image.min())), max(high, float(image.max()))
+        values = np.hypot(image[::2], image[1::2]) if is_complex else image
+        low, high = min(low, float(values.min())), max(high, float(values.max()))
         advance(done=1)
+    low = -high if is_complex else low
     if low == high:
-        raise UserError(f"{source.name}: all values are {low:g}; images of one value cannot be learned from")
+        raise UserError(f"{source.name}: all values are {high:g}; images of one value cannot be learned from")
     return low, high
-
-
-def largest_magnitude(source: ImageSource, advance: Advance = silent) -> tuple[float, float]:
-    """What becomes [-1, 1] of complex images: from minus to plus the largest magnitude."""
-    if source.value_range is not None:
-        return source.value_range
-    largest = 0.0
-    for image in source:
-        largest = max(largest, float(np.hypot(image[::2], image[1::2]).max()))
-        advance(done=1)
-    if largest == 0:
-        raise UserError(f"{source.name}: all values are 0; images of one value cannot be learned from")
-    return -largest, largest
 
 
 def percentiles(source: ImageSource, advance: Advance = silent) -> tuple[float, float]:

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from ..store import Store
 
 
-_OF_KSPACE = ("reference", "seed", "tolerance")
-
-
 class DescribedBySettings(TyperCommand):
     """A command whose options without a help are keys of section `data`: what they do is said there."""
 
@@ -149,9 +146,10 @@ def import_(
     }
     stated |= {"range": range_of(range), "maps": maps}
     stated |= {"image_size": size_of(image_size), "crop": size_of(crop, "--crop")}
-    others = {"operator": operator, "reference": reference, "seed": seed, "tolerance": tolerance}
     kspace = is_kspace(source)
-    data = _data_of(source, kspace, stated, [name for name, value in others.items() if value is not None])
+    data = _data_of(
+        source, kspace, stated, {"operator": operator, "full": reference, "seed": seed, "tolerance": tolerance}
+    )
     if tolerance is not None and not 0 <= tolerance <= 1:
         raise UserError(f"--tolerance must lie between 0 and 1, not {tolerance:g}")
     level = None if kspace and sigma_n is None else level_of(sigma_n, law)
@@ -165,17 +163,17 @@ def import_(
         warn("note: resizing averages noise; --sigma-n must be that of the resized images")
 
 
-def _data_of(source: Path, kspace: bool, stated: dict[str, Any], others: list[str]) -> DataSettings:
+def _data_of(source: Path, kspace: bool, stated: dict[str, Any], others: dict[str, Any]) -> DataSettings:
     """The options of `import` as settings. Raises UserError, naming the option, for one that is wrong or no use."""
     from pydantic import ValidationError
 
     from ..acquisition.settings import DataSettings, check_stated
     from ..core.settings import explain
 
-    given = {key: value for key, value in stated.items() if value is not None}
-    words = [key.replace("_", "-") for key in (*given, *others)]
-    check_stated(words, str(source), kspace, "--{}", ("sigma-unit", "image-size", "operator"), _OF_KSPACE)
+    words = {key: f"--{key.replace('_', '-')}" for key, value in (stated | others).items() if value is not None}
+    check_stated(words | ({"full": "--reference"} if "full" in words else {}), str(source), kspace)
     where = str(source) if source.is_absolute() else f"./{source}"  # files only: `digits` is a folder here
+    given = {key: value for key, value in stated.items() if value is not None}
     try:
         return DataSettings.model_validate({"source": where, "content": "measurements", **given})
     except ValidationError as error:

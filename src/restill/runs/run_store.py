@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..acquisition import Acquisition, CleanImages, MeasuredImages, measurements_of, write
+from ..acquisition import Acquisition, from_clean_images, measurements_of, write
 from ..core.errors import UserError
 from ..core.progress import progress_bar
 from ..corruption import has_photon_noise
@@ -24,10 +24,10 @@ def acquisition_of(recipe: Recipe) -> Acquisition:
     if data.source is None:
         raise UserError(f"{recipe.name}: which images? Give them with --set data.source=PATH")
     if data.content == "clean":
-        return CleanImages(images_named(data.source, data.resize, data.layout), recipe.law(), recipe.seed)
+        return from_clean_images(images_named(data.source, data.resize, data.layout), recipe.law(), recipe.seed)
     sigma_n = None if "sigma_n" in description or has_photon_noise(description) else 0.0
     found = measurements_of(data, description, sigma_n, recipe.seed)
-    if isinstance(description.get("sigma_n"), list) and isinstance(found, MeasuredImages):
+    if isinstance(description.get("sigma_n"), list) and found.unit == "images":
         raise UserError(
             f"{recipe.name}: data.content measurements takes a corruption with one sigma_n; for levels of each "
             "image use `restill import` and data.content store"
@@ -76,7 +76,7 @@ def prepare_store(run: Run) -> Store:
         run.store.symlink_to(target, target_is_directory=True)
         return store
     acquisition = acquisition_of(recipe)
-    reference = run.path / "reference" if acquisition.no_reference() is None else None
+    reference = run.path / "reference" if acquisition.no_reference is None else None
     if reference is not None:
         _remove_half(reference)
     with progress_bar("store   ", acquisition.total, unit=acquisition.unit) as advance:
