@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from restill.core.views import displayed
-from restill.corruption import Prior
+from restill.diffusion import Prior
 from restill.metrics import psnr
 from restill.runs.folder import open_run
 from restill.runs.subjects import trained

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from restill import AdditiveNoise, AmbientTweedie, Denoiser, Heun, OneStep, build_network
+from restill import AdditiveNoise, AmbientTweedie, Heun, NetworkDenoiser, OneStep, build_network
 from restill.core.memory import keep_freed_memory
 from restill.core.tensors import right_broadcast, seeded
 from restill.training import (
@@ -98,9 +98,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     shape = (3, size, size)
     torch.manual_seed(0)
     kwargs = {**SONG, **preset["net"], "img_resolution": size, "img_channels": 3, "label_dim": 0, "dropout": 0.13}
-    denoiser = Denoiser(build_network("EDMPrecond", {**kwargs, "attn_resolutions": [16], "augment_dim": 9}), 3).to(
-        device
-    )
+    denoiser = NetworkDenoiser(
+        build_network("EDMPrecond", {**kwargs, "attn_resolutions": [16], "augment_dim": 9}), 3
+    ).to(device)
     if arguments.channels_last and arguments.mode == "shared":
         denoiser.to(memory_format=torch.channels_last)
     denoiser.autocast = torch.bfloat16 if arguments.precision == "bf16" else None

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import torch
 
-from restill import AdditiveNoise, AmbientTweedie, Denoiser, Distillation, DistillationSettings, build_network
+from restill import AdditiveNoise, AmbientTweedie, Distillation, DistillationSettings, NetworkDenoiser, build_network
 from restill.core.memory import keep_freed_memory
 from step import PRESETS, SONG, naive_iteration
 
@@ -20,7 +20,7 @@ def distillation(preset: str, share: bool, bf16: bool = False) -> Distillation:
     """A distillation of random weights."""
     size, batch = PRESETS[preset]["size"], PRESETS[preset]["batch"]
     kwargs = {**SONG, **PRESETS[preset]["net"], "img_resolution": size, "img_channels": 3, "label_dim": 0}
-    denoiser = Denoiser(build_network("EDMPrecond", {**kwargs, "dropout": 0.13, "attn_resolutions": [16]}), 3)
+    denoiser = NetworkDenoiser(build_network("EDMPrecond", {**kwargs, "dropout": 0.13, "attn_resolutions": [16]}), 3)
     denoiser.autocast = torch.bfloat16 if bf16 else None
     settings = DistillationSettings(batch_size=batch, share_samples=share, snapshots=0)
     law, cpu = AdditiveNoise(sigma_n=0.2), torch.device("cpu")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from restill.corruption import Operator
+from restill.diffusion import ClosedForm, Prior
 
 
 def whitened(n: int, dim: int, seed: int) -> Tensor:
@@ -35,13 +36,12 @@ def gaussian_denoiser(cov: Tensor, sigma: float) -> Tensor:
     return torch.linalg.solve(cov + sigma**2 * torch.eye(len(cov), dtype=cov.dtype), cov)
 
 
-class LinearDenoiser(nn.Module):
+class LinearDenoiser(ClosedForm):
     """`D = K x_t` with one matrix `K` `[d, d]`."""
 
     def __init__(self, weight: Tensor, sigma_data: float = 0.5) -> None:
-        super().__init__()
+        super().__init__(Prior.white(sigma_data))
         self.weight = weight
-        self.sigma_data = sigma_data
 
     def forward(
         self,

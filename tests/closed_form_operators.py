@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from closed_form import whitened
-from restill.corruption import Corruption, Operator, Prior
+from restill.corruption import Corruption, Operator
+from restill.diffusion import ClosedForm, Prior
 from restill.objectives import AmbientTweedie, AnyLoss, DistillationLoss, Draw, GeneratorLevels, Objective
 from restill.objectives.distillation import per_sample_scale
 from restill.training import Distillation, DistillationSettings
@@ -72,15 +73,12 @@ def index_of(mask: Tensor) -> Tensor:
     return (bits << torch.arange(bits.shape[1])).sum(1)
 
 
-class ConditionalLinear(nn.Module):
+class ConditionalLinear(ClosedForm):
     """`D = K_m x_t` with a matrix for every mask `m`: `[2^d, d, d]`; the first one where there are no masks."""
 
-    num_classes = 0
-
-    def __init__(self, weight: Tensor, sigma_data: float = 0.5) -> None:
-        super().__init__()
+    def __init__(self, weight: Tensor, prior: Prior | None = None) -> None:
+        super().__init__(prior)
         self.weight = weight
-        self.sigma_data = sigma_data
 
     def forward(
         self,
@@ -136,9 +134,9 @@ class ExactSample:
         self.further = Operator.concatenate([part.further for part in parts])
         self.draw = Draw(torch.full((len(self.y),), sigma, dtype=F64), noise)
 
-    def loss(self, objective: Objective, weight: Tensor, sigma_data: float = 0.5) -> Tensor:
+    def loss(self, objective: Objective, weight: Tensor, prior: Prior | None = None) -> Tensor:
         """The expected loss of a linear denoiser, conditional on the mask where there is one."""
-        values = objective(ConditionalLinear(weight, sigma_data), self.y, self.operator, self.further, self.draw)
+        values = objective(ConditionalLinear(weight, prior), self.y, self.operator, self.further, self.draw)
         return (self.share * values).sum()
 
 
@@ -225,12 +223,11 @@ class PhaseTwo:
             loss_scale=1.0,
             snapshots=0,
         )
-        network = ConditionalLinear(nn.Parameter(teacher))
-        network.prior = self.prior
+        network = ConditionalLinear(nn.Parameter(teacher), self.prior)
         objective, cpu = FitAt(level=self.level), torch.device("cpu")
-        made = Distillation(network, self.law, self.shape, settings, objective, 0, cpu)  # type: ignore[arg-type]
+        made = Distillation(network, self.law, self.shape, settings, objective, 0, cpu)
         made.levels = At(tmax=800, level=self.level)
-        made.fake = ConditionalLinear(nn.Parameter(fake))  # type: ignore[assignment]
+        made.fake = ConditionalLinear(nn.Parameter(fake), self.prior)
         return made
 
     def exact(self, *shapes: Sequence[int]) -> list[Tensor]:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from restill.core.tensors import channels_to_complex, complex_to_channels
-from restill.corruption import Corruption, Operator
+from restill.corruption import CompleteOperator, Corruption, MaskingOperator, Operator, SamplingOperator
 
 
 @dataclass(frozen=True)
-class MaskOperator(Operator):
+class MaskOperator(MaskingOperator):
     """`A x = M x`.
 
     Attributes:
@@ -21,15 +21,6 @@ class MaskOperator(Operator):
     """
 
     mask: Tensor
-
-    def apply(self, x: Tensor) -> Tensor:
-        return self.mask.to(x) * x
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        return self.mask.to(y) * y
-
-    def seen(self, x: Tensor) -> Tensor:
-        return self.mask.to(x) * x
 
     def restrict(self, y: Tensor) -> Tensor:
         return self.mask.to(y) * y
@@ -63,7 +54,7 @@ class RandomMask(Corruption, kind="custom-mask"):
 
 
 @dataclass(frozen=True)
-class BlurOperator(Operator):
+class BlurOperator(CompleteOperator):
     """Separable blur `A x = B_H x B_W^T` with a Gaussian of standard deviation `width`, normalised at the borders."""
 
     width: float = 1.0
@@ -105,7 +96,7 @@ def _inverse_fourier(k: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class FourierMaskOperator(Operator):
+class FourierMaskOperator(SamplingOperator):
     """`A x = M F x` for complex images and frequencies, both as channels (real and imaginary part in turn).
 
     Attributes:
@@ -114,23 +105,14 @@ class FourierMaskOperator(Operator):
 
     mask: Tensor
 
-    def apply(self, x: Tensor) -> Tensor:
-        return self.mask.to(x) * _fourier(x)
+    def embed(self, d: Tensor) -> Tensor:
+        return _fourier(d)
 
-    def adjoint(self, y: Tensor) -> Tensor:
-        return _inverse_fourier(self.mask.to(y) * y)
-
-    def to_domain(self, y: Tensor) -> Tensor:
-        return self.adjoint(y)
-
-    def seen(self, x: Tensor) -> Tensor:
-        return self.adjoint(self.apply(x))
+    def extract(self, e: Tensor) -> Tensor:
+        return _inverse_fourier(e)
 
     def restrict(self, y: Tensor) -> Tensor:
         return self.mask.to(y) * y
-
-    def noise_variance(self, d: Tensor) -> Tensor:
-        return self.mask.to(d).mean(dim=(1, 2, 3), keepdim=True).expand_as(d)
 
     def condition(self) -> Tensor:
         return self.mask

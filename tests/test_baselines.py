@@ -16,7 +16,8 @@ from restill.checkpoint import load_network
 from restill.checks import data_consistency
 from restill.cli.app import _run_app as main
 from restill.core.errors import UserError
-from restill.corruption import Mri, Prior
+from restill.corruption import Mri
+from restill.diffusion import Prior
 from restill.metrics import load_results
 from restill.restoration import compressed_sensing
 from restill.runs import Run, baselines, open_run, prepare_store, working_on

@@ -9,8 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from restill.corruption import Identity, MaskOperator, Mri, MriOperator, Operator, Prior
-from restill.corruption.chebyshev import inverse, inverse_root
+from custom_corruptions import RandomLines
+from restill.corruption import Identity, MaskOperator, Mri, MriOperator
+from restill.diffusion import Prior
+from restill.diffusion.preconditioning import posterior, whiten
+from restill.diffusion.preconditioning.chebyshev import inverse, inverse_root
+from restill.diffusion.preconditioning.posterior import general
 
 F64 = torch.float64
 
@@ -60,9 +64,9 @@ def priors(shape: tuple[int, int] = (6, 10)) -> list[Prior]:
 def test_operators_polynomials_are_linear_and_self_adjoint(coils: int, name: str) -> None:
     operator, a = drawn(coils)
     for prior in priors():
-        given, b, apply = prior.at(LEVELS), a.flip(0), getattr(operator, name)
-        torch.testing.assert_close((apply(a, given) * b).sum(), (a * apply(b, given)).sum())
-        torch.testing.assert_close(apply(2 * a + b, given), 2 * apply(a, given) + apply(b, given))
+        b, apply = a.flip(0), getattr(posterior(operator, prior.at(LEVELS), a, a), name)
+        torch.testing.assert_close((apply(a) * b).sum(), (a * apply(b)).sum())
+        torch.testing.assert_close(apply(2 * a + b), 2 * apply(a) + apply(b))
 
 
 def as_matrix(function: object, shape: tuple[int, int]) -> Tensor:
@@ -91,13 +95,14 @@ def test_posterior_of_gaussian_images_in_closed_form(lines: bool, white: bool, s
     covariance = sigma**2 * half @ half @ torch.linalg.inv(torch.eye(dim, dtype=F64) - half @ half)
     if white:
         torch.testing.assert_close(covariance, 0.49 * torch.eye(dim, dtype=F64))
-    posterior = torch.linalg.inv(G / sigma**2 + torch.linalg.inv(covariance))
-    mean = half @ as_matrix(lambda b: one.inverse(b, given), shape) @ half
-    exact = posterior / sigma**2
+    spread = torch.linalg.inv(G / sigma**2 + torch.linalg.inv(covariance))
+    known = posterior(one, given, torch.zeros(dim, 2, *shape, dtype=F64), torch.zeros(dim, 2, *shape, dtype=F64))
+    mean = half @ as_matrix(known.inverse, shape) @ half
+    exact = spread / sigma**2
     assert (mean - exact).abs().max() < 0.1 * exact.abs().max()
-    root = sigma * half @ as_matrix(lambda f: one.inverse_root(f, given), shape)
+    root = sigma * half @ as_matrix(known.inverse_root, shape)
     # relative to the posterior in every direction: whitened by it
-    inner = torch.linalg.cholesky(torch.linalg.inv(posterior))
+    inner = torch.linalg.cholesky(torch.linalg.inv(spread))
     shares = torch.linalg.eigvalsh(inner.T @ root @ root.T @ inner)
     assert shares.min() > 0.8 and shares.max() < 1.25
 
@@ -109,30 +114,69 @@ def test_projections_in_closed_form() -> None:
     given = Prior.white(0.7).at(LEVELS)
     share = (1 / (1 + given.ratio)).expand_as(x)
     for operator in (Identity(torch.zeros(3)), MaskOperator(torch.zeros(3), mask)):
-        seen = operator.seen(x)
-        torch.testing.assert_close(operator.inverse(seen, given), seen)
-        root = operator.inverse_root(x, given)
+        seen, known = operator.seen(x), posterior(operator, given, x, x)
+        torch.testing.assert_close(known.inverse(seen), seen)
+        torch.testing.assert_close(known.visible(x), seen)
+        root = known.inverse_root(x)
         torch.testing.assert_close(root, torch.where(operator.seen(torch.ones_like(x)) > 0, x, x * (1 - share).rsqrt()))
     one, image = drawn(1)
     given = Prior.white(0.7).at(torch.full((3,), 0.5, dtype=F64))
-    got, exact = one.inverse_root(image, given), Operator.inverse_root(one, image, given)
+    seen, known = one.seen(image), posterior(one, given, image, image)
+    got, exact = known.inverse_root(image), seen + (1 + 1 / given.ratio).sqrt() * (image - seen)
     assert (got - exact).norm() < 0.02 * exact.norm()
-    torch.testing.assert_close(one.inverse(one.seen(image), given), one.seen(image), rtol=0, atol=1e-6)
+    torch.testing.assert_close(known.inverse(seen), seen, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("lines", [True, False])
+@pytest.mark.parametrize("coils", [1, 4])
+def test_the_shortcut_of_mri_is_the_general_solver(coils: int, lines: bool) -> None:
+    """In float64, for white and other priors, odd sides too: the same polynomials in other coordinates."""
+    for shape in ((6, 10), (5, 7)):
+        operator, x = drawn(coils, shape)
+        if not lines:
+            points = torch.rand(3, 1, *shape, generator=torch.Generator().manual_seed(4)) < 0.5
+            operator = dataclasses.replace(operator, mask=points)
+        for prior in priors(shape):
+            given = prior.at(LEVELS)
+            fast, slow = posterior(operator, given, x, x), general(operator, given)
+            assert fast.apply is not slow.apply  # type: ignore[attr-defined]
+            for name in ("inverse", "inverse_root"):
+                got, expected = getattr(fast, name)(x), getattr(slow, name)(x)
+                torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+                assert (expected - x).norm() > 0.1 * x.norm()
+
+
+def test_any_other_operator_has_the_general_solver() -> None:
+    """A mask of images with a spectrum, lines of a user's own: near the exact inverse and root of `T`."""
+    shape, dim = (4, 4), 32
+    lines = RandomLines().draw(1, (2, *shape), torch.Generator().manual_seed(0))
+    mask = MaskOperator(torch.zeros(1), torch.rand(1, 2, *shape, generator=torch.Generator().manual_seed(3)) < 0.5)
+    for operator, prior in ((lines, priors(shape)[0]), (lines, priors(shape)[1]), (mask, priors(shape)[1])):
+        one = operator.select(torch.zeros(dim, dtype=torch.int64))
+        given, zero = prior.at(torch.full((dim,), 0.3, dtype=F64)), torch.zeros(dim, 2, *shape, dtype=F64)
+        half, unit = as_matrix(given.half, shape), torch.eye(dim, dtype=F64)
+        t = unit - half @ (unit - as_matrix(one.seen, shape)) @ half
+        known = posterior(one, given, zero, zero)
+        exact = torch.linalg.inv(t)
+        root, gain = as_matrix(known.inverse_root, shape), (exact - unit).abs().max()
+        assert gain > 0.3  # of T^-1 over no correction at all
+        assert (as_matrix(known.inverse, shape) - exact).abs().max() < 0.25 * gain
+        assert (root @ root - exact).abs().max() < 0.25 * gain
 
 
 def test_weights_of_lines() -> None:
-    """Of a white prior they are those of masks, one for each coil together."""
+    """Of a white prior they are those of masks, in every coil."""
     operator, x = drawn(4)
     given, e = Prior.white(0.7).at(LEVELS), operator.embed(x)
-    got = operator.whiten(e, given)
+    got = whiten(operator, e, given)
     scale = torch.where(operator.mask, (1 + 1 / given.ratio).sqrt(), torch.ones(()).double()) / 0.7
-    torch.testing.assert_close(got, 2 * scale * e)  # sqrt(4 coils)
+    torch.testing.assert_close(got, scale * e)
     mask = MaskOperator(torch.zeros(3), operator.mask.expand(-1, 2, 6, 10))
-    torch.testing.assert_close(got, 2 * torch.cat([mask.whiten(part, given) for part in e.split(2, dim=1)], dim=1))
+    torch.testing.assert_close(got, torch.cat([whiten(mask, part, given) for part in e.split(2, dim=1)], dim=1))
     stationary = priors()[1]
-    got = operator.whiten(e, stationary.at(LEVELS))
+    got = whiten(operator, e, stationary.at(LEVELS))
     hidden = (~operator.mask).expand_as(e)
-    torch.testing.assert_close(got[hidden], (2 * e / stationary.variance.sqrt())[hidden])
+    torch.testing.assert_close(got[hidden], (e / stationary.variance.sqrt())[hidden])
     level = LEVELS.clamp_min(0.1 * float(stationary.variance.mean().sqrt())).view(3, 1, 1, 1)
     deviation = level / (1 + level**2 / stationary.variance).sqrt()
-    torch.testing.assert_close(got[~hidden], (2 * e / deviation)[~hidden])
+    torch.testing.assert_close(got[~hidden], (e / deviation)[~hidden])

@@ -38,6 +38,7 @@ from restill.corruption import (
     MaskOperator,
     Operator,
 )
+from restill.corruption.clean import untouched
 from restill.objectives import DMD, AmbientTweedie, DistillationLoss, SiD, Standard
 
 F64 = torch.float64
@@ -146,7 +147,7 @@ def test_clean_samples_among_noisy_ones_change_nothing(share: float) -> None:
     """Noise alone: every sample, clean or not, has the same `E[x | x_t]` at a level s above its own noise."""
     law, sigma, n = AdditiveNoise(sigma_n=0.4, clean_fraction=share), 0.6, 34
     operator = drawn(law, ROW, n, 0.4)
-    none = operator.cleared(torch.ones(n, dtype=torch.bool))
+    none = untouched(operator)
     known = ExactSample(covariance(4), ROW, [Part(operator, operator, 1 - share), Part(none, none, share)], sigma)
     expected = gaussian_denoiser(covariance(4), sigma)[None]
     got = quadratic_minimiser(lambda weight: known.loss(AmbientTweedie(), weight), expected)
@@ -164,7 +165,7 @@ def test_clean_samples_among_blurred_ones_are_learned_as_a_mixture(sigma_n: floa
     share, sigma, n = 0.3, 0.6, 34
     law = Blur(kernel=KERNEL, sigma_n=sigma_n, clean_fraction=share)
     blurred = drawn(Blur(kernel=KERNEL), ROW, n, sigma_n)
-    sharp = blurred.cleared(torch.ones(n, dtype=torch.bool))
+    sharp = untouched(blurred)
     assert law.allows_clean and isinstance(sharp, BlurOperator) and (sharp.sigma_n == 0).all()
     cov, b = covariance(4), to_domain(Blur(kernel=KERNEL), ROW)
     known = ExactSample(cov, ROW, [Part(blurred, blurred, 1 - share), Part(sharp, sharp, share)], sigma)

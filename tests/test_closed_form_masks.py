@@ -25,7 +25,8 @@ from closed_form_operators import (
     posterior_mean,
     table,
 )
-from restill.corruption import Mask, MaskOperator, Operator, Prior
+from restill.corruption import Mask, MaskOperator, Operator
+from restill.diffusion import Prior
 from restill.objectives import DMD, AmbientTweedie, DistillationLoss, Objective, SiD, Standard
 
 F64 = torch.float64
@@ -114,7 +115,7 @@ def test_least_loss_is_the_weighted_posterior_variance() -> None:
         variance = (cov - posterior_mean(cov, further, sigma) @ torch.diag(further.flatten().to(F64)) @ cov).diag()
         weight = torch.where(further, seen, hidden).flatten() * mask.flatten()
         expected += probability * float(weight @ variance) / 3
-    got = sample.loss(AmbientTweedie(), best, sigma_data)
+    got = sample.loss(AmbientTweedie(), best, Prior.white(sigma_data))
     assert got.item() == pytest.approx(expected, rel=1e-10)
 
 

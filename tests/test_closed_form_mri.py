@@ -10,11 +10,12 @@ import itertools
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from closed_form import covariance, gradient
 from closed_form_operators import ExactSample, Part, PhaseTwo, index_of, matrix_of
-from restill.corruption import MriOperator, Operator, Prior
+from restill.corruption import MriOperator, Operator
+from restill.diffusion import ClosedForm, Prior
 from restill.objectives import DMD, AmbientTweedie, DistillationLoss, SiD, Standard
 from restill.sampling import Heun, OneStep
 
@@ -187,14 +188,16 @@ def test_fake_score_rests_at_the_generators_posterior_mean(coils: int, sigma_n: 
     assert two.fake_gradient(factor, 1.1 * best, SiD()).abs().max() > 1e-4
 
 
-class Optimal(nn.Module):
+class Optimal(ClosedForm):
     """The optimal denoiser at any level for images of which all of k-space is measured."""
 
     def __init__(self, cov: Tensor, coils: int) -> None:
         super().__init__()
         self.cov, self.coils = cov, coils
 
-    def forward(self, x: Tensor, sigma: Tensor, operator: Operator, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, sigma: Tensor, operator: Operator, labels: None = None, augment: None = None
+    ) -> Tensor:
         matrix = posterior_mean(self.cov, ALL[-1], self.coils, float(sigma.flatten()[0]))
         return (x.flatten(1) @ matrix.T).view_as(x)
 

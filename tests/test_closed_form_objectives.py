@@ -23,7 +23,8 @@ from closed_form import (
     whitened,
 )
 from custom_corruptions import BlurOperator, FourierMaskOperator, MaskOperator
-from restill.corruption import Identity, Operator, Prior
+from restill.corruption import Identity, Operator
+from restill.diffusion import Prior
 from restill.objectives import AmbientTweedie, Draw, Objective, Standard
 
 F64 = torch.float64

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from operators_list import CASES, IDS, INSTANCES, Instance
 from restill.core.errors import UserError
-from restill.corruption import Chain, Corruption, Operator, corruption_from
+from restill.corruption import Chain, Corruption, Linear, Operator, corruption_from, linear
+from restill.corruption.clean import cleared
 
 F64 = torch.float64
 N = 12
@@ -44,35 +45,29 @@ def drawn(instance: Instance, shape: Shape, n: int = N, seed: int = 0) -> Operat
 
 
 @every
-def test_the_linear_part_is_linear_with_its_adjoint(instance: Instance, shape: Shape) -> None:
+def test_the_derivative_and_its_adjoint(instance: Instance, shape: Shape) -> None:
     operator = drawn(instance, shape)
-    linear = operator.linear_part()
-    a, b = images(N, shape, 1).requires_grad_(), images(N, shape, 2)
-    forward = linear.apply(a)
-    close(linear.apply(0.7 * a - 1.3 * b), 0.7 * forward - 1.3 * linear.apply(b))
-    v = images(N, tuple(forward.shape[1:]), 3)
-    product = (forward * v).sum()
-    assert forward.dtype == F64 and product.abs() > 1e-3
-    torch.testing.assert_close(product, (a * linear.adjoint(v)).sum(), rtol=1e-11, atol=1e-11)
-    close(torch.autograd.grad(product, a)[0], linear.adjoint(v))
+    x, v = images(N, shape, 1, -0.9, 0.9).requires_grad_(), images(N, shape, 2)
+    measured = operator.apply(x)
+    w = images(N, tuple(measured.shape[1:]), 3, 0.5, 1)
+    ahead, back = operator.jvp(x.detach(), v), operator.vjp(x.detach(), w)
+    product = (ahead * w).sum()
+    assert measured.dtype == ahead.dtype == F64 and product.abs() > 1e-3
+    torch.testing.assert_close(product, (v * back).sum(), rtol=1e-11, atol=1e-11)
+    close(torch.autograd.grad((measured * w).sum(), x)[0], back)
     if instance.linear:
-        close(forward, operator.apply(a), 0)
-
-
-@those(lambda instance: not instance.linear)
-def test_the_derivative_of_what_is_not_linear(instance: Instance, shape: Shape) -> None:
-    """Against central differences of a smooth curve that is tabulated: 1e-4."""
-    operator, step = drawn(instance, shape), 1e-3
-    x, direction = images(N, shape, 1, -0.9, 0.9).requires_grad_(), images(N, shape, 2)
-    forward = operator.apply(x)
-    v = images(N, tuple(forward.shape[1:]), 3, 0.5, 1)
-    slope = (torch.autograd.grad((forward * v).sum(), x)[0] * direction).flatten(1).sum(1)
-    ahead, behind = (operator.apply(x.detach() + sign * step * direction) for sign in (1, -1))
-    torch.testing.assert_close(slope, ((ahead - behind) * v).flatten(1).sum(1) / (2 * step), rtol=1e-3, atol=1e-3)
-    with pytest.raises(NotImplementedError, match="adjoint"):
-        operator.adjoint(v)
-    doubled = operator.apply(0.5 * x) - 0.5 * forward  # an affine map would leave a constant
+        close(ahead, operator.apply(v))
+        close(operator.apply(0.7 * x - 1.3 * v), 0.7 * measured - 1.3 * ahead)
+        assert not isinstance(operator, Linear) or torch.equal(operator.adjoint(w), back)
+        return
+    step = 1e-3  # of central differences of a smooth curve that is tabulated
+    upper, lower = (operator.apply(x.detach() + sign * step * v) for sign in (1, -1))
+    difference = ((upper - lower) * w).flatten(1).sum(1) / (2 * step)
+    torch.testing.assert_close((ahead * w).flatten(1).sum(1), difference, rtol=1e-3, atol=1e-3)
+    doubled = operator.apply(0.5 * x) - 0.5 * measured  # an affine map would leave a constant
     assert doubled[doubled != 0].std() > 1e-3
+    with pytest.raises(UserError, match="needs a linear operator"):
+        linear(operator, "this")
 
 
 @every
@@ -102,7 +97,7 @@ def test_shapes_are_those_announced(instance: Instance, shape: Shape) -> None:
     assert operator.restrict(y).shape == y.shape
     assert operator.to_image(y).shape == operator.from_domain(d).shape == x.shape == operator.lift(d).shape
     assert operator.project(x).shape == d.shape
-    condition, missing = operator.condition(), operator.missing()
+    condition, missing = operator.condition(), operator.missing(d)
     channels = law.condition_channels(shape)
     assert (condition is None) == (channels == 0)
     assert condition is None or condition.shape == (N, channels, *d.shape[2:])
@@ -134,7 +129,7 @@ def test_seen_and_restrict_are_projections(instance: Instance, shape: Shape) -> 
     if operator.condition() is not None and on_images and instance.linear and d.shape == x.shape:
         close(operator.seen(x), d, instance.precision)
         assert 0.05 < operator.seen(x).square().sum() / x.square().sum() < 0.95
-    missing = operator.missing()
+    missing = operator.missing(d)
     if missing is not None:
         assert (d[missing] == 0).all() and (operator.seen(other)[missing] == 0).all()
         assert (operator.seen(other)[~missing] == other[~missing]).all()
@@ -151,28 +146,63 @@ def test_what_is_seen_is_self_adjoint_and_between_nothing_and_all(instance: Inst
 
 
 @every
-def test_white_noise_in_the_domain(instance: Instance, shape: Shape) -> None:
-    """`noise(embed(d)) = seen(d)`, `extract` is inverse and adjoint of `embed`, and the variance of every entry."""
+def test_the_white_space(instance: Instance, shape: Shape) -> None:
+    """`embed` is an isometry with `extract` as its inverse and adjoint; what is observed is what is not missing."""
     operator, d = drawn(instance, shape), images(N, instance.law.domain_shape(shape), 1)
-    e = images(N, operator.noise_shape(tuple(d.shape[1:])), 2)
-    close(operator.noise(operator.embed(d)), operator.seen(d), instance.precision)
-    close(operator.extract(operator.embed(d)), d, instance.precision)
-    close((operator.embed(d) * e).sum(), (d * operator.extract(e)).sum(), 1e-10)
-    basis = torch.eye(e[0].numel(), dtype=F64).unflatten(1, e.shape[1:])
-    one = operator.select(torch.zeros(len(basis), dtype=torch.int64))
-    close(operator.noise_variance(d)[0], one.noise(basis).square().sum(0), instance.precision)
+    embedded = operator.embed(d)
+    e = images(N, tuple(embedded.shape[1:]), 2)
+    close(operator.extract(embedded), d, instance.precision)
+    close((embedded * e).sum(), (d * operator.extract(e)).sum(), 1e-10)
+    close(embedded.square().sum(), d.square().sum(), instance.precision)
+    assert operator.white_domain == bool(torch.equal(embedded, d) and embedded.shape == d.shape)
+    y = operator.apply(images(N, shape, 3))
+    y = images(N, tuple(y.shape[1:]), 4)
+    close(operator.restrict(operator.observed(y)), operator.observed(y), 0)
+    close(operator.observed(operator.restrict(y)), operator.observed(y), 0)
+    assert operator.observed(y).norm() > 0.5 * operator.restrict(y).norm()
+    close((operator.restrict(e) * embedded).sum(), (e * operator.restrict(embedded)).sum(), 1e-12)
+    shown, condition = operator.restrict(torch.ones_like(e)) != 0, operator.condition()
+    assert shown.all() if condition is None else torch.equal(condition.bool(), shown[:, : condition.shape[1]])
+
+
+@those(lambda instance: instance.law.sigma_max > 0)
+def test_noise_of_the_measurements_is_white_there(instance: Instance, shape: Shape) -> None:
+    """The covariances of `observed(restrict(noise))` and of `measured(e)` agree, tried on two vectors."""
+    operator = drawn(instance, shape)
+    y = operator.apply(images(N, shape, 1))
+    observed, back = torch.func.vjp(lambda y: operator.observed(operator.restrict(y)), torch.zeros_like(y))
+    a, b = (images(N, tuple(observed.shape[1:]), seed) for seed in (2, 3))
+    close((back(a)[0] * back(b)[0]).sum(), (operator.measured(a) * operator.measured(b)).sum(), 1e-11)
+
+
+@every
+def test_what_is_missing_and_the_whole(instance: Instance, shape: Shape) -> None:
+    operator, x = drawn(instance, shape), images(N, shape, 1)
+    whole, y = operator.whole(), operator.apply(x)
+    close(operator.restrict(whole.apply(x)), y, 0)
+    any_y = images(N, tuple(y.shape[1:]), 2)
+    assert torch.equal(whole.restrict(any_y), any_y)
+    kept = {name for name, value in operator.parameters().items() if torch.equal(value, whole.parameters()[name])}
+    assert {name for name in operator.parameters() if name.rpartition(".")[2] != "mask"} <= kept
+    d = operator.to_domain(y)
+    missing, condition = operator.missing(d), operator.condition()
+    assert (missing is None) == (condition is None or not operator.white_domain)
+    if missing is not None:
+        assert condition is not None and torch.equal(missing, ~condition.bool().expand_as(missing))
 
 
 @every
 def test_the_network_may_live_on_the_image_grid(instance: Instance, shape: Shape) -> None:
     """`project(lift(d)) = d` for what can be measured, and autograd of `lift` is that of a linear map."""
     operator = drawn(instance, shape)
-    d = operator.project(images(N, shape, 1)).requires_grad_()
+    whole = operator.whole()
+    d = whole.to_domain(whole.apply(images(N, shape, 1))).requires_grad_()
     lifted = operator.lift(d)
     close(operator.project(lifted), d.detach(), instance.precision)
     direction, w = operator.project(images(N, shape, 2)), images(N, shape, 3)
     slope = (torch.autograd.grad((lifted * w).sum(), d)[0] * direction).sum()
     ahead = (operator.lift(d.detach() + direction) * w).sum() - (lifted * w).sum()
+    assert not instance.linear or torch.equal(operator.from_domain(d), lifted)
     torch.testing.assert_close(slope, ahead.detach(), rtol=10 * instance.precision, atol=10 * instance.precision * N)
 
 
@@ -299,13 +329,13 @@ def may_be_clean(instance: Instance) -> bool:
 def test_cleared_operators_leave_images_as_they_are(instance: Instance, shape: Shape) -> None:
     operator, x = drawn(instance, shape), images(N, shape, 1)
     where = torch.arange(N) % 3 == 0
-    cleared = operator.cleared(where)
-    close(cleared.apply(x)[where], x[where], 1e-15)
-    close(cleared.apply(x)[~where], operator.apply(x)[~where], 0)
-    assert (cleared.sigma_n[where] == 0).all()
-    assert torch.equal(cleared.sigma_n[~where], operator.sigma_n[~where])
-    close(instance.law.corrupt(x, cleared, generator())[where], x[where], 1e-15)
-    condition, missing = cleared.condition(), cleared.missing()
+    some = cleared(operator, where)
+    close(some.apply(x)[where], x[where], 1e-15)
+    close(some.apply(x)[~where], operator.apply(x)[~where], 0)
+    assert (some.sigma_n[where] == 0).all()
+    assert torch.equal(some.sigma_n[~where], operator.sigma_n[~where])
+    close(instance.law.corrupt(x, some, generator())[where], x[where], 1e-15)
+    condition, missing = some.condition(), some.missing(some.to_domain(x))
     assert condition is None or bool((condition[where] == 1).all())
     assert missing is None or not missing[where].any()
 
@@ -332,20 +362,68 @@ def test_what_tells_pixels_apart_moves_with_them(instance: Instance, shape: Shap
     def turned(x: Tensor) -> Tensor:
         return x.flip(-1).roll((1, 2), (-2, -1))  # no pattern of the list is symmetric under it
 
-    operator = drawn(instance, shape)
-    if instance.law.is_complex:
-        with pytest.raises(UserError, match=r"teacher\.augment must be 0 for kind mri"):
-            operator.augmented(turned)
+    operator, d = drawn(instance, shape), images(N, instance.law.domain_shape(shape), 1)
+    if not operator.white_domain:
+        with pytest.raises(UserError, match=r"teacher\.augment must be 0: .* do not flip and turn"):
+            operator.moved(turned)
         return
-    moved = operator.augmented(turned)
-    if operator.missing() is None:
+    moved, missing = operator.moved(turned), operator.missing(d)
+    if missing is None:
         same(moved, operator, images(N, shape, 1))
         return
-    d = images(N, instance.law.domain_shape(shape), 1)
     close(moved.seen(turned(d)), turned(operator.seen(d)), 0)
     assert torch.equal(moved.condition(), turned(operator.condition()))  # type: ignore[arg-type]
     assert not torch.equal(moved.seen(d), operator.seen(d))
-    assert torch.equal(moved.missing(), turned(operator.missing()))  # type: ignore[arg-type]
+    assert torch.equal(moved.missing(d), turned(missing))  # type: ignore[arg-type]
+
+
+LAWS = [
+    test_the_derivative_and_its_adjoint,
+    test_shapes_are_those_announced,
+    test_seen_and_restrict_are_projections,
+    test_what_is_seen_is_self_adjoint_and_between_nothing_and_all,
+    test_the_white_space,
+    test_what_is_missing_and_the_whole,
+    test_the_network_may_live_on_the_image_grid,
+    test_further_operators_see_a_part,
+]
+INVERTING = test_the_image_of_a_measurement_would_be_measured_so
+SAID = ("apply", "jvp", "vjp", "observed", "restrict", "embed", "extract", "from_domain", "lift", "project")
+BROKEN = [
+    (name, method)
+    for name in (
+        "noise",
+        "mask",
+        "blur",
+        "bicubic",
+        "bicubic-3-noise",
+        "poisson",
+        "function",
+        "mri-one-coil",
+        "function-mask",
+    )
+    for method in SAID
+] + [(name, "condition") for name in ("mask", "mri-one-coil", "mask-mask")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "method"), BROKEN)
+def test_no_law_abiding_operator_returns_zeros(name: str, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever one method returns, zeros in its place break a law; and so does its argument where it changes it."""
+    instance = INSTANCES[name]
+    shape = instance.shapes()[-1]
+    kind = type(drawn(instance, shape))
+    original = getattr(kind, method)
+    laws = [*LAWS, INVERTING] if instance.inverts else LAWS
+    for law in laws:
+        law(instance, shape)
+    monkeypatch.setattr(kind, method, lambda self, *args: torch.zeros_like(original(self, *args)))
+    broken = []
+    for law in laws:
+        try:
+            law(instance, shape)
+        except (AssertionError, RuntimeError) as error:
+            broken.append(error)
+    assert broken
 
 
 def test_the_list_holds_every_kind_and_every_way() -> None:

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from restill.corruption import AdditiveNoise
-from restill.diffusion import Denoiser
+from restill.diffusion import NetworkDenoiser
 from restill.diffusion.networks import build_network
 from restill.objectives import DMD, SDS, AmbientTweedie, Consistency
 from restill.runs.cost import (
@@ -54,9 +54,9 @@ def cost() -> NetworkCost:
     return network_cost("EDMPrecond", SMALL, SHAPE)
 
 
-def denoiser(precision: str = "fp32") -> Denoiser:
+def denoiser(precision: str = "fp32") -> NetworkDenoiser:
     torch.manual_seed(0)
-    network = Denoiser(build_network("EDMPrecond", SMALL), 3)
+    network = NetworkDenoiser(build_network("EDMPrecond", SMALL), 3)
     network.autocast = PRECISIONS[precision]
     return network
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from closed_form import edm_weight
 from restill.core.fourier import fft2c, ifft2c
 from restill.core.tensors import channels_to_complex, complex_to_channels
-from restill.corruption import Compose, Identity, Mask, MaskOperator, Mri, Operator, Prior
-from restill.diffusion import Denoiser
+from restill.corruption import Compose, Identity, Mask, MaskOperator, Mri, Operator
+from restill.diffusion import NetworkDenoiser, Prior
 from restill.diffusion.networks import build_network
 from restill.objectives import AmbientTweedie, Draw
 from tiny import tiny_denoiser
@@ -37,7 +37,9 @@ class Recorder(nn.Module):
         return self.out
 
 
-def recording(channels: int, condition: int, masked: bool, dtype: torch.dtype = F64) -> tuple[Denoiser, Recorder]:
+def recording(
+    channels: int, condition: int, masked: bool, dtype: torch.dtype = F64
+) -> tuple[NetworkDenoiser, Recorder]:
     net = build_network(
         "EDMPrecond",
         {
@@ -53,7 +55,7 @@ def recording(channels: int, condition: int, masked: bool, dtype: torch.dtype = 
     )
     recorder = Recorder(dtype)
     net.model = recorder  # type: ignore[assignment]
-    return Denoiser(net, channels, SIGMA_DATA, masked=masked), recorder
+    return NetworkDenoiser(net, channels, SIGMA_DATA, masked=masked), recorder
 
 
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = F64) -> Tensor:

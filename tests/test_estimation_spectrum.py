@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from restill.core.errors import UserError
-from restill.core.fourier import ifft2c
+from restill.core.fourier import ifft2c, radius
 from restill.core.tensors import complex_to_channels
-from restill.corruption import Mri, Prior
-from restill.corruption.prior import radius
+from restill.corruption import Mri
+from restill.diffusion import Prior
 from restill.estimation import RadialPower
 
 POWER = tuple(0.02 + 2.0 / (1 + k) ** 2 for k in range(12))

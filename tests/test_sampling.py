@@ -8,7 +8,7 @@ from torch import Tensor
 
 from custom_corruptions import RandomMask
 from restill.corruption import Corruption
-from restill.diffusion import Denoiser
+from restill.diffusion import Denoiser, NetworkDenoiser
 from restill.sampling import Heun, OneStep, Sampler, generate
 from tiny import tiny_denoiser
 
@@ -64,10 +64,10 @@ def test_seeds_give_other_images(sampler: Sampler, conditional: tuple[Denoiser, 
 def test_truncation_stops_at_the_noise() -> None:
     calls: list[float] = []
 
-    class Counting(Denoiser):
-        def forward(self, x_t: Tensor, sigma: Tensor | float, *args: object, **options: object) -> Tensor:  # type: ignore[override]
+    class Counting(NetworkDenoiser):
+        def image(self, x_t: Tensor, sigma: Tensor | float, *args: object, **options: object) -> Tensor:  # type: ignore[override]
             calls.append(float(torch.as_tensor(sigma).max()))
-            return super().forward(x_t, sigma, *args, **options)  # type: ignore[arg-type]
+            return super().image(x_t, sigma, *args, **options)  # type: ignore[arg-type]
 
     denoiser = Counting(tiny_denoiser().net, 1)
     images, levels = {}, {}
@@ -87,11 +87,11 @@ def test_truncation_stops_at_the_noise() -> None:
 def test_labels_are_drawn_for_each_image() -> None:
     seen: list[Tensor] = []
 
-    class Listening(Denoiser):
-        def forward(self, x_t: Tensor, sigma: object, operator: object = None, labels: object = None) -> Tensor:  # type: ignore[override]
+    class Listening(NetworkDenoiser):
+        def image(self, x_t: Tensor, sigma: object, operator: object = None, labels: object = None) -> Tensor:  # type: ignore[override]
             assert isinstance(labels, Tensor)
             seen.append(labels)
-            return super().forward(x_t, sigma, None, labels)  # type: ignore[arg-type]
+            return super().image(x_t, sigma, None, labels)  # type: ignore[arg-type]
 
     denoiser = Listening(tiny_denoiser(classes=4).net, 1, 0.5, 4)
     draw(denoiser, OneStep(), range(400), num_classes=4, batch_size=50)

@@ -16,7 +16,7 @@ from torch import Tensor
 from restill.acquisition import corrupt_images
 from restill.core.errors import UserError
 from restill.core.tensors import right_broadcast
-from restill.corruption import AdditiveNoise, Corruption, Operator
+from restill.corruption import AdditiveNoise, CompleteOperator, Corruption
 from restill.io import ImageSource, array_source, digits, open_images
 from restill.store import Store, open_store
 from restill.store.reference import Reference, open_reference
@@ -25,7 +25,7 @@ RNG = np.random.default_rng(0)
 
 
 @dataclass(frozen=True)
-class MaskOperator(Operator):
+class MaskOperator(CompleteOperator):
     mask: Tensor  # [n, 1, H, W]
     gain: float
 
@@ -50,7 +50,7 @@ class PixelMask(Corruption, kind="test-store-pixel-mask"):
 
 
 @dataclass(frozen=True)
-class RowMean(Operator):
+class RowMean(CompleteOperator):
     def apply(self, x: Tensor) -> Tensor:
         return x.mean(-1)
 

@@ -20,7 +20,7 @@ from restill.checkpoint import load_state
 from restill.core.errors import NonFiniteError, UserError
 from restill.core.tensors import seeded
 from restill.corruption import AdditiveNoise, Corruption, Operator
-from restill.diffusion import Denoiser
+from restill.diffusion import Denoiser, NetworkDenoiser
 from restill.io import array_source
 from restill.objectives import DMD, SDS, AmbientTweedie, Consistency, DistillationLoss, Objective, SiD
 from restill.objectives.distillation import per_sample_scale
@@ -433,8 +433,8 @@ def test_classes_reach_both_phases_and_the_sampler(tmp_path: Path) -> None:
     assert store.num_classes == 3
     seen: list[Tensor | None] = []
 
-    class Listening(Denoiser):
-        def forward(
+    class Listening(NetworkDenoiser):
+        def image(
             self,
             x_t: Tensor,
             sigma: Tensor | float,
@@ -443,7 +443,7 @@ def test_classes_reach_both_phases_and_the_sampler(tmp_path: Path) -> None:
             augment: Tensor | None = None,
         ) -> Tensor:
             seen.append(labels)
-            return super().forward(x_t, sigma, operator, labels, augment)
+            return super().image(x_t, sigma, operator, labels, augment)
 
     net = tiny_denoiser(classes=3).net
     denoiser = Listening(net, 1, 0.5, 3)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from restill.acquisition import corrupt_images
 from restill.corruption import AdditiveNoise, Corruption
-from restill.diffusion import Denoiser
+from restill.diffusion import NetworkDenoiser
 from restill.diffusion.networks import build_network
 from restill.io import array_source
 from restill.runs.recipe_files import Recipe, recipe_from
@@ -67,7 +67,7 @@ def tiny_store(
 
 def tiny_denoiser(
     channels: int = 1, condition: int = 0, classes: int = 0, dropout: float = 0.0, augment: bool = False, size: int = 8
-) -> Denoiser:
+) -> NetworkDenoiser:
     """A network of a few thousand weights, none of them zero: all matter from the first step."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -89,7 +89,7 @@ def tiny_denoiser(
         with torch.no_grad():
             for parameter in net.parameters():
                 parameter += 0.02 * torch.randn_like(parameter)
-    return Denoiser(net, channels, 0.5, classes)
+    return NetworkDenoiser(net, channels, 0.5, classes)
 
 
 def tiny_recipe(**sections: object) -> Recipe:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         load_operator,
         register_operator,
     )
-    from .diffusion import Denoiser
+    from .diffusion import Denoiser, NetworkDenoiser
     from .diffusion.networks import build_network
     from .generator import Generator, load_denoiser, load_generator
     from .io import digits, open_images, open_kspace, open_masks, phantoms
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 __all__ = [  # noqa: RUF022 - by layer
     "AdditiveNoise", "Blur", "Compose", "Corruption", "Downsampling", "Function", "Identity", "Mask", "Mri",
     "Operator", "Poisson", "corruption_from", "load_operator", "register_operator", "digits", "open_images",
-    "open_kspace", "open_masks", "phantoms",
-    "Denoiser", "build_network", "UserError", "run", "Generator", "load_denoiser", "load_generator", "DMD", "SDS",
+    "open_kspace", "open_masks", "phantoms", "Denoiser", "NetworkDenoiser",
+    "build_network", "UserError", "run", "Generator", "load_denoiser", "load_generator", "DMD", "SDS",
     "AmbientTweedie", "DistillationLoss", "Objective", "SiD", "Standard", "Heun", "OneStep", "Sampler", "generate",
     "Store", "corrupt_images", "import_kspace", "import_measurements", "open_store", "Batches", "Distillation",
     "DistillationSettings", "TeacherSettings", "TeacherTraining",

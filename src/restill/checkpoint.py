@@ -22,8 +22,8 @@ from .core.errors import UserError
 from .core.files import read_json, replacing, write_json
 from .core.modules import module_state, restore_module
 from .core.settings import Section, Several, setting
-from .corruption import Corruption, Prior, corruption_from
-from .diffusion import Denoiser
+from .corruption import Corruption, corruption_from
+from .diffusion import Denoiser, NetworkDenoiser, Prior
 from .diffusion.networks import build_network
 
 FORMAT = 1
@@ -117,13 +117,13 @@ class NetworkConfig(Section):
         """The corruption."""
         return corruption_from(self.corruption)
 
-    def build(self) -> Denoiser:
+    def build(self) -> NetworkDenoiser:
         """The denoiser with fresh weights."""
         net = build_network(self.cls, dict(self.kwargs))
         masked, prior = self.preconditioning == "masked", None
         if self.power is not None:
             prior = Prior.stationary(self.power, *self.grid[1:])
-        return Denoiser(net, self.shape[0], self.sigma_data, self.num_classes, masked, prior)
+        return NetworkDenoiser(net, self.grid[0], self.sigma_data, self.num_classes, masked, prior)
 
 
 def save_network(folder: Path, denoiser: Denoiser, config: NetworkConfig) -> None:
@@ -137,7 +137,7 @@ def save_network(folder: Path, denoiser: Denoiser, config: NetworkConfig) -> Non
     save_state(folder / "model.safetensors", tensors, data)
 
 
-def load_network(folder: Path, device: torch.device | str = "cpu") -> tuple[Denoiser, NetworkConfig]:
+def load_network(folder: Path, device: torch.device | str = "cpu") -> tuple[NetworkDenoiser, NetworkConfig]:
     """Read a network folder. Raises UserError, naming the file, if one is missing, damaged, too new or does not fit."""
     config = load_network_config(folder)
     denoiser = _built(folder, config)
@@ -149,7 +149,7 @@ def load_network(folder: Path, device: torch.device | str = "cpu") -> tuple[Deno
     return denoiser.to(device).eval().requires_grad_(False), config
 
 
-def _built(folder: Path, config: NetworkConfig) -> Denoiser:
+def _built(folder: Path, config: NetworkConfig) -> NetworkDenoiser:
     try:
         return config.build()
     except (TypeError, ValueError, KeyError, RuntimeError, UserError) as error:

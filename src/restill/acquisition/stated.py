@@ -194,9 +194,12 @@ def _same_for_all(part: Corruption) -> bool:
 
 def keeps_constants(law: Corruption, image_shape: tuple[int, int, int]) -> bool:
     """Whether an image of one value is measured as that value, so that zero may be moved as in images."""
-    operator = law.draw(1, image_shape, seeded("import"))
-    measured = operator.linear_part().apply(torch.ones(1, *image_shape))
-    return torch.allclose(measured, operator.restrict(torch.ones_like(measured)), atol=1e-4)
+    operator, photons, value = law.draw(1, image_shape, seeded("import")), photons_of(law), 0.5
+    measured = operator.apply(torch.full((1, *image_shape), value))
+    shown = operator.restrict(torch.ones_like(measured)) != 0
+    if photons is not None:  # which bend the scale of values
+        measured = photons.draw(1, image_shape, seeded("import")).from_domain(measured)
+    return torch.allclose(measured[shown], torch.tensor(value), rtol=0, atol=1e-4)
 
 
 def _with_masks(description: dict[str, Any], masks: dict[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Audit:
         operator = self.store.batch(random_order(self.store)[:count]).operator
         shape = self.store.image_shape
         return [
-            hidden_check(hidden_share(operator.linear_part(), shape, sigma_data, self.seed)),
+            hidden_check(hidden_share(operator, shape, sigma_data, self.seed)),
             *sample_sizes(yardsticks, n),
         ]
 

@@ -70,11 +70,10 @@ def hidden_share(operator: Operator, shape: tuple[int, ...], sigma_data: float, 
     """What operators hide of images of `shape`, each and all together.
 
     Give as many operators as possible (`OPERATORS`, drawn from the corruption or read from a store): `by_all` is an
-    upper bound that falls with their number, since one more operator may show what the others hide. Operators that
-    differ only in their noise are applied as one.
+    upper bound that falls with their number, since one more operator may show what the others hide.
 
     Args:
-        operator: `n` operators, n at least 1, which are linear.
+        operator: `n` operators, n at least 1. `A` of one that is not linear is its derivative at 0, mean brightness.
         shape: of one image, `(C, H, W)`.
         sigma_data: standard deviation of the clean data in normalised units.
         seed: of the probes.
@@ -90,7 +89,7 @@ def hidden_share(operator: Operator, shape: tuple[int, ...], sigma_data: float, 
     repeated = operator.select(torch.arange(max(len(operator), probes), device=device) % len(operator))
     noise = repeated.sigma_n.to(wide_dtype(device)).square() / sigma_data**2
     each = _each(repeated, _signs(len(repeated), shape, generator), noise)
-    together = _seen(_mean_gram(_distinct(operator)), _signs(probes, shape, generator), noise[:1] * 0, shared=True)
+    together = _seen(_mean_gram(operator, shape), _signs(probes, shape, generator), noise[:1] * 0, shared=True)
     (by_each, by_each_std), (by_all, by_all_std) = (_hidden(bounds) for bounds in (each, together))
     level = float(operator.sigma_n.to(noise).square().mean().sqrt()) / sigma_data
     return Hidden(by_each, by_each_std, min(by_all, by_each), by_all_std, len(operator), level)
@@ -118,39 +117,33 @@ def _each(operator: Operator, probes: Tensor, noise: Tensor) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
-def _gram(operator: Operator) -> _Map:
-    return lambda x: operator.adjoint(operator.apply(x))
-
-
-def _distinct(operator: Operator) -> Operator:
-    """One operator in place of many that differ in their noise alone."""
-    return operator.select(slice(0, 1)) if alike(operator) else operator
-
-
-def _mean_gram(operator: Operator) -> _Map:
-    """The mean of `A^H A` over the operators, for probes `[p, C, H, W]`."""
-
-    missing, whole = operator.missing(), operator.whole()
-    if missing is not None and alike(whole):  # the mean of the masks between one operator and its adjoint
-        return _weighted_gram(whole, (~missing).to(wide_dtype(missing.device)).mean(dim=0))
+def _gram(operator: Operator, weight: Tensor | None = None) -> _Map:
+    """`A^H A`, or `A^H diag(weight) A`."""
 
     def apply(x: Tensor) -> Tensor:
-        total = torch.zeros_like(x)
-        for rows in torch.arange(len(operator), device=x.device).split(max(1, _NUMBERS // x.numel())):
-            part = operator.select(rows.repeat_interleave(len(x)))
-            seen = _gram(part)(x.repeat(len(rows), *(1,) * (x.ndim - 1)))
-            total += seen.unflatten(0, (len(rows), len(x))).sum(0)
-        return total / len(operator)
+        grey = torch.zeros_like(x)
+        measured = operator.jvp(grey, x)
+        return operator.vjp(grey, measured if weight is None else weight * measured)
 
     return apply
 
 
-def _weighted_gram(operator: Operator, weight: Tensor) -> _Map:
-    """`A^H diag(weight) A` of the first of some operators."""
+def _mean_gram(operator: Operator, shape: tuple[int, ...]) -> _Map:
+    """The mean of `A^H A` over the operators, for probes `[p, *shape]`."""
+    whole, device = operator.whole(), operator.sigma_n.device
+    shared: Tensor | None = None
+    if alike(whole):  # what is shown on average lies between one operator and its adjoint
+        first = whole.select(slice(0, 1)).apply(torch.zeros(1, *shape, dtype=wide_dtype(device), device=device))
+        shared = operator.restrict(torch.ones_like(first).expand(len(operator), *first.shape[1:])).mean(dim=0)
 
     def apply(x: Tensor) -> Tensor:
-        first = operator.select(torch.zeros(len(x), dtype=torch.int64, device=operator.sigma_n.device))
-        return first.adjoint(weight.to(x) * first.apply(x))
+        if shared is not None:
+            return _gram(whole.select(torch.zeros(len(x), dtype=torch.int64, device=device)), shared)(x)
+        total = torch.zeros_like(x)
+        for rows in torch.arange(len(operator), device=device).split(max(1, _NUMBERS // x.numel())):
+            seen = _gram(operator.select(rows.repeat_interleave(len(x))))(x.repeat(len(rows), *(1,) * (x.ndim - 1)))
+            total += seen.unflatten(0, (len(rows), len(x))).sum(0)
+        return total / len(operator)
 
     return apply
 

@@ -92,7 +92,7 @@ def missing_pixels(batch: Batch, corruption: Corruption, shape: Sequence[int]) -
     What is missing at a lower resolution is enlarged; of what a user's operator measures no pixel of the image can be
     said to be missing.
     """
-    missing = batch.operator.missing()
+    missing = batch.operator.missing(batch.operator.to_domain(batch.y))
     if missing is None or any(isinstance(part, Function) for part in _parts(corruption)):
         return None
     (height, rest_h), (width, rest_w) = (divmod(shape[axis], missing.shape[axis + 1]) for axis in (1, 2))

@@ -190,7 +190,8 @@ def _summary(store: Store) -> str:
     text = f"{len(store):,} measurements of shape {list(store.shape)}"
     if store.shape != store.image_shape:
         text += f" of images {list(store.image_shape)}"
-    missing = next(store.iterate(1024)).operator.missing()
+    first = next(store.iterate(1024))
+    missing = first.operator.missing(first.operator.to_domain(first.y))
     if missing is not None:
         text += f", {float(missing.float().mean()):.1%} of their pixels missing"
     if has_photon_noise(manifest.corruption or {}):

@@ -31,3 +31,10 @@ def _complex(x: Tensor) -> Tensor:
     if not x.is_complex():
         raise TypeError(f"the Fourier transform takes complex64 or complex128, not {x.dtype}; see channels_to_complex")
     return x
+
+
+def radius(height: int, width: int) -> Tensor:
+    """Of every centred frequency of an image, in cycles per its longer side, float64 `[H, W]`."""
+    y = (torch.arange(height, dtype=torch.float64) - height // 2) / height
+    x = (torch.arange(width, dtype=torch.float64) - width // 2) / width
+    return torch.hypot(y[:, None], x[None]) * max(height, width)

@@ -7,6 +7,21 @@ from typing import TYPE_CHECKING
 from ..core.lazy import lazily
 
 if TYPE_CHECKING:
+    from .bases import (
+        AsMeasured,
+        Complete,
+        CompleteOperator,
+        Differentiable,
+        Identity,
+        Linear,
+        MaskingOperator,
+        MeasurementOperator,
+        OnImageGrid,
+        PixelOperator,
+        SamplingOperator,
+        WhiteInDomain,
+        linear,
+    )
     from .blur import Blur, BlurOperator
     from .chain import Chain
     from .compose import Compose
@@ -16,38 +31,49 @@ if TYPE_CHECKING:
     from .embedded import Embedded
     from .function import Function, FunctionOperator, load_operator, register_operator
     from .mask import Mask, MaskOperator
-    from .mri import Mri, MriOperator
+    from .mri import Mri
+    from .mri_operator import MriOperator
     from .noise import AdditiveNoise
-    from .operator import Identity, Operator
+    from .operator import Operator
     from .poisson import Poisson, PoissonOperator
-    from .prior import Prior
 
 __all__ = [
     "AdditiveNoise",
+    "AsMeasured",
     "Blur",
     "BlurOperator",
     "Chain",
+    "Complete",
+    "CompleteOperator",
     "Compose",
     "Corruption",
+    "Differentiable",
     "Downsampling",
     "DownsamplingOperator",
     "Embedded",
     "Function",
     "FunctionOperator",
     "Identity",
+    "Linear",
     "Mask",
     "MaskOperator",
+    "MaskingOperator",
+    "MeasurementOperator",
     "Mri",
     "MriOperator",
+    "OnImageGrid",
     "Operator",
+    "PixelOperator",
     "Poisson",
     "PoissonOperator",
-    "Prior",
+    "SamplingOperator",
+    "WhiteInDomain",
     "as_mapping",
     "corruption_from",
     "corruption_kinds",
     "has_photon_noise",
     "in_units",
+    "linear",
     "load_operator",
     "register_operator",
     "with_contents",

@@ -14,16 +14,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..core.errors import UserError
+from .bases import CompleteOperator
+from .clean import untouched
 from .corruption import Corruption, flag, number, one_of, whole
 from .embedded import Embedded
 from .kernels import check_kernel, check_odd, gaussian, motion, read_kernel
-from .operator import Operator
 
 BOUNDARIES = {"reflect": "reflect", "circular": "circular", "zero": "constant"}
 
 
 @dataclass(frozen=True)
-class BlurOperator(Operator):
+class BlurOperator(CompleteOperator):
     """Convolution of every channel with the sample's kernel; what lies beyond the border is filled in by `boundary`.
 
     Attributes:
@@ -52,11 +53,13 @@ class BlurOperator(Operator):
         x: Tensor = torch.func.vjp(self.apply, torch.zeros_like(y))[1](y)[0]
         return x
 
-    def cleared(self, where: Tensor) -> BlurOperator:
-        height, width = self.kernel.shape[1:]
-        delta = torch.zeros_like(self.kernel[:1])
-        delta[:, height // 2, width // 2] = 1
-        return dataclasses.replace(super().cleared(where), kernel=torch.where(where[:, None, None], delta, self.kernel))
+
+@untouched.register
+def _(operator: BlurOperator) -> BlurOperator:
+    height, width = operator.kernel.shape[1:]
+    kernel = torch.zeros_like(operator.kernel)
+    kernel[:, height // 2, width // 2] = 1
+    return dataclasses.replace(operator, sigma_n=torch.zeros_like(operator.sigma_n), kernel=kernel)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from .bases import WhiteInDomain
+from .clean import untouched
 from .operator import Operator
 
 
 @dataclass(frozen=True)
-class Chain(Operator):
+class Chain(WhiteInDomain):
     """Operators one after the other; each has parameters of its own, and `sigma_n` is that of the whole.
 
     Attributes:
@@ -36,14 +38,35 @@ class Chain(Operator):
             x = part.apply(x)
         return x
 
-    def adjoint(self, y: Tensor) -> Tensor:
-        for part in reversed(self.parts):
-            y = part.adjoint(y)
+    def jvp(self, x: Tensor, v: Tensor) -> Tensor:
+        for part in self.parts:
+            x, v = part.apply(x), part.jvp(x, v)
+        return v
+
+    def vjp(self, x: Tensor, w: Tensor) -> Tensor:
+        inputs = [x]
+        for part in self.parts[:-1]:
+            inputs.append(part.apply(inputs[-1]))
+        for part, at in zip(reversed(self.parts), reversed(inputs), strict=True):
+            w = part.vjp(at, w)
+        return w
+
+    def observed(self, y: Tensor) -> Tensor:
+        y = self.restrict(y)
+        return self._modelled[-1].observed(y) if self._modelled else y
+
+    def restrict(self, y: Tensor) -> Tensor:
+        for part in self._masks:
+            y = part.restrict(y)
         return y
 
-    def to_domain(self, y: Tensor) -> Tensor:
-        y = self.restrict(y)
-        return self._modelled[-1].to_domain(y) if self._modelled else y
+    def condition(self) -> Tensor | None:
+        """What all masks leave."""
+        shown: Tensor | None = None
+        for part in self._masks:
+            mask = part.condition()
+            shown = mask if shown is None or mask is None else shown & mask
+        return shown
 
     def from_domain(self, d: Tensor) -> Tensor:
         for part in reversed(self._modelled):
@@ -60,56 +83,8 @@ class Chain(Operator):
             x = part.project(x)
         return x
 
-    def seen(self, d: Tensor) -> Tensor:
-        for part in self._masks:
-            d = part.seen(d)
-        return d
 
-    def restrict(self, y: Tensor) -> Tensor:
-        for part in self._masks:
-            y = part.restrict(y)
-        return y
-
-    def condition(self) -> Tensor | None:
-        """What all masks leave."""
-        masks = [part.condition() for part in self._masks]
-        shown = masks[0] if masks else None
-        for mask in masks[1:]:
-            assert shown is not None and mask is not None
-            shown = shown & mask
-        return shown
-
-    def missing(self) -> Tensor | None:
-        shown = self.condition()
-        return None if shown is None else ~shown
-
-    def whole(self) -> Chain:
-        return dataclasses.replace(self, parts=tuple(part.whole() for part in self.parts))
-
-    def linear_part(self) -> Operator:
-        return dataclasses.replace(self, parts=tuple(part.linear_part() for part in self.parts))
-
-    def cleared(self, where: Tensor) -> Chain:
-        parts = tuple(part.cleared(where) for part in self.parts)
-        return dataclasses.replace(super().cleared(where), parts=parts)
-
-    def augmented(self, move: Callable[[Tensor], Tensor]) -> Chain:
-        return dataclasses.replace(self, parts=tuple(part.augmented(move) for part in self.parts))
-
-    def parameters(self) -> dict[str, Tensor]:
-        """The parameters of part `k` as `k.name`; its own noise level is that of the chain, or none."""
-        named = {"sigma_n": self.sigma_n}
-        for k, part in enumerate(self.parts):
-            named |= {f"{k}.{name}": value for name, value in part.parameters().items() if name != "sigma_n"}
-        return named
-
-    def with_parameters(self, parameters: Mapping[str, Tensor]) -> Chain:
-        sigma_n, parts = parameters["sigma_n"], []
-        for k, part in enumerate(self.parts):
-            parts.append(part.with_parameters({"sigma_n": sigma_n} | of_part(parameters, k)))
-        return dataclasses.replace(self, sigma_n=sigma_n, parts=tuple(parts))
-
-
-def of_part(parameters: Mapping[str, Tensor], k: int) -> dict[str, Tensor]:
-    """The parameters of part `k` of a chain, under their own names."""
-    return {name.removeprefix(f"{k}."): value for name, value in parameters.items() if name.startswith(f"{k}.")}
+@untouched.register
+def _(operator: Chain) -> Chain:
+    parts = tuple(untouched(part) for part in operator.parts)
+    return dataclasses.replace(operator, sigma_n=torch.zeros_like(operator.sigma_n), parts=parts)

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from ..core.errors import UserCodeError, UserError
-from .chain import Chain, of_part
+from .chain import Chain
 from .corruption import Corruption, corruption_from
 from .downsampling import Downsampling
 from .noise import AdditiveNoise
-from .operator import Operator
+from .operator import Operator, of_part
 from .poisson import Poisson
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..core.errors import UserError
 from ..core.kinds import Pluggable, kinds, member
 from ..core.tensors import right_broadcast
+from .clean import cleared
 from .embedded import Embedded
 from .operator import Operator
 
@@ -37,7 +38,7 @@ class Corruption(Pluggable, ABC, family="corruption", builtin={kind: f"{__packag
         weights: relative frequencies of the levels in `sigma_n`; equal by default. A share `f` of noise-free samples
             is `sigma_n=(0, s), weights=(f, 1 - f)`.
         clean_fraction: share of samples that are not corrupted at all: no operator, no noise. Only of kinds that say
-            so (`allows_clean`): their `draw` ends in `partly_cleared`, and their operators' `cleared` is the identity.
+            so (`allows_clean`): their `draw` ends in `partly_cleared`, and `untouched` knows their operators.
     """
 
     allows_clean: ClassVar[bool] = False
@@ -118,7 +119,7 @@ class Corruption(Pluggable, ABC, family="corruption", builtin={kind: f"{__packag
         if not self.clean_fraction:
             return operator
         uniform = torch.rand(len(operator), generator=generator, device=generator.device)
-        return operator.cleared(uniform < self.clean_fraction)
+        return cleared(operator, uniform < self.clean_fraction)
 
     def condition_channels(self, shape: tuple[int, ...]) -> int:
         """Number of channels of `Operator.condition()` for images of `shape`; none by default."""

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..core.errors import UserError
+from .bases import Complete, Linear, WhiteInDomain
 from .corruption import Corruption, one_of, whole
-from .operator import Operator
 
 
 def average_matrix(size: int, factor: int) -> Tensor:
@@ -54,7 +54,7 @@ def _matrix(method: str, size: int, factor: int, inverse: bool, dtype: torch.dty
 
 
 @dataclass(frozen=True)
-class DownsamplingOperator(Operator):
+class DownsamplingOperator(Linear, WhiteInDomain, Complete):
     """`A x = R x R^T` for every channel.
 
     Attributes:
@@ -84,11 +84,8 @@ class DownsamplingOperator(Operator):
     def adjoint(self, y: Tensor) -> Tensor:
         return self._along(y, transpose=True)
 
-    def to_domain(self, y: Tensor) -> Tensor:
+    def observed(self, y: Tensor) -> Tensor:
         return self._along(y, inverse=True) if self.lifted else y
-
-    def from_domain(self, d: Tensor) -> Tensor:
-        return self.lift(d)
 
     def lift(self, d: Tensor) -> Tensor:
         return d if self.lifted else self._along(d, inverse=True)

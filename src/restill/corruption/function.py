@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from ..core.errors import UserCodeError, UserError
+from .bases import MeasurementOperator
 from .corruption import Corruption
-from .operator import Operator
 
 _ITERATIONS = 30  # of conjugate gradients
 _PRECISION = 1e-10  # of squares
@@ -89,7 +89,7 @@ def load_operator(path: str | Path) -> str:
 
 
 @dataclass(frozen=True)
-class FunctionOperator(Operator):
+class FunctionOperator(MeasurementOperator):
     """The linear map of a user's functions, the same for all samples.
 
     Attributes:
@@ -141,9 +141,6 @@ class FunctionOperator(Operator):
                 f"operator {self.name!r}: adjoint returned {found} instead of {y.dtype} {[len(y), *self.shape]}"
             )
         return x
-
-    def from_domain(self, d: Tensor) -> Tensor:
-        return self.lift(d)
 
     def lift(self, d: Tensor) -> Tensor:
         """The image of least norm that is measured as `d` (least squares), `A^+ d`; differentiable."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ..core.errors import UserError
-from ..core.tensors import on_grid
 from ..io import Binary, ImageSource, open_masks
+from .bases import MaskingOperator
 from .corruption import Corruption, flag, number, one_of, whole
 from .embedded import MOST, Embedded
 from .operator import Operator
@@ -25,7 +25,7 @@ MOST_MASKS = 4096  # that a law keeps of those in files
 
 
 @dataclass(frozen=True)
-class MaskOperator(Operator):
+class MaskOperator(MaskingOperator):
     """`A x = M x` (Ambient Diffusion, section 3).
 
     Attributes:
@@ -34,38 +34,11 @@ class MaskOperator(Operator):
 
     mask: Tensor
 
-    def _masked(self, x: Tensor) -> Tensor:
-        return on_grid(self.mask, x).to(x) * x
-
-    def apply(self, x: Tensor) -> Tensor:
-        return self._masked(x)
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        return self._masked(y)
-
-    def to_domain(self, y: Tensor) -> Tensor:
-        return self._masked(y)
-
-    def seen(self, d: Tensor) -> Tensor:
-        return self._masked(d)
-
     def restrict(self, y: Tensor) -> Tensor:
-        return self._masked(y)
+        return self.mask.to(y) * y
 
     def condition(self) -> Tensor:
         return self.mask
-
-    def missing(self) -> Tensor:
-        return ~self.mask
-
-    def whole(self) -> MaskOperator:
-        return dataclasses.replace(self, mask=torch.ones_like(self.mask))
-
-    def cleared(self, where: Tensor) -> MaskOperator:
-        return dataclasses.replace(super().cleared(where), mask=self.mask | where[:, None, None, None])
-
-    def augmented(self, move: Callable[[Tensor], Tensor]) -> MaskOperator:
-        return dataclasses.replace(self, mask=move(self.mask))
 
 
 @dataclass(frozen=True, kw_only=True)

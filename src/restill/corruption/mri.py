@@ -1,16 +1,10 @@
-r"""Multi-coil MRI: undersampled k-space of complex images, `y = M (F S x + sigma_n eps)`.
-
-The domain is the image grid, through the adjoint. The noise of the measurements is white in k-space; in the domain it
-has the covariance :math:`A^H A`, and with several coils :math:`A^H A` is no projection, so that white noise of the
-image seen through it, :math:`(A^H A)^2`, is another. Noise is therefore drawn in k-space, for noise-free and noisy data
-alike: the network is always shown :math:`\tilde A^H (\tilde A x + s\,\epsilon)`.
-"""
+"""The law of multi-coil MRI: undersampled k-space of complex images, drawn or as it was measured."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,141 +12,14 @@ import torch
 from torch import Tensor
 
 from ..core.errors import UserError
-from ..core.fourier import AXES, fft2c, ifft2c
-from ..core.tensors import channels_to_complex, complex_to_channels
-from .chebyshev import Polynomial, inverse, inverse_root
 from .coil_maps import BANK, birdcage, refined
 from .corruption import Corruption, number, one_of, whole
 from .embedded import Embedded
 from .mri_lines import PATTERNS, fewer
+from .mri_operator import MriOperator
 from .operator import Operator
-from .prior import Shrinkage
 
-_STEPS = 8  # applications of A^H A in a polynomial
-_LOW = 0.02  # eigenvalue down to which it is accurate
 MOST_MASKS = 4096  # that a law keeps of measured ones
-
-
-@dataclass(frozen=True)
-class MriOperator(Operator):
-    """`A x = M F S x`: complex images `[n, 2, H, W]` to k-space of all coils `[n, 2 coils, H, W]`.
-
-    Real and imaginary parts are channels in turn; `F` is the centred orthonormal Fourier transform. The physics runs in
-    complex64 at least, outside autocast.
-
-    Attributes:
-        mask: True where k-space was measured, bool `[n, 1, 1, W]` for lines, or `[n, 1, H, W]`.
-        maps: coil sensitivities, real and imaginary part last, float `[n, coils, H, W, 2]`, with sum over the coils of
-            `|S|^2 = 1` on the support and 0 elsewhere.
-    """
-
-    mask: Tensor
-    maps: Tensor
-
-    @property
-    def _sensitivities(self) -> Tensor:
-        return torch.view_as_complex(self.maps)
-
-    def apply(self, x: Tensor) -> Tensor:
-        return self.restrict(self.embed(x))
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        return self.extract(self.restrict(y))
-
-    def embed(self, d: Tensor) -> Tensor:
-        """`F S d`: k-space of all coils, wholly sampled."""
-        image = channels_to_complex(_precise(d))
-        return complex_to_channels(fft2c(self._sensitivities.to(image.dtype) * image))
-
-    def extract(self, e: Tensor) -> Tensor:
-        """`S^H F^-1 e`: the coils' images combined."""
-        images = ifft2c(channels_to_complex(_precise(e)))
-        combined = (self._sensitivities.to(images.dtype).conj() * images).sum(dim=1, keepdim=True)
-        return complex_to_channels(combined)
-
-    def to_domain(self, y: Tensor) -> Tensor:
-        return self.adjoint(y)
-
-    def seen(self, d: Tensor) -> Tensor:
-        return self.adjoint(self.embed(d))
-
-    def inverse(self, b: Tensor, shrinkage: Shrinkage) -> Tensor:
-        """By a polynomial: with several coils `A^H A` is no projection. With `P^{1/2}` before and after, and a white
-        prior, it is the regularised SENSE reconstruction (Pruessmann et al. 2001)."""
-        return self._polynomial(inverse, b, shrinkage)
-
-    def inverse_root(self, f: Tensor, shrinkage: Shrinkage) -> Tensor:
-        return self._polynomial(inverse_root, f, shrinkage)
-
-    def _polynomial(self, of: Polynomial, x: Tensor, shrinkage: Shrinkage) -> Tensor:
-        """Of `T` (`Shrinkage`), with frequencies as coordinates, origin first: no shifts, half of the transforms.
-
-        Of coils along the lines' axis only, where lines are masked: the mask commutes with the transform of the other.
-        """
-        with torch.autocast(x.device.type, enabled=False):
-            start = _frequencies(channels_to_complex(_precise(x)))
-            maps = self._sensitivities.to(start.dtype)
-            mask, half = (torch.fft.ifftshift(part, AXES) for part in (self.mask, (1 + shrinkage.ratio).rsqrt()))
-            masked = AXES[1:] if mask.shape[-2] == 1 else AXES
-
-            def apply(k: Tensor) -> Tensor:
-                shrunk = half * k
-                coils = _image(torch.where(mask, _frequencies(maps * _image(shrunk), masked), 0.0), masked)
-                return k - half * (shrunk - _frequencies((maps.conj() * coils).sum(dim=1, keepdim=True)))
-
-            return complex_to_channels(_image(of(apply, start, _LOW, _STEPS)))
-
-    def predicted(self, d: Tensor) -> Tensor:
-        return self.apply(d)
-
-    def observed(self, y: Tensor) -> Tensor:
-        return self.restrict(y)
-
-    def measured(self, e: Tensor) -> Tensor:
-        return self.restrict(e)
-
-    def whiten(self, residual: Tensor, shrinkage: Shrinkage) -> Tensor:
-        """By lines: a line that is shown has the deviation of its noise, another that of its frequency in images.
-
-        Residuals of all coils together weigh as much as those of an image.
-        """
-        scale = torch.where(self.mask, 1 + 1 / shrinkage.ratio, torch.ones_like(shrinkage.ratio))
-        return (scale * self.maps.shape[1] / shrinkage.variance).sqrt() * residual
-
-    def noise(self, e: Tensor) -> Tensor:
-        return self.adjoint(e)
-
-    def noise_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return (2 * self.maps.shape[1], *shape[1:])
-
-    def noise_variance(self, d: Tensor) -> Tensor:
-        share = self.mask.flatten(1).to(d).mean(1)[:, None, None, None]
-        return (share * self.maps.to(d).square().sum(dim=(1, -1))[:, None]).expand_as(d)
-
-    def restrict(self, y: Tensor) -> Tensor:
-        return torch.where(self.mask, y, 0.0)  # a product would keep the signs of what was not measured
-
-    def condition(self) -> Tensor:
-        return self.mask.expand(-1, 2, *self.maps.shape[2:4])
-
-    def whole(self) -> MriOperator:
-        return dataclasses.replace(self, mask=torch.ones_like(self.mask))
-
-    def augmented(self, move: Callable[[Tensor], Tensor]) -> MriOperator:
-        raise UserError("teacher.augment must be 0 for kind mri: k-space does not flip and turn as its images do")
-
-
-def _frequencies(x: Tensor, axes: tuple[int, ...] = AXES) -> Tensor:
-    return torch.fft.fftn(x, dim=axes, norm="ortho")
-
-
-def _image(k: Tensor, axes: tuple[int, ...] = AXES) -> Tensor:
-    return torch.fft.ifftn(k, dim=axes, norm="ortho")
-
-
-def _precise(x: Tensor) -> Tensor:
-    """In float32 at least."""
-    return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 @dataclass(frozen=True, kw_only=True)

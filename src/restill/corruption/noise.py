@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from .bases import Identity
 from .corruption import Corruption
-from .operator import Identity
 
 
 @dataclass(frozen=True, kw_only=True)

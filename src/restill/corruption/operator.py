@@ -1,236 +1,260 @@
-r"""Operators: drawn, immutable, batched forward maps, and how an observation relates to the image grid.
+r"""Operators: drawn, immutable, batched forward maps, and how an observation relates to what a network learns of it.
 
 A measurement is :math:`y = A(x) + \sigma_n \epsilon` with :math:`\epsilon \sim N(0, I)`. An `Operator` is a batch of
-`n` drawn maps :math:`A_1, \dots, A_n` together with the noise level of each. Everything that training needs to know
-about a corruption goes through the methods below, so that objectives and distillation contain no case distinction. The
-*domain* is where the teacher denoises: where the noise of the measurement is white, and where its law can be learned.
+`n` drawn maps :math:`A_1, \dots, A_n` together with the noise level of each. Objectives, samplers and distillation know
+operators by the methods below alone. They speak of four spaces:
 
-================  ===================  =======  ================  ===========  ==============  ================
-method            meaning              noise    mask `M`          blur `k *`   downsampling    multi-coil MRI
-================  ===================  =======  ================  ===========  ==============  ================
-`apply(x)`        image -> observation `x`      `M x`             `k * x`      `D x`           `M F S x`
-`adjoint(y)`      its adjoint          `y`      `M y`             `k~ * y`     `D^T y`         `S^H F^-1 M y`
-`to_domain(y)`    observation ->       `y`      `M y`             `y`          `y`, without    `S^H F^-1 M y`
-                  domain                                                       noise `U y`
-`from_domain(d)`  domain -> image      `d`      `d`               `d`          `U d`, or `d`   `d`
-`to_image(y)`     both of these: the observation on the image grid
-`lift(d)`         domain -> network    `d`      `d`               `d`          `U d`, or `d`   `d`
-`project(x)`      network -> domain    `x`      `x`               `x`          `D x`, or `x`   `x`
-`seen(d)`         the part of `d`      `d`      `M d`             `d`          `d`             `A^H A d`
-                  that was observed
-`predicted(d)`    what `d` says of     `d`      `M d`             `d`          `d`             `M F S d`
-                  observations, where
-                  their noise is white
-`observed(y)`     and what they are    `y`      `M y`             `y`          `to_domain(y)`  `y`
-`measured(e)`     white noise there    `e`      `M e`             `e`          `e`             `M e`
-`inverse(b, p)`   how the network's input, its output, and residuals are scaled: mean and deviation of Gaussian images
-`inverse_root(f,  given what is seen of them in noise, and the inverse of the latter (`prior.py`)
-p)`
-`whiten(r, p)`
-`restrict(y)`     a less corrupted     `y`      `M y`             `y`          `y`             `M y`
-                  operator's `y`, as
-                  this one sees it
-`noise(e)`        white noise `e` as    `e`      `M e`             `e`          `e`             `S^H F^-1 M e`
-                  it lies in the
-                  domain
-`embed(d)`        domain -> where       `d`      `d`               `d`          `d`             `F S d`
-                  noise is white
-`extract(e)`      and back              `e`      `e`               `e`          `e`             `S^H F^-1 e`
-`condition()`     channels shown to    none     `M`               none         none            `M`
-                  the network
-`missing()`       entries that are     none     `not M`           none         none            none
-                  not observed at all
-`whole()`         the same operators with nothing missing: what they share (masks alone change)
-================  ===================  =======  ================  ===========  ==============  ================
+- *images*, `[n, C, H, W]`: what a generator draws, and the grid on which networks work;
+- *observations*, `[n, ...]`: what a store keeps;
+- the *white space*, `[n, ...]`: where the noise of the measurements is white, and residuals are compared;
+- the *domain*, `[n, c, h, w]`: where the teacher denoises, because the law of the measurements can be learned there.
 
-(`seen` is the identity for blur because there the network models blurred images, and all of a blurred image is
-observed.)
+An operator says only:
+
+=================  =======================  =======  =======  ===========  ====================  ===============
+method             meaning                  noise    mask     blur `k *`   downsampling          multi-coil MRI
+=================  =======================  =======  =======  ===========  ====================  ===============
+`apply(x)`         image -> observation     `x`      `M x`    `k * x`      `D x`                 `M F S x`
+`adjoint(y)`       its adjoint (`Linear`)   `y`      `M y`    `k~ * y`     `D^T y`               `S^H F^-1 M y`
+`restrict(y)`      what this operator sees  `y`      `M y`    `y`          `y`                   `M y`
+                   of a less corrupted
+                   observation
+`condition()`      channels shown to the    none     `M`      none         none                  `M`
+                   network
+`observed(y)`      observation -> white     `y`      `M y`    `y`          `y`, without noise    `M y`
+                   space                                                   `U y`
+`embed(d)`         domain -> white space    `d`      `d`      `d`          `d`                   `F S d`
+`extract(e)`       and back                 `e`      `e`      `e`          `e`                   `S^H F^-1 e`
+`lift(d)`          domain -> network        `d`      `d`      `d`          `U d`, or `d`         `d`
+`project(x)`       network -> domain        `x`      `x`      `x`          `D x`, or `x`         `x`
+`from_domain(d)`   domain -> image          that is `lift(d)`, unless the operator is not linear
+=================  =======================  =======  =======  ===========  ====================  ===============
+
+Most of these lines are alike, so that nobody writes them: `bases.py` has them in ready classes. Two methods make an
+operator that keeps the image grid and misses nothing (`CompleteOperator`) or that misses pixels (`MaskingOperator`),
+four any other one whose observations are images (`PixelOperator`). An operator that is not linear is `Differentiable`.
+A parameter that says what was observed is called `mask`, or `shown` names it.
+
+Everything else is derived here and final: `seen`, `predicted`, `measured`, `noise`, `to_domain`, `to_image`, `missing`,
+`whole`, `moved` and the parameters. (`seen` is the identity for blur because there the network models blurred images,
+and all of a blurred image is observed.) `tests/test_corruption_laws.py` checks the laws that the methods must obey for
+every operator in the list beside it; add yours there.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar, cast, final
 
 import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from .prior import Shrinkage
+from ..core.errors import UserError
 
 
 @dataclass(frozen=True)
 class Operator(ABC):
-    r"""A batch of `n` drawn forward maps. Subclasses are frozen dataclasses.
+    r"""A batch of `n` drawn forward maps. Subclasses are frozen dataclasses, and abstract or final.
 
-    Every field that is a tensor is a per-sample parameter with leading dimension `n`: it is what a store keeps.
-    Fields of other types are shared by the batch. Device follows the parameters, dtype follows the input.
+    Every field that is a tensor is a per-sample parameter with leading dimension `n`: it is what a store keeps. One
+    field may be a tuple of operators, whose parameters are its own too. Fields of other types are shared by the batch.
+    Device follows the parameters, dtype follows the input.
 
     Attributes:
         sigma_n: standard deviation of the additive white noise of each sample, in the units of the (normalised)
             observation, shape `[n]`; 0 where the sample has no noise.
+        shown: names of the parameters that say what was observed, 1 or True where it was; others are ignored.
+        white_domain: whether the white space is the domain (`WhiteInDomain`), so that `seen` is a projection.
     """
 
+    shown: ClassVar[tuple[str, ...]] = ("mask",)
+    white_domain: ClassVar[bool] = False
     sigma_n: Tensor
+
+    # what an operator says
 
     @abstractmethod
     def apply(self, x: Tensor) -> Tensor:
         """`A x`: images `[n, C, H, W]` to noise-free observations `[n, ...]`; differentiable."""
 
-    def adjoint(self, y: Tensor) -> Tensor:
-        """`A^H y`: observations `[n, ...]` to images `[n, C, H, W]`, with `<A x, y> = <x, A^H y>`.
+    @abstractmethod
+    def jvp(self, x: Tensor, v: Tensor) -> Tensor:
+        """The derivative of `apply` at images `x` in the direction `v`, `[n, ...]` (`Linear`, `Differentiable`)."""
 
-        Operators that are not linear have no adjoint; ask `linear_part()`.
+    @abstractmethod
+    def vjp(self, x: Tensor, w: Tensor) -> Tensor:
+        """Its adjoint: observations `w` to images, `<jvp(x, v), w> = <v, vjp(x, w)>`."""
+
+    @abstractmethod
+    def observed(self, y: Tensor) -> Tensor:
+        """The observation `[n, ...]` in the white space."""
+
+    @abstractmethod
+    def restrict(self, y: Tensor) -> Tensor:
+        """What this operator would have measured, from the observation of a less corrupted one; a projection.
+
+        Acts on observations and in the white space alike, which are one space unless nothing is missing.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no adjoint")
 
-    def to_domain(self, y: Tensor) -> Tensor:
-        """The observation in the domain, `[n, C, h, w]`; the identity where it already lies there."""
-        return y
+    @abstractmethod
+    def condition(self) -> Tensor | None:
+        """Channels `[n, K, h, w]` that the network is shown beside the image, e.g. the mask; None without any."""
 
+    @abstractmethod
+    def embed(self, d: Tensor) -> Tensor:
+        """What lies in the domain, `[n, c, h, w]`, in the white space `[n, ...]`; an isometry."""
+
+    @abstractmethod
+    def extract(self, e: Tensor) -> Tensor:
+        """The inverse of `embed` on its range, and its adjoint."""
+
+    @abstractmethod
     def from_domain(self, d: Tensor) -> Tensor:
-        """What lies in the domain, as images `[n, C, H, W]`; the identity where the domain is the image grid."""
-        return d
+        """What lies in the domain, as images `[n, C, H, W]`."""
 
+    @abstractmethod
     def lift(self, d: Tensor) -> Tensor:
-        """What the network, which works on the image grid, is given for `d`; the identity where the domain is one."""
-        return d
+        """What the network, which works on the image grid, is given for `d`: `[n, C, H, W]`; linear."""
 
+    @abstractmethod
     def project(self, x: Tensor) -> Tensor:
-        """What the network's output means in the domain, `project(lift(d)) = d`; the identity as for `lift`."""
-        return x
+        """What the network's output `[n, C, H, W]` means in the domain, `project(lift(d)) = d`; linear."""
 
+    # what follows
+
+    @final
+    def to_domain(self, y: Tensor) -> Tensor:
+        """The observation in the domain, `[n, c, h, w]`."""
+        return self.extract(self.observed(y))
+
+    @final
     def to_image(self, y: Tensor) -> Tensor:
-        """The observation on the image grid, `[n, C, H, W]`; the identity where it already lies there."""
+        """The observation on the image grid, `[n, C, H, W]`."""
         return self.from_domain(self.to_domain(y))
 
-    def seen(self, d: Tensor) -> Tensor:
-        """The part of `d`, in the domain, that the observation determines; the identity by default."""
-        return d
-
-    def inverse(self, b: Tensor, shrinkage: Shrinkage) -> Tensor:
-        """`T^{-1} b` (`Shrinkage`), where `b` `[n, C, h, w]` is seen; `b` itself unless `seen` is no projection."""
-        return b
-
-    def inverse_root(self, f: Tensor, shrinkage: Shrinkage) -> Tensor:
-        """`T^{-1/2} f` of any `f`: larger by `sqrt(1 + 1/r)` where nothing is seen."""
-        seen = self.seen(f)
-        return f if seen is f else seen + (1 + 1 / shrinkage.ratio).sqrt() * (f - seen)
-
+    @final
     def predicted(self, d: Tensor) -> Tensor:
-        """What `d`, in the domain, says of the observation, where its noise is white; `seen(d)` by default."""
-        return self.seen(d)
+        """What `d`, in the domain, says of the observation, in the white space."""
+        return self.restrict(self.embed(d))
 
-    def observed(self, y: Tensor) -> Tensor:
-        """The observation there; `to_domain(y)` by default."""
-        return self.to_domain(y)
-
+    @final
     def measured(self, e: Tensor) -> Tensor:
-        """White noise `e` there; `noise(e)` by default."""
-        return self.noise(e)
+        """White noise `e`, in the white space, as far as this operator measures it."""
+        return self.restrict(e)
 
-    def whiten(self, residual: Tensor, shrinkage: Shrinkage) -> Tensor:
-        """What is left of an observation there, over its deviation if it were of Gaussian images.
-
-        That is `s / sqrt(1 + r)` where this operator sees it, and that of the images elsewhere.
-        """
-        seen = self.seen(residual)
-        scaled = (1 + 1 / shrinkage.ratio).sqrt() * seen
-        return (scaled if seen is residual else scaled + (residual - seen)) / shrinkage.variance.sqrt()
-
-    def restrict(self, y: Tensor) -> Tensor:
-        """What this operator would have measured, from the observation of a less corrupted one; identity by default."""
-        return y
-
+    @final
     def noise(self, e: Tensor) -> Tensor:
-        """White noise `e` `[n, *noise_shape]` as it adds to the noise of `to_domain(y)`; `seen(e)` by default."""
-        return self.seen(e)
+        """White noise `e`, in the white space, as it adds to the noise of `to_domain(y)`, `[n, c, h, w]`."""
+        return self.extract(self.restrict(e))
 
-    def noise_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of white noise for a domain of `shape` `(C, h, w)`; the same by default."""
-        return shape
+    @final
+    def seen(self, d: Tensor) -> Tensor:
+        """The part of `d`, in the domain, that the observation determines."""
+        return self.extract(self.restrict(self.embed(d)))
 
-    def noise_variance(self, d: Tensor) -> Tensor:
-        """Variance of every entry of `noise(e)`, `[n, C, h, w]` like `d`; 1 where the domain is observed by default."""
-        return self.seen(torch.ones_like(d))
+    @final
+    def missing(self, d: Tensor) -> Tensor | None:
+        """Where nothing was observed of `d`, in the domain, bool like it.
 
-    def embed(self, d: Tensor) -> Tensor:
-        """`d` in the space where noise is white, `noise(embed(d)) = seen(d)`; the identity by default."""
-        return d
-
-    def extract(self, e: Tensor) -> Tensor:
-        """The inverse of `embed`, whose adjoint it is; the identity by default."""
-        return e
-
-    def condition(self) -> Tensor | None:
-        """Channels `[n, K, H, W]` that the network is shown beside the image, e.g. the mask; none by default."""
-        return None
-
-    def missing(self) -> Tensor | None:
-        """Where in the domain nothing was observed, bool `[n, C, h, w]`; None where everything is, the default."""
-        return None
-
-    def whole(self) -> Self:
-        """The same operators with nothing missing, `A x = M A_whole x`; the operator itself by default."""
-        return self
-
-    def linear_part(self) -> Operator:
-        """The linear map that says what is lost; the operator itself unless a pointwise nonlinearity ends it."""
-        return self
-
-    def cleared(self, where: Tensor) -> Self:
-        """The same operators, those of `where` (bool `[n]`) replaced by none at all: identity, no noise.
-
-        By default only the noise is taken away; laws that allow a clean fraction have operators that do both.
+        None where everything was, and where no single pixel is observed or not (lines of k-space).
         """
-        return dataclasses.replace(self, sigma_n=self.sigma_n.masked_fill(where, 0.0))
+        ones = torch.ones_like(d)
+        shown = self.restrict(ones) if self.white_domain else ones
+        return None if shown is ones else ~shown.bool()
 
-    def augmented(self, move: Callable[[Tensor], Tensor]) -> Self:
+    @final
+    def whole(self) -> Self:
+        """The same operators with nothing missing: `apply(x) = restrict(whole().apply(x))`."""
+        return self._with_shown(torch.ones_like)
+
+    @final
+    def moved(self, move: Callable[[Tensor], Tensor]) -> Self:
         """The operators of measurements that were moved (flipped, turned) by `move`, a map of `[n, C, H, W]`.
 
-        Only what tells pixels apart has to move with them: the identity by default, since a domain that is wholly
-        observed is modelled as it is.
-        """
-        return self
+        Only what tells pixels apart has to move with them: a domain that is wholly observed is modelled as it is.
 
+        Raises:
+            UserError: the measurements are no images that could be moved.
+        """
+        if not self.white_domain:
+            raise UserError(
+                f"teacher.augment must be 0: measurements by {type(self).__name__} do not flip and turn as images do"
+            )
+        return self._with_shown(move)
+
+    def _with_shown(self, change: Callable[[Tensor], Tensor]) -> Self:
+        parameters = self.parameters()
+        named = {name: change(value) for name, value in parameters.items() if name.rpartition(".")[2] in self.shown}
+        return self.with_parameters(parameters | named) if named else self
+
+    @final
+    def noise_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the white space for a domain of `shape` `(c, h, w)`."""
+        if self.white_domain:
+            return shape
+        return tuple(self.select(slice(0, 1)).embed(torch.zeros(1, *shape, device=self.sigma_n.device)).shape[1:])
+
+    # parameters
+
+    @final
     def parameters(self) -> dict[str, Tensor]:
-        """The per-sample parameters, by name; each has leading dimension `n`."""
-        fields = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
-        return {name: value for name, value in fields if isinstance(value, Tensor)}
+        """The per-sample parameters by name, each with leading dimension `n`.
+
+        Parameters of part `k` of several are named `k.name`. The parts have no noise level of their own.
+        """
+        named = {name: value for name, value in self._fields() if isinstance(value, Tensor)}
+        for k, part in enumerate(self._parts()):
+            named |= {f"{k}.{name}": value for name, value in part.parameters().items() if name != "sigma_n"}
+        return named
+
+    @final
+    def with_parameters(self, parameters: Mapping[str, Tensor]) -> Self:
+        """The same kind of operators with other per-sample parameters, named as in `parameters()`."""
+        changed: dict[str, object] = {name: value for name, value in parameters.items() if "." not in name}
+        noise = {"sigma_n": parameters.get("sigma_n", self.sigma_n)}
+        parts = tuple(part.with_parameters(noise | of_part(parameters, k)) for k, part in enumerate(self._parts()))
+        changed |= {name: parts for name, value in self._fields() if _are_operators(value)}
+        return dataclasses.replace(self, **changed)  # type: ignore[arg-type]
+
+    def _fields(self) -> Iterator[tuple[str, object]]:
+        return ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
+
+    def _parts(self) -> tuple[Operator, ...]:
+        return next((cast("tuple[Operator, ...]", value) for _, value in self._fields() if _are_operators(value)), ())
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
         return self.with_parameters({name: function(value) for name, value in self.parameters().items()})
 
+    @final
     def select(self, index: Tensor | slice) -> Self:
         """The operators of some samples, in the given order."""
         return self._map(lambda value: value[index])
 
+    @final
     def to(self, device: torch.device | str) -> Self:
         """The same operators on another device."""
         return self._map(lambda value: value.to(device))
 
-    def with_parameters(self, parameters: Mapping[str, Tensor]) -> Self:
-        """The same kind of operators with other per-sample parameters, named as in `parameters()`."""
-        return dataclasses.replace(self, **parameters)
-
+    @final
     @staticmethod
     def concatenate(operators: Sequence[Operator]) -> Operator:
-        """One batch of operators from several batches of the same law."""
+        """One batch of operators from several batches of the same corruption."""
         parts = [operator.parameters() for operator in operators]
         return operators[0].with_parameters({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
 
+    @final
     def __len__(self) -> int:
         return len(self.sigma_n)
 
 
-@dataclass(frozen=True)
-class Identity(Operator):
-    """`A x = x`: the operator of purely additive noise."""
+def _are_operators(value: object) -> bool:
+    return isinstance(value, tuple) and bool(value) and all(isinstance(part, Operator) for part in value)
 
-    def apply(self, x: Tensor) -> Tensor:
-        return x
 
-    def adjoint(self, y: Tensor) -> Tensor:
-        return y
+def of_part(parameters: Mapping[str, Tensor], k: int) -> dict[str, Tensor]:
+    """The parameters of part `k` of several, under their own names."""
+    return {name.removeprefix(f"{k}."): value for name, value in parameters.items() if name.startswith(f"{k}.")}

@@ -23,8 +23,9 @@ import torch
 from torch import Tensor
 
 from ..core.errors import UserError
+from .bases import AsMeasured, Complete, Differentiable, OnImageGrid, WhiteInDomain
 from .corruption import Corruption, number
-from .operator import Identity, Operator
+from .operator import Operator
 
 _POINTS = 4097
 _EXACT = 200.0  # photons up to which the sum over all counts is taken; an expansion beyond is better than 1e-7
@@ -138,7 +139,7 @@ def _interpolated(x: Tensor, points: Tensor, values: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class PoissonOperator(Operator):
+class PoissonOperator(Differentiable, AsMeasured, WhiteInDomain, OnImageGrid, Complete):
     """`A(x) = E[f(m) | x]`: the mean of the stabilised measurement, pixel by pixel; not linear."""
 
     gain: float
@@ -155,9 +156,6 @@ class PoissonOperator(Operator):
         table = _table(self.gain, self.read_noise, self.zero)
         curve = _interpolated((d + 1) * table.scale, table.value, table.curve)
         return self.zero + self.gain * _light(curve, table.c)
-
-    def linear_part(self) -> Identity:
-        return Identity(self.sigma_n)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Denoisers: preconditioned networks, and closed forms to check them against."""
 
-from .closed_forms import GaussianDenoiser
-from .denoiser import Denoiser
+from .closed_forms import ClosedForm, GaussianDenoiser
+from .denoiser import Denoiser, NetworkDenoiser
+from .preconditioning import Prior
 
-__all__ = ["Denoiser", "GaussianDenoiser"]
+__all__ = ["ClosedForm", "Denoiser", "GaussianDenoiser", "NetworkDenoiser", "Prior"]

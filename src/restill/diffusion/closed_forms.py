@@ -1,14 +1,47 @@
-r"""Closed-form denoisers of Gaussian data: the oracle against which objectives, samplers and losses are checked."""
+r"""Closed-form denoisers: the oracles against which objectives, samplers and losses are checked."""
 
 from __future__ import annotations
 
+from typing import final
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..corruption import Operator
+from .denoiser import Denoiser
+from .preconditioning import Prior
 
 
-class GaussianDenoiser(nn.Module):
+class ClosedForm(Denoiser):
+    """A denoiser known by a formula in the domain of the measurements: subclasses say `forward`.
+
+    Args:
+        prior: by which residuals are weighed; white images of deviation 0.5 by default.
+    """
+
+    def __init__(self, prior: Prior | None = None) -> None:
+        super().__init__()
+        self._prior = Prior.white(0.5) if prior is None else prior
+
+    @property
+    @final
+    def prior(self) -> Prior:
+        return self._prior
+
+    @final
+    def image(
+        self,
+        x_t: Tensor,
+        sigma: Tensor | float,
+        operator: Operator | None = None,
+        labels: Tensor | None = None,
+        augment: Tensor | None = None,
+    ) -> Tensor:
+        d: Tensor = self(x_t, sigma, operator, labels, augment)
+        return d if operator is None else operator.lift(d)
+
+
+class GaussianDenoiser(ClosedForm):
     r"""The optimal denoiser of :math:`x \sim N(0, C)`:
 
     .. math:: D(x_t; s) = E[x | x_t] = C (C + s^2 I)^{-1} x_t
@@ -21,9 +54,8 @@ class GaussianDenoiser(nn.Module):
     """
 
     def __init__(self, covariance: Tensor, sigma_data: float = 0.5) -> None:
-        super().__init__()
+        super().__init__(Prior.white(sigma_data))
         self.covariance = covariance
-        self.sigma_data = sigma_data
 
     def forward(
         self,

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ..core.errors import UserError
+from ..core.fourier import radius
 from ..core.tensors import wide_dtype
-from ..corruption.prior import radius
 
 _LEAST = 1e-3  # of the mean: what noise hides, and is taken away with it, is not known to be smaller
 

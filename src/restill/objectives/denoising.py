@@ -16,12 +16,14 @@ from abc import ABC, abstractmethod
 from typing import Annotated, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..core.kinds import Described, OfKind
 from ..core.settings import setting
 from ..core.tensors import right_broadcast
-from ..corruption import Operator, Prior
+from ..corruption import Operator
+from ..diffusion import Denoiser, Prior
+from ..diffusion.preconditioning import whiten
 from .noise_levels import LogNormalLevels
 
 
@@ -81,11 +83,11 @@ class Objective(Described, LogNormalLevels, ABC, family="objective"):
         limit of infinite noise, `1/sigma_data^2`.
         """
         share = right_broadcast(c.clamp_min(self.c_min).sqrt(), residual)
-        return further.whiten(residual, prior.at(sigma)) / share
+        return whiten(further, residual, prior.at(sigma)) / share
 
     def __call__(
         self,
-        denoiser: nn.Module,
+        denoiser: Denoiser,
         y: Tensor,
         operator: Operator,
         further: Operator,
@@ -93,10 +95,12 @@ class Objective(Described, LogNormalLevels, ABC, family="objective"):
         labels: Tensor | None = None,
         augment: Tensor | None = None,
     ) -> Tensor:
-        """Loss of each sample, `[n]`: the weighted mean of squares over its entries.
+        """Loss of each sample, `[n]`: the weighted sum of squares, over the number of entries of the domain.
+
+        So residuals of all coils of MRI together weigh as much as those of an image.
 
         Args:
-            denoiser: `denoiser(x_t, sigma, operator, labels, augment)` with the attribute `prior`, or `sigma_data`.
+            denoiser: of which the prior also weighs the residuals.
             y: measurements `[n, ...]`.
             operator: their operators, with the noise level of each.
             further: the more corrupted operators that the network is shown; `operator` itself where there are none.
@@ -107,14 +111,8 @@ class Objective(Described, LogNormalLevels, ABC, family="objective"):
         predicted = operator.predicted(denoised)
         c = right_broadcast(noised.c, predicted)
         residual = c * predicted + (1 - c) * noised.added - c * operator.observed(y)
-        squares = self.whitened(residual, further, draw.sigma, noised.c, prior_of(denoiser)).square()
-        return squares.flatten(1).mean(1)
-
-
-def prior_of(denoiser: nn.Module) -> Prior:
-    """What the denoiser supposes of images; white ones, if it has `sigma_data` alone."""
-    found = getattr(denoiser, "prior", None)
-    return found if isinstance(found, Prior) else Prior.white(float(denoiser.sigma_data))  # type: ignore[arg-type]
+        squares = self.whitened(residual, further, draw.sigma, noised.c, denoiser.prior).square()
+        return squares.flatten(1).sum(1) / denoised[0].numel()
 
 
 class Standard(Objective, kind="standard"):

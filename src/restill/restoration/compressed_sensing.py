@@ -19,7 +19,7 @@ from torch import Tensor
 from ..core.errors import UserError
 from ..core.progress import Advance, silent
 from ..core.tensors import right_broadcast, seeded
-from ..corruption import Operator
+from ..corruption import Linear, Operator, linear
 from ..store import Store
 from .wavelets import Wavelets
 
@@ -42,7 +42,7 @@ def compressed_sensing(
 
     Args:
         y: measurements `[n, ...]`, on the device of the operator, float32 or float64.
-        operator: linear, of complex images `[n, 2, H, W]`; only `apply` and `adjoint` are used.
+        operator: of complex images `[n, 2, H, W]`; only `apply` and `adjoint` are used.
         weight: of the wavelet coefficients, at least 0, as a share of the largest one of `A^H y`; from 0.00001 (hardly
             any noise) to 0.03 in practice (`choose_weight`).
         iterations: of FISTA, which starts from `A^H y`.
@@ -57,17 +57,18 @@ def compressed_sensing(
         Images `[n, 2, H, W]` (real and imaginary part), of the dtype of `y`.
 
     Raises:
-        UserError: images that are not complex, a weight below 0, no iterations, no such wavelet, or an operator whose
-            `lipschitz` was stated too small.
+        UserError: images that are not complex, a weight below 0, no iterations, no such wavelet, or an operator that
+            is not linear or whose `lipschitz` was stated too small.
     """
     if not (math.isfinite(weight) and weight >= 0):
         raise UserError(f"compressed sensing: weight must be a number of at least 0, not {weight}")
     if iterations < 1:
         raise UserError(f"compressed sensing: iterations must be at least 1, not {iterations}")
+    applied = linear(operator, "compressed sensing")
     eigenvalue_N = torch.as_tensor(lipschitz, dtype=y.dtype, device=y.device).expand(len(y))
     blocks = []
     for index in torch.arange(len(y), device=y.device).split(max(1, _BLOCK_VALUES // math.prod(y.shape[1:]))):
-        part, own = y[index], operator.select(index)
+        part, own = y[index], applied.select(index)
         start = own.adjoint(part)
         if start.ndim != 4 or start.shape[1] != 2:
             raise UserError(f"compressed sensing: images must be complex, [n, 2, H, W], not {list(start.shape)}")
@@ -75,7 +76,7 @@ def compressed_sensing(
         threshold_N = weight * _modulus(wavelets.forward(start)).amax(dim=(1, 2, 3))
         shifts = _shifts(iterations, wavelets.levels) if cycle_spinning else [(0, 0)] * iterations
         blocks.append(_fista(part, own, start, wavelets, threshold_N, 1 / eigenvalue_N[index], shifts))
-    images = torch.cat(blocks) if blocks else operator.adjoint(y)
+    images = torch.cat(blocks) if blocks else applied.adjoint(y)
     if not bool(images.isfinite().all()):
         raise UserError("compressed sensing: diverged; state lipschitz, the largest eigenvalue of A^H A, or check y")
     return images
@@ -108,7 +109,7 @@ def reconstruct(
 
 
 @torch.no_grad()
-def largest_eigenvalue(operator: Operator, shape: tuple[int, int, int], iterations: int = 50) -> Tensor:
+def largest_eigenvalue(operator: Linear, shape: tuple[int, int, int], iterations: int = 50) -> Tensor:
     """Largest eigenvalue of `A^H A` for images of `shape` `(C, H, W)`, `[n]`, by power iteration.
 
     It is approached from below, so leave a few percent of room: a `lipschitz` that is too small makes FISTA diverge.
@@ -123,7 +124,7 @@ def largest_eigenvalue(operator: Operator, shape: tuple[int, int, int], iteratio
 
 def _fista(
     y: Tensor,
-    operator: Operator,
+    operator: Linear,
     start: Tensor,
     wavelets: Wavelets,
     threshold_N: Tensor,

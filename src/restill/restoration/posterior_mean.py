@@ -23,15 +23,14 @@ def posterior_mean(denoiser: Denoiser, batch: Batch) -> Tensor:
     operator = batch.operator
     sigma = operator.sigma_n.clamp(min=_SIGMA_MIN)
     with torch.no_grad():
-        d = operator.to_domain(operator.restrict(batch.y))
+        d = operator.to_domain(batch.y)
         images = operator.from_domain(denoiser(d, sigma, operator, batch.labels))
     return images.float().cpu()
 
 
 def shows_image(batch: Batch, clean: Tensor) -> bool:
     """Whether measurements without their noise are what is seen of the clean images, as a teacher of images learned."""
-    missing = batch.operator.missing()
-    if missing is not None and missing.shape[2:] != clean.shape[2:]:
+    if batch.operator.to_domain(batch.y).shape != clean.shape:
         return False
     difference = batch.operator.to_image(batch.operator.apply(clean)) - batch.operator.seen(clean)
     return float(difference.abs().max()) <= _ALIKE * float(clean.abs().max())

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..diffusion import Denoiser
+from ..diffusion import NetworkDenoiser
 from ..diffusion.networks import build_network
 from ..training import DistillationSettings, TeacherSettings
 
@@ -119,7 +119,7 @@ def network_cost(cls: str, kwargs: Mapping[str, Any], shape: tuple[int, ...]) ->
         UserError: such a network cannot be built.
     """
     with FakeTensorMode():
-        network = Denoiser(build_network(cls, kwargs), shape[0])
+        network = NetworkDenoiser(build_network(cls, kwargs), shape[0])
         parameters = sum(p.numel() for p in network.parameters())
         saved = {name: _saved(network, shape, dtype) for name, dtype in PRECISIONS.items()}
         network.autocast = None
@@ -177,7 +177,7 @@ def _times(saved: Saved, graphs: int) -> Saved:
     return Saved(graphs * saved.fixed, graphs * saved.per_image)
 
 
-def _saved(network: Denoiser, shape: tuple[int, ...], dtype: torch.dtype | None) -> tuple[Saved, Saved]:
+def _saved(network: NetworkDenoiser, shape: tuple[int, ...], dtype: torch.dtype | None) -> tuple[Saved, Saved]:
     """With dropout and without."""
     network.autocast = dtype
     found = []
@@ -189,7 +189,7 @@ def _saved(network: Denoiser, shape: tuple[int, ...], dtype: torch.dtype | None)
     return found[0], found[1]
 
 
-def saved_bytes(network: Denoiser, images: int, shape: tuple[int, ...]) -> int:
+def saved_bytes(network: NetworkDenoiser, images: int, shape: tuple[int, ...]) -> int:
     """Bytes that autograd saves in a forward pass of zeros, beside the network's own; a storage counts once."""
     own = {tensor.untyped_storage()._cdata for tensor in (*network.parameters(), *network.buffers())}
     kept: dict[int, torch.UntypedStorage] = {}
@@ -205,7 +205,7 @@ def saved_bytes(network: Denoiser, images: int, shape: tuple[int, ...]) -> int:
     return sum(storage.nbytes() for key, storage in kept.items() if key not in own)
 
 
-def _flop(network: Denoiser, shape: tuple[int, ...]) -> tuple[float, float]:
+def _flop(network: NetworkDenoiser, shape: tuple[int, ...]) -> tuple[float, float]:
     """FLOP of one image, forward and backward: to the weights, or to the input where these take no gradient."""
     frozen = not next(network.parameters()).requires_grad
     x = torch.zeros(_FEW, *shape, requires_grad=frozen)

@@ -9,7 +9,7 @@ import torch
 from ..core.errors import UserError
 from ..core.memory import keep_freed_memory
 from ..core.settings import Section, setting
-from ..diffusion import Denoiser
+from ..diffusion import Denoiser, NetworkDenoiser
 
 
 class ExecutionSettings(Section):
@@ -28,7 +28,7 @@ class ExecutionSettings(Section):
         """The device. Raises UserError for one that is unknown or not there."""
         return device_of(self.device)
 
-    def prepared(self, denoiser: Denoiser) -> Denoiser:
+    def prepared(self, denoiser: NetworkDenoiser) -> NetworkDenoiser:
         """On the device, in the memory format and precision that are asked for. Compilation is `compiled`'s."""
         device = self.place()
         denoiser.to(device)
@@ -42,7 +42,8 @@ class ExecutionSettings(Section):
     def compiled(self, denoiser: Denoiser) -> None:
         """Compile in place where it is asked for; parameter names stay."""
         if self.compile:
-            denoiser.net.compile(dynamic=False)
+            for part in denoiser.children():
+                part.compile(dynamic=False)
 
 
 def device_of(name: str) -> torch.device:

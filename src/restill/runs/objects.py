@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
 
 from ..checkpoint import NetworkConfig
 from ..core.errors import UserError
-from ..core.tensors import mix_seed, right_broadcast
-from ..corruption import Corruption, Mri, MriOperator, Prior
-from ..diffusion import Denoiser
+from ..core.tensors import mix_seed, right_broadcast, seeded
+from ..corruption import Corruption, Mri, MriOperator, Operator
+from ..diffusion import NetworkDenoiser, Prior
 from ..diffusion.networks import Given
 from ..estimation import RadialPower
 from ..sampling import Heun, OneStep, Sampler
@@ -24,15 +25,16 @@ _NUMBERS = 1 << 24  # in a batch of measurements that is looked through
 def estimate_sigma_data(store: Store) -> float:
     r"""Standard deviation of the clean data, :math:`\sigma_d^2 = var(y) - \sigma_n^2`, from measurements alone.
 
-    In the domain, where the teacher denoises, and over observed pixels; of k-space what was measured of it counts.
+    In the domain, where the teacher denoises, and over what was observed of it. How noise lies there is known where
+    single pixels are observed; elsewhere noise is drawn, which over a store leaves next to no error.
 
     Raises:
         UserError: the stated noise is larger than all variation of the measurements.
     """
-    count, total, squares, noise = 0.0, 0.0, 0.0, 0.0
+    count, total, squares, noise, generator = 0.0, 0.0, 0.0, 0.0, seeded("sigma_data")
     for batch in store.iterate(max(1, min(1024, _NUMBERS // math.prod(store.shape)))):
         y = batch.operator.to_domain(batch.y).double()
-        unit = batch.operator.noise_variance(y)  # of noise of level 1
+        unit = _unit_noise(batch.operator, y, generator)
         count += float((unit > 0).sum())
         total += float(y.sum())
         squares += float(y.square().sum())
@@ -44,6 +46,14 @@ def estimate_sigma_data(store: Store) -> float:
             f"({variance:.3g}); state a smaller sigma_n"
         )
     return float((variance - noise / count) ** 0.5)
+
+
+def _unit_noise(operator: Operator, y: Tensor, generator: torch.Generator) -> Tensor:
+    """Square of noise of level 1 in the domain, like `y`: its mean where single pixels are observed, else one draw."""
+    if operator.white_domain:
+        return operator.seen(torch.ones_like(y))
+    white = operator.embed(y)
+    return operator.noise(torch.randn(white.shape, generator=generator, dtype=white.dtype)).square()
 
 
 def estimate_power(store: Store) -> tuple[float, ...] | None:
@@ -68,7 +78,7 @@ def given_by(recipe: Recipe, law: Corruption, image_shape: tuple[int, ...], num_
     """What measurements by `law` of images `(C, H, W)` decide of the recipe's network; `sigma_data` is left open."""
     network = recipe.network
     return Given(
-        channels=law.domain_shape(image_shape)[0] + law.condition_channels(image_shape),
+        channels=image_shape[0] + law.condition_channels(image_shape),
         resolution=max(image_shape[1:]),
         classes=num_classes if network.class_conditional else 0,
         augment_labels=WIDTH if recipe.teacher.augment else 0,
@@ -107,7 +117,7 @@ def network_config(recipe: Recipe, store: Store) -> NetworkConfig:
     )
 
 
-def fresh_denoiser(config: NetworkConfig, seed: int) -> Denoiser:
+def fresh_denoiser(config: NetworkConfig, seed: int) -> NetworkDenoiser:
     """The network with initial weights that depend on `seed` alone; torch's global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix_seed("initial weights", seed))

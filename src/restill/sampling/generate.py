@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..core.tensors import sample_normal, seeded
 from ..corruption import Corruption, Operator
+from ..diffusion import Denoiser
 from .sampler import Sampler
 
 
 def generate(
-    denoiser: nn.Module,
+    denoiser: Denoiser,
     sampler: Sampler,
     indices: Sequence[int],
     shape: tuple[int, ...],

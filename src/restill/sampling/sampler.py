@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..corruption import Operator
 from ..diffusion import Denoiser
@@ -18,14 +18,19 @@ class Sampler(ABC):
 
     @abstractmethod
     def __call__(
-        self, denoiser: nn.Module, latents: Tensor, operator: Operator | None = None, labels: Tensor | None = None
+        self, denoiser: Denoiser, latents: Tensor, operator: Operator | None = None, labels: Tensor | None = None
     ) -> Tensor:
-        """Images `[n, C, H, W]` from latents `[n, *noise_shape]`; image `i` depends on row `i` of each alone."""
+        """Images `[n, C, H, W]` from latents `[n, ...]`; image `i` depends on row `i` of each alone.
+
+        Args:
+            latents: in the white space of the operators.
+            operator: the operators that the denoiser is conditioned on, and whose domain it is.
+        """
 
 
 @dataclass(frozen=True)
 class Heun(Sampler):
-    """EDM's deterministic sampler; `stop_at = sigma_n` makes it the truncated one."""
+    """EDM's deterministic sampler; `stop_at = sigma_n` makes it the truncated one. Draws in the domain."""
 
     num_steps: int = 18
     stop_at: float = 0.0
@@ -34,16 +39,17 @@ class Heun(Sampler):
     rho: float = 7.0
 
     def __call__(
-        self, denoiser: nn.Module, latents: Tensor, operator: Operator | None = None, labels: Tensor | None = None
+        self, denoiser: Denoiser, latents: Tensor, operator: Operator | None = None, labels: Tensor | None = None
     ) -> Tensor:
-        def seen(x: Tensor, sigma: Tensor) -> Tensor:
+        def embedded(e: Tensor, sigma: Tensor) -> Tensor:
+            """The estimate in the white space, where the state lies."""
             if operator is None:
-                out: Tensor = denoiser(x, sigma, None, labels)
+                out: Tensor = denoiser(e, sigma, None, labels)
                 return out
-            return operator.embed(denoiser(operator.noise(x), sigma, operator, labels))
+            return operator.embed(denoiser(operator.noise(e), sigma, operator, labels))
 
         options = {"sigma_min": self.sigma_min, "sigma_max": self.sigma_max, "rho": self.rho, "stop_at": self.stop_at}
-        found = heun(seen, latents, self.num_steps, **options).to(latents.dtype)
+        found = heun(embedded, latents, self.num_steps, **options).to(latents.dtype)
         return found if operator is None else operator.extract(found)
 
 
@@ -54,13 +60,8 @@ class OneStep(Sampler):
     init_sigma: float = 2.5
 
     def __call__(
-        self, denoiser: nn.Module, latents: Tensor, operator: Operator | None = None, labels: Tensor | None = None
+        self, denoiser: Denoiser, latents: Tensor, operator: Operator | None = None, labels: Tensor | None = None
     ) -> Tensor:
         sigma = torch.full((len(latents),), self.init_sigma, dtype=latents.dtype, device=latents.device)
-        if operator is None:
-            out: Tensor = denoiser(latents * self.init_sigma, sigma, None, labels)
-        elif isinstance(denoiser, Denoiser):
-            out = denoiser.image(denoiser.start(latents, self.init_sigma, operator), sigma, operator, labels)
-        else:  # a closed form has only the domain
-            out = denoiser(operator.noise(latents * self.init_sigma), sigma, operator, labels)
-        return out
+        start = latents * self.init_sigma if operator is None else denoiser.start(latents, self.init_sigma, operator)
+        return denoiser.image(start, sigma, operator, labels)

@@ -101,7 +101,8 @@ class Measurer:
     def load(self, checkpoint: Checkpoint) -> None:
         """Put weights into the network."""
         try:
-            restore_module(self.student.denoiser.net, averaged(checkpoint.parts))
+            weights = averaged(checkpoint.parts)
+            restore_module(self.student.denoiser, {f"net.{name}": value for name, value in weights.items()})
         except UserError as error:
             raise UserError(f"{checkpoint.parts[0][0]}: {error}") from error
 

@@ -14,7 +14,7 @@ from ..core.settings import setting
 from ..core.tensors import right_broadcast, seeded
 from ..corruption import Corruption
 from ..diffusion import Denoiser
-from ..objectives import AnyLoss, GeneratorLevels, Objective, SiD, prior_of
+from ..objectives import AnyLoss, GeneratorLevels, Objective, SiD
 from .ema import EMA, frozen_copy
 from .posthoc import TRACKED, PowerEMA
 from .state import PhaseSettings, Training, prefixed, under
@@ -166,7 +166,7 @@ class Distillation(Training):
         white = operator.noise_shape(tuple(shown.shape[1:]))
         noise = torch.randn(n, *white, generator=generator, device=self.device)
         x_t = shown + further.noise(right_broadcast(sigma, noise) * noise)
-        prior = prior_of(self.teacher)
+        prior = self.teacher.prior
         u = prior.balanced(operator.observed(observed))
 
         def compared(denoiser: Denoiser) -> Tensor:

@@ -112,7 +112,7 @@ class TeacherTraining(Training):
         settings, y, operator, augment_labels = self.settings, batch.y, batch.operator, None
         if settings.augment:
             moves = Moves.draw(len(y), y.shape[-2:], settings.augment, generator)
-            y, operator, augment_labels = moves(y), operator.augmented(moves), moves.labels
+            y, operator, augment_labels = moves(y), operator.moved(moves), moves.labels
         further = self.corruption.further(operator, generator)
         image = operator.to_domain(y)
         draw = self.objective.draw(image, operator, generator)

@@ -8,17 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..core.fourier import fft2c, ifft2c
-from ..core.tensors import channels_to_complex, complex_to_channels
+from ...core.fourier import fft2c, ifft2c, radius
+from ...core.tensors import channels_to_complex, complex_to_channels
 
 _SMALLEST = 0.1  # level, by the images' deviation, below which polynomials no longer tell levels apart
-
-
-def radius(height: int, width: int) -> Tensor:
-    """Of every centred frequency of an image, in cycles per its longer side, float64 `[H, W]`."""
-    y = (torch.arange(height, dtype=torch.float64) - height // 2) / height
-    x = (torch.arange(width, dtype=torch.float64) - width // 2) / width
-    return torch.hypot(y[:, None], x[None]) * max(height, width)
 
 
 def scaled(x: Tensor, multiplier: Tensor, frequencies: bool) -> Tensor:
@@ -30,7 +23,7 @@ def scaled(x: Tensor, multiplier: Tensor, frequencies: bool) -> Tensor:
 
 @dataclass(frozen=True)
 class Prior:
-    """Gaussian images of mean 0, white or stationary. Apt or less apt, never wrong: no minimiser depends on it.
+    """Gaussian images of mean 0, white or stationary. A poor prior changes the conditioning, not the minimiser.
 
     Attributes:
         variance: of each channel, 0-dimensional; or the power spectrum of complex images, the variance of real and
@@ -87,7 +80,7 @@ class Shrinkage:
 
     Where only `A^H A` of them is seen, let :math:`T = 1 - P^{1/2} (1 - A^H A) P^{1/2}`, with eigenvalues in (0, 1]. The
     posterior's mean is :math:`P^{1/2} T^{-1} P^{1/2} A^H y`, and its covariance :math:`s^2 P^{1/2} T^{-1} P^{1/2}`
-    (`Operator.inverse` and `Operator.inverse_root` are `T^{-1}` and `T^{-1/2}`).
+    (`posterior.py` has `T^{-1}` and `T^{-1/2}`).
 
     Attributes:
         sigma: noise levels `s`, `[n, 1, 1, 1]`.
