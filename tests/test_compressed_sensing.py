@@ -253,7 +253,7 @@ def test_the_weight_is_near_the_best(law: Mri, shared_data: Path) -> None:
     chosen = scores[CANDIDATES.index(choice.weight)]
     assert chosen > max(scores) - 0.5 and max(scores) - min(scores) > 2
     assert chosen > psnr(operator.adjoint(y), x) + 1.5
-    assert min(choice.errors) < choice.zero_error and choice.slices == 16 and not choice.at_end
+    assert choice.weight not in (min(choice.candidates), max(choice.candidates))
 
 
 def test_the_curve_is_the_error_of_what_was_held_out() -> None:
@@ -267,7 +267,6 @@ def test_the_curve_is_the_error_of_what_was_held_out() -> None:
     for weight, error in zip(choice.candidates, choice.errors, strict=True):
         found = operator.apply(compressed_sensing(further.mask * y, further, weight, 10))
         assert error == pytest.approx(float((found - y)[held_out].square().mean()), rel=1e-6)
-    assert choice.zero_error == pytest.approx(float(y[held_out].square().mean()), rel=1e-6)
     with pytest.raises(UserError, match="nothing is held out"):
         choose_weight(y, operator, operator)
     with pytest.raises(UserError, match="no candidates"):
@@ -293,7 +292,7 @@ def test_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = compressed_sensing(batch.y, batch.operator, 0.01, 5)
     assert torch.allclose(torch.cat(found), expected, atol=1e-5) and expected.shape == (10, 2, 16, 16)
     choice = choose_weight_for(store, most=6, iterations=5)
-    assert choice.slices == 6 and choice == choose_weight_for(store, most=6, iterations=5)
+    assert choice == choose_weight_for(store, most=6, iterations=5)
     assert choice != choose_weight_for(store, most=6, iterations=5, seed=1)
 
 

@@ -14,11 +14,16 @@ from restill.metrics import (
     MomentAccumulator,
     Moments,
     frechet_distance,
-    frechet_error,
     frechet_estimate,
     frechet_infinity,
     needs,
 )
+
+
+def frechet_error(kept: Tensor, a: Moments, b: Moments) -> float:
+    error = frechet_estimate(a, b, kept).std
+    assert error is not None
+    return error
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -98,7 +103,7 @@ def test_one_factorisation_gives_both_and_some_images_are_enough() -> None:
     a = moments(x)
     estimate = frechet_estimate(a, b, x)
     assert estimate.value == pytest.approx(frechet_distance(a, b), rel=1e-12)
-    assert estimate.std == frechet_error(x, a, b) > 0
+    assert estimate.std is not None and estimate.std > 0
     assert estimate.uncertainty == "jackknife"
     assert frechet_error(x[:1000], a, b) == pytest.approx(estimate.std, rel=0.15)  # of 1,000: 2.2% for normal values
     assert frechet_error(x.float(), a, b) == pytest.approx(estimate.std, rel=1e-5)
@@ -166,7 +171,6 @@ def test_mistakes_are_named() -> None:
         (normal(10, 4), a, r"\[n, 3\]"),
         (x, moments(normal(9, 4)), "3 and 4 features"),
         (x * math.nan, a, "NaN"),
-        (x[:1], a, "at least 2"),
         (x, Moments(1, a.mean, a.cov), "at least 2"),
     ):
         with pytest.raises(UserError, match=words):

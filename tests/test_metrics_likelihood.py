@@ -11,7 +11,7 @@ from torch import Tensor
 
 from custom_corruptions import Blur, RandomMask
 from restill.checks import fit, likelihood
-from restill.checks.likelihood import Likelihood, Undefined, likelihood_check, measurement_likelihood
+from restill.checks.likelihood import Likelihood, likelihood_check, measurement_likelihood
 from restill.core.errors import UserError
 from restill.core.tensors import seeded
 from restill.corruption import AdditiveNoise, Corruption, Identity, Operator
@@ -132,7 +132,7 @@ def test_images_that_vary_too_much_and_copies_raise_the_difference(clean: Tensor
 def test_samples_without_noise_are_left_away(clean: Tensor) -> None:
     y, operator = measured(clean[:50], AdditiveNoise(sigma_n=0.0))
     nothing = measurement_likelihood(y, operator, clean[50:], 0)
-    assert isinstance(nothing, Undefined) and "without noise" in nothing.reason
+    assert nothing is None
     y, operator = measured(clean[:200], AdditiveNoise(sigma_n=(0.0, 0.4)))
     result = found(y, operator, clean[200:])
     noisy = operator.sigma_n > 0

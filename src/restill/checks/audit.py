@@ -15,7 +15,7 @@ from ..core.views import displayed
 from ..metrics import Check, Subject, Yardstick, needs, random_order, recorrupted
 from ..store import Store
 from .hidden import hidden_check, hidden_share, operators_for
-from .likelihood import Undefined, likelihood_check, measurement_likelihood
+from .likelihood import likelihood_check, measurement_likelihood
 from .memorisation import memorisation, memorisation_check, twin_check, twin_share
 from .residuals import residuals, residuals_check
 
@@ -66,7 +66,7 @@ class Audit:
         unseen = self.held_out or self.store
         scored = unseen.batch(random_order(unseen)[:_SCORED])
         likelihood = measurement_likelihood(scored.y, scored.operator, images, self.seed, corruption)
-        if isinstance(likelihood, Undefined):
+        if likelihood is None:
             return answers
         number = "measured number of k-space" if self.store.is_complex else "pixel"
         return [*answers, likelihood_check(likelihood, subject, number)]

@@ -73,20 +73,9 @@ class Likelihood:
         return math.hypot(self.measurements_std, self.own_std)
 
 
-@dataclass(frozen=True)
-class Undefined:
-    """Why there is no likelihood.
-
-    Attributes:
-        reason: a sentence.
-    """
-
-    reason: str
-
-
 def measurement_likelihood(
     y: Tensor, operator: Operator, images: Tensor, seed: int, corruption: Corruption | None = None
-) -> Likelihood | Undefined:
+) -> Likelihood | None:
     """Log-likelihood of measurements under a generator, beside that of its own images.
 
     If the operators differ only in their noise or their missing pixels, each image is measured once. Otherwise every
@@ -107,13 +96,13 @@ def measurement_likelihood(
     _check(y, operator, images)
     noisy = (operator.sigma_n > 0) & (observed_numbers(y, operator) > 0).to(operator.sigma_n.device)
     if int(noisy.sum()) < 2:
-        return Undefined("measurements without noise have no likelihood under a generator of single images")
+        return None
     y, operator = y[noisy.to(y.device)], operator.select(noisy)
     wide = wide_dtype(images.device)
     y, images = y.to(wide), images.to(wide)
     if not alike(operator.whole()):
         if y[0].numel() > _LARGEST:
-            return Undefined("measurements by operators that all differ are too large to be scored under many images")
+            return None
         y, operator, images = _fewer(y, operator, images)
     generator = seeded("likelihood", seed, device=images.device)
     order = torch.randperm(len(images), generator=generator, device=images.device)

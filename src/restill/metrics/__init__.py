@@ -21,7 +21,6 @@ from .frechet import (
     Moments,
     feature_moments,
     frechet_distance,
-    frechet_error,
     frechet_estimate,
     frechet_infinity,
     needs,

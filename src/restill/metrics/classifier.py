@@ -8,10 +8,7 @@ classifier and load it wherever numbers are to be compared; its fingerprint is k
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +20,7 @@ from ..core.errors import NonFiniteError, UserError
 from ..core.files import read_json, replacing, write_json
 from ..core.progress import Advance, silent
 from ..core.tensors import mix_seed, seeded
-from .features import Features, check_images
+from .features import Features, check_images, state_fingerprint
 
 DIM = 64
 FORMAT = "restill-classifier/1"
@@ -58,7 +55,7 @@ class ClassifierFeatures(Features):
         self.accuracy = accuracy
         self.seed = seed
         self.steps = steps
-        self.fingerprint = _fingerprint(network)
+        self.fingerprint = state_fingerprint(network.state_dict())
 
     def __call__(self, images: Tensor) -> Tensor:
         """Features float32 `[n, 64]` of images `[n, C, H, W]` in normalised units, on the classifier's device."""
@@ -199,14 +196,3 @@ def _build(shape: tuple[int, int, int], classes: int, seed: int) -> nn.Sequentia
 
 def _block(channels: int, out: int, stride: int) -> tuple[nn.Module, ...]:
     return nn.Conv2d(channels, out, 3, stride=stride, padding=1), nn.GroupNorm(8, out), nn.SiLU()
-
-
-def _fingerprint(network: nn.Module) -> str:
-    """Hex SHA-256 of the names, shapes and values of all weights."""
-    digest = hashlib.sha256()
-    state: dict[str, Any] = network.state_dict()
-    for name in sorted(state):
-        value: Tensor = state[name].detach().cpu().contiguous()
-        digest.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
-        digest.update(value.numpy().tobytes())
-    return digest.hexdigest()

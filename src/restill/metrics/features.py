@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -169,6 +171,15 @@ def check_channels(shape: tuple[int, ...], name: str) -> None:
     """Raise UserError unless images of `shape` `(C, H, W)` are grey or RGB."""
     if len(shape) != 3 or shape[0] not in (1, 3):
         raise UserError(f"features {name!r} take images of 1 or 3 channels, not of shape {list(shape)}")
+
+
+def state_fingerprint(state: Mapping[str, Tensor]) -> str:
+    """Hex SHA-256 of names, shapes and values of all weights, so that a file's format does not matter."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        digest.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def check_weights(weights: Path, stated: str | None, published: str = "") -> str:

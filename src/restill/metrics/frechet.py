@@ -127,29 +127,20 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     return _distance(a, b, torch.linalg.svdvals(_factor(a.cov).matrix.T @ _factor(b.cov).matrix))
 
 
-def frechet_error(kept: Tensor, a: Moments, b: Moments) -> float:
-    """Standard error of `frechet_distance(a, b)` from the finite number of images in set a; b is taken as given.
+def frechet_estimate(a: Moments, b: Moments, kept: Tensor) -> Estimate:
+    """`frechet_distance(a, b)` and its standard error from the finite number of images in set a; b is taken as given.
 
-    It is `sd(IF)/sqrt(a.n)` (module formula), so it holds to first order in 1/n. Beside the spread over 200 draws of
-    Gaussians in 10 and 40 features it was right to 16% from n = 1.5 d on, and 1.3 to 1.5 times too large where both
-    laws are equal (up to 1.7 for n < d). It says nothing about the bias, which is larger than it there.
+    The error is `sd(IF)/sqrt(a.n)` (module formula), so it holds to first order in 1/n. Beside the spread over 200
+    draws of Gaussians in 10 and 40 features it was right to 16% from n = 1.5 d on, and 1.3 to 1.5 times too large where
+    both laws are equal (up to 1.7 for n < d). It says nothing about the bias, which is larger than it there.
 
     Args:
-        kept: features `[m, d]` of some images of set a, m at least 2, drawn like all of them.
-        a: moments of all images of that set.
+        a: moments of all images of the set.
         b: moments of the reference.
+        kept: features `[m, d]` of some images of set a, drawn like all of them; of fewer than two there is no error.
 
     Raises:
-        UserError: as `frechet_distance`, another dimension, or fewer than two images kept.
-    """
-    return _estimate(kept, a, b)[1]
-
-
-def frechet_estimate(a: Moments, b: Moments, kept: Tensor) -> Estimate:
-    """`frechet_distance` and `frechet_error` from one factorisation; no error where fewer than two images are kept.
-
-    Raises:
-        UserError: as `frechet_error`.
+        UserError: as `frechet_distance`, or another dimension.
     """
     if len(kept) < 2:
         return Estimate(frechet_distance(a, b), None, None)

@@ -7,9 +7,7 @@ unless `download_inception` is called. Their SHA-256 is checked before the file 
 
 from __future__ import annotations
 
-import hashlib
 import http.client
-import json
 import os
 import urllib.request
 from collections.abc import Callable
@@ -31,6 +29,7 @@ from .features import (
     check_weights,
     rgb_bytes,
     split_hash,
+    state_fingerprint,
 )
 
 PUBLISHED = "6726825d"  # the first digits of the SHA-256, which are part of the published file's name
@@ -73,7 +72,7 @@ class InceptionFeatures(NamedFeatures, kind="inception"):
             raise UserError(f"{weights}: no such file; `restill.metrics.download_inception` fetches the published one")
         check_weights(weights, sha256, PUBLISHED)
         self._network = _read(_torch_fidelity(), weights)
-        self.fingerprint = _fingerprint(self._network)
+        self.fingerprint = state_fingerprint(_state(self._network))
 
     @classmethod
     def open(cls, argument: str, shape: tuple[int, int, int]) -> Self:
@@ -192,12 +191,3 @@ def _read(module: Any, weights: Path) -> Any:
 
 def _state(network: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in network.state_dict().items() if not name.endswith("num_batches_tracked")}
-
-
-def _fingerprint(network: nn.Module) -> str:
-    """Hex SHA-256 of names, shapes and values of all weights, so that a file's format does not matter."""
-    digest = hashlib.sha256()
-    for name, value in sorted(_state(network).items()):
-        digest.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
-        digest.update(value.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -31,24 +31,15 @@ class WeightChoice:
     Attributes:
         candidates: the weights that were tried.
         errors: mean squared error of each over all held-out numbers of k-space, in normalised units squared.
-        zero_error: that of a prediction of 0, which is what zero-filling amounts to.
-        slices: number of slices.
     """
 
     candidates: tuple[float, ...]
     errors: tuple[float, ...]
-    zero_error: float
-    slices: int
 
     @property
     def weight(self) -> float:
         """The candidate with the least error."""
         return self.candidates[self.errors.index(min(self.errors))]
-
-    @property
-    def at_end(self) -> bool:
-        """Whether it is the smallest or the largest candidate, so that one beyond might be better."""
-        return self.weight in (min(self.candidates), max(self.candidates))
 
 
 def choose_weight(
@@ -87,8 +78,7 @@ def choose_weight(
         residual = held_out * (operator.apply(images) - y)
         errors.append(float(residual.square().sum(dtype=torch.float64)) / count)
         advance(done=1)
-    zero_error = float((held_out * y).square().sum(dtype=torch.float64)) / count
-    return WeightChoice(tuple(candidates), tuple(errors), zero_error, len(y))
+    return WeightChoice(tuple(candidates), tuple(errors))
 
 
 def choose_weight_for(
