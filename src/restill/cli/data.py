@@ -12,7 +12,7 @@ from ..core.errors import UserError
 from .kspace import TOLERANCE, Residuals
 from .options import (
     Law,
-    OperatorFile,
+    Plugins,
     Set,
     law_of,
     level_of,
@@ -55,7 +55,7 @@ def corrupt(
     corruption: Law = None,
     recipe: Annotated[str | None, typer.Option(help="take the corruption from a recipe instead")] = None,
     settings: Set = None,
-    operator: OperatorFile = None,
+    plugins: Plugins = None,
     resize: Annotated[int | None, typer.Option(help="crop to the centre square and resize to this side")] = None,
     seed: Annotated[int, typer.Option(help="of operators and noise")] = 0,
 ) -> None:
@@ -114,7 +114,7 @@ def import_(
     sigma_unit: Annotated[str | None, typer.Option(metavar="data|normalised")] = None,
     corruption: Law = None,
     masks: Annotated[str | None, typer.Option(metavar="PATH|nan")] = None,
-    operator: OperatorFile = None,
+    plugins: Plugins = None,
     image_size: Annotated[str | None, typer.Option(metavar="H,W")] = None,
     range: Annotated[str | None, typer.Option(metavar="LOW,HIGH")] = None,
     resize: Annotated[int | None, typer.Option()] = None,
@@ -148,7 +148,7 @@ def import_(
     stated |= {"image_size": size_of(image_size), "crop": size_of(crop, "--crop")}
     kspace = is_kspace(source)
     data = _data_of(
-        source, kspace, stated, {"operator": operator, "full": reference, "seed": seed, "tolerance": tolerance}
+        source, kspace, stated, {"full": reference, "seed": seed, "tolerance": tolerance}
     )
     if tolerance is not None and not 0 <= tolerance <= 1:
         raise UserError(f"--tolerance must lie between 0 and 1, not {tolerance:g}")

@@ -46,13 +46,17 @@ def warn(text: str) -> None:
     Console(stderr=True).print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
-def _run_operator(path: Path | None) -> Path | None:
-    """Run the user's file as soon as it is named, so that every command knows what it defines."""
-    if path is not None:
+def _load_plugins(words: list[str] | None) -> list[str] | None:
+    """Run the user's files as soon as they are named, so that every command knows what they define."""
+    for word in words or ():
+        from ..core.plugins import load_installed
         from ..corruption import load_operator
 
-        load_operator(path)
-    return path
+        if Path(word).is_file() or word.endswith(".py"):
+            load_operator(word)
+        elif not load_installed(word):
+            raise UserError(f"--plugin {word}: no such file, and no installed plug-in of this name")
+    return words
 
 
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a key of the recipe")]
@@ -62,9 +66,15 @@ Law = Annotated[
     str | None,
     typer.Option(metavar="YAML|FILE", help='what happened to the images, e.g. "{kind: mask, p: 0.6, sigma_n: 0.1}"'),
 ]
-OperatorFile = Annotated[
-    Path | None,
-    typer.Option("--operator", metavar="FILE.py", callback=_run_operator, help="your operator: apply(x), adjoint(y)"),
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        "--operator",
+        metavar="FILE.py|NAME",
+        callback=_load_plugins,
+        help="your file with classes of a kind, or with an operator, apply(x) and adjoint(y); may be repeated",
+    ),
 ]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="directory of a run")]
 

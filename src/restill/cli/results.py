@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..core.errors import UserError
-from .options import Device, OperatorFile, Precision, RunPath, Set, overrides_of, say, show, show_results
+from .options import Device, Plugins, Precision, RunPath, Set, overrides_of, say, show, show_results
 
 
 def info(
@@ -16,7 +16,7 @@ def info(
         Path, typer.Argument(metavar="PATH|RECIPE", help="a store, a run, a network folder, or a recipe or its name")
     ],
     settings: Set = None,
-    operator: OperatorFile = None,
+    plugins: Plugins = None,
 ) -> None:
     """What a store, a run or a checkpoint holds, or what a recipe asks for and takes."""
     from ..runs.describe import describe
@@ -30,7 +30,7 @@ def sample(
     n: Annotated[int, typer.Option("-n", help="number of images")] = 64,
     seed: Annotated[int, typer.Option(help="image k of a seed is always the same")] = 0,
     sampler: Annotated[str, typer.Option(help="student, teacher-full, teacher-truncated or l1-edm")] = "student",
-    operator: OperatorFile = None,
+    plugins: Plugins = None,
     device: Device = None,
     precision: Precision = None,
 ) -> None:
@@ -57,7 +57,7 @@ def evaluate(
         Path | None, typer.Option(metavar="NPZ", help="only write the statistics of the clean images, for others")
     ] = None,
     settings: Set = None,
-    operator: OperatorFile = None,
+    plugins: Plugins = None,
     device: Device = None,
     precision: Precision = None,
 ) -> None:
@@ -82,7 +82,7 @@ def report(
     out_path: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="page for several runs; comparison.html by default")
     ] = None,
-    operator: OperatorFile = None,
+    plugins: Plugins = None,
 ) -> None:
     """Write report.html and the sample grids of an evaluated run; of several runs, one page side by side."""
     from ..runs import amended, working_on

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from ..core.errors import UserError
-from .options import Device, OperatorFile, Precision, RunPath, Set, numbers_of, overrides_of, say, show, show_results
+from .options import Device, Plugins, Precision, RunPath, Set, numbers_of, overrides_of, say, show, show_results
 
 
 def run(
     recipe: Annotated[str, typer.Argument(metavar="NAME|FILE.yaml", help="a shipped recipe or your own")],
     out_path: Annotated[Path, typer.Option("--out", metavar="RUN", help="directory of the run")],
     settings: Set = None,
-    operator: OperatorFile = None,
+    plugins: Plugins = None,
     device: Device = None,
     precision: Precision = None,
 ) -> None:
@@ -32,7 +32,7 @@ def pretrain(
     out_path: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="directory of the run")] = None,
     recipe: Annotated[str | None, typer.Option(help="recipe for network and training")] = None,
     settings: Set = None,
-    operator: OperatorFile = None,
+    plugins: Plugins = None,
     device: Device = None,
     precision: Precision = None,
 ) -> None:
@@ -59,7 +59,7 @@ def pretrain(
 def distill(
     path: RunPath,
     settings: Set = None,
-    operator: OperatorFile = None,
+    plugins: Plugins = None,
     device: Device = None,
     precision: Precision = None,
 ) -> None:
@@ -81,7 +81,7 @@ def select(
         str, typer.Option(metavar="A,B,...", help="lengths of the average of the weights, relative to the run's")
     ] = "0.03,0.05,0.1,0.15,0.2",
     keep: Annotated[bool, typer.Option("--keep", help="make the best the run's student")] = False,
-    operator: OperatorFile = None,
+    plugins: Plugins = None,
     device: Device = None,
     precision: Precision = None,
 ) -> None:

@@ -7,9 +7,7 @@ the command line (`--operator ct.py`) or called `register_operator`, never becau
 from __future__ import annotations
 
 import functools
-import importlib.util
 import math
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,8 @@ import torch
 from torch import Tensor
 
 from ..core.errors import UserCodeError, UserError
+from ..core.kinds import Pluggable
+from ..core.plugins import run_file
 from .bases import MeasurementOperator
 from .corruption import Corruption
 
@@ -62,29 +62,17 @@ def load_operator(path: str | Path) -> str:
     """Run a Python file that defines `apply` and perhaps `adjoint`, and register them under the file's name.
 
     Returns:
-        The name. A file without `apply` may define corruptions of its own instead (`class X(Corruption, kind=...)`).
+        The name. A file without `apply` may define classes of its own instead (`class X(Corruption, kind=...)`).
 
     Raises:
         UserError: no such file, not a Python file, or it defines neither.
         UserCodeError: it raises; with its own traceback.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; --operator takes a Python file that defines apply(x)")
-    spec = importlib.util.spec_from_file_location(f"restill_operator_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"{path}: --operator takes a Python file, whose name ends in .py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses of it look it up
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[spec.name]
-        raise UserCodeError(f"{path}: raises {_in_words(error)}") from error
+    path, module = Path(path), run_file(path)
     if hasattr(module, "apply"):
         register_operator(path.stem, module.apply, getattr(module, "adjoint", None))
-    elif not any(isinstance(value, type) and issubclass(value, Corruption) for value in vars(module).values()):
-        raise UserError(f"{path}: defines neither a function apply(x) nor a class(Corruption, kind=...)")
+    elif not any(isinstance(value, type) and issubclass(value, Pluggable) for value in vars(module).values()):
+        raise UserError(f"{path}: defines neither a function apply(x) nor a class with a kind")
     return path.stem
 
 

@@ -1,0 +1,119 @@
+"""A distillation loss and a network from outside the package: trained, sampled and reported by the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from restill.cli import app as cli
+from restill.core import plugins
+from restill.core.errors import UserError
+from restill.diffusion.networks import Architecture
+from restill.generator import load_denoiser
+from restill.objectives import DistillationLoss
+from test_plugins import install
+from tiny import SETTINGS
+
+HERE = Path(__file__).with_name("plugins")
+LOSS, NETWORK = HERE / "huber_loss.py", HERE / "plain_network.py"
+RECIPE = """\
+name: mine
+plugins: [huber_loss, plain_network]
+data: {source: digits}
+corruption: {kind: noise, sigma_n: 0.4}
+network: {architecture: plain, width: 12}
+student: {loss: {kind: huber, delta: 0.3}}
+"""
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Run the command line: exit code and what is printed, each in one line."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        code = cli._run_app([*map(str, words)])
+        captured = capsys.readouterr()
+        return code, " ".join(captured.out.split()), captured.err
+
+    return run
+
+
+@pytest.fixture
+def forget(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Forget all plug-ins, as a new process would; none stays after the test."""
+
+    def forgotten() -> None:
+        monkeypatch.setattr(plugins, "_LOADED", {})
+        for family, kind in ((DistillationLoss, "huber"), (Architecture, "plain")):
+            monkeypatch.setattr(family, "_members", {k: v for k, v in family._members.items() if k != kind})
+
+    forgotten()
+    return forgotten
+
+
+def sets(*more: str) -> list[str]:
+    mine = [setting for setting in SETTINGS if not setting.startswith("network")]
+    return [word for setting in (*mine, *more) for word in ("--set", setting)]
+
+
+def test_they_are_trained_sampled_and_reported(tmp_path: Path, call: Call, forget: Callable[[], None]) -> None:
+    recipe, out = tmp_path / "mine.yaml", tmp_path / "run"
+    recipe.write_text(RECIPE)
+    named = ["--plugin", LOSS, "--plugin", NETWORK]
+    code, _, error = call("run", recipe, "--out", out, *sets(), *named)
+    assert code == 0, error
+    config = json.loads((out / "student" / "config.json").read_text())
+    assert config["cls"] == "plain" and config["kwargs"]["width"] == 12
+    assert config["kwargs"]["given"]["channels"] == 1 and (out / "report.html").exists()
+    assert {r["subject"] for r in json.loads((out / "metrics.json").read_text())["results"]} >= {"student"}
+    denoiser = load_denoiser(out / "teacher")
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert denoiser(x, 0.5).shape == x.shape and not torch.equal(denoiser(x, 0.5), denoiser(x, 2.0))
+    code, printed, error = call("info", recipe, *sets(), *named)
+    assert code == 0 and "plain, 1,645 parameters" in printed and "huber, 48 images" in printed
+
+    forget()
+    message = "plugins: 'huber_loss' is not loaded; name its file with --plugin huber_loss.py"
+    for words in (["run", recipe, "--out", out, *sets()], ["sample", out, "--out", tmp_path / "images"], ["info", out]):
+        code, printed, error = call(*words)
+        assert code == 2 and message in error and error.count("\n") == 1 and printed == ""
+    with pytest.raises(UserError, match=r"config\.json: .* 'plain' is unknown; .* with --plugin"):
+        load_denoiser(out / "teacher")
+    assert call("sample", out, "--out", tmp_path / "images", "-n", 4, *named)[0] == 0
+    assert len(list((tmp_path / "images").glob("*.png"))) == 5
+
+
+def test_a_recipe_that_does_not_say_what_it_needs(tmp_path: Path, call: Call, forget: Callable[[], None]) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(RECIPE.replace("plugins: [huber_loss, plain_network]\n", ""))
+    code, _, error = call("run", recipe, "--out", tmp_path / "run", "--plugin", LOSS)
+    assert code == 2 and error.count("\n") == 1
+    known = "adm, ddpmpp, ncsnpp, or name the file that defines it with --plugin"
+    assert f"network.architecture: 'plain' is no known kind: use one of {known}" in error
+    recipe.write_text(RECIPE.replace("width: 12", "widht: 12"))
+    code, _, error = call("run", recipe, "--out", tmp_path / "run", "--plugin", LOSS, "--plugin", NETWORK)
+    assert code == 2 and "unknown key network.widht: did you mean network.width?" in error
+    code, _, error = call("info", recipe, "--plugin", "unheard-of")
+    assert code == 2 and "--plugin unheard-of: no such file, and no installed plug-in of this name" in error
+    recipe.write_text(RECIPE.replace("[huber_loss, plain_network]", f"['{LOSS}']"))
+    code, _, error = call("info", recipe)
+    assert code == 2 and "must be a name; write 'huber_loss' and give the file with --plugin" in error
+
+
+def test_those_of_installed_packages(
+    tmp_path: Path, call: Call, forget: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, monkeypatch, "restill_test_losses", LOSS.read_text())
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("name: mine\ndata: {source: digits}\nstudent: {loss: huber}\n")
+    code, printed, error = call("info", recipe, *sets())
+    assert code == 0 and "huber, 48 images" in printed, error
+    forget()
+    monkeypatch.delitem(__import__("sys").modules, "restill_test_losses_package")
+    code, printed, _ = call("info", recipe, *sets(), "--plugin", "restill_test_losses")
+    assert code == 0 and "huber, 48 images" in printed
