@@ -120,7 +120,7 @@ def test_a_recipe_and_changes_to_it(call: Cli, clean: Path, tmp_path: Path) -> N
         (["--corruption", "{kind: function, name: ct}"], "give its file with --operator ct.py"),
         (
             ["--corruption", "blur", "--operator", "nowhere.py"],
-            "nowhere.py: no such file; --operator takes a",
+            "nowhere.py: no such file; --plugin takes a",
         ),
     ],
 )

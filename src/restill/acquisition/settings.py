@@ -13,7 +13,7 @@ from ..core.settings import Section, setting, wrong
 _Size = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], Field(strict=False)]
 _Range = Annotated[tuple[float, float], Field(strict=False)]
 
-OF_IMAGES = ("resize", "layout", "range", "sigma_unit", "image_size", "operator")
+OF_IMAGES = ("resize", "layout", "range", "sigma_unit", "image_size")
 OF_KSPACE = ("crop", "coils", "maps", "full", "seed", "tolerance")  # full: a reference that is written
 
 

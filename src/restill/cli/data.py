@@ -147,9 +147,7 @@ def import_(
     stated |= {"range": range_of(range), "maps": maps}
     stated |= {"image_size": size_of(image_size), "crop": size_of(crop, "--crop")}
     kspace = is_kspace(source)
-    data = _data_of(
-        source, kspace, stated, {"full": reference, "seed": seed, "tolerance": tolerance}
-    )
+    data = _data_of(source, kspace, stated, {"full": reference, "seed": seed, "tolerance": tolerance})
     if tolerance is not None and not 0 <= tolerance <= 1:
         raise UserError(f"--tolerance must lie between 0 and 1, not {tolerance:g}")
     level = None if kspace and sigma_n is None else level_of(sigma_n, law)
