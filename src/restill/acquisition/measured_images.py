@@ -16,7 +16,7 @@ from torch import Tensor
 from ..core.errors import UserError
 from ..core.progress import Advance, silent
 from ..corruption import Corruption
-from ..estimation import NoiseEstimate, estimate_sigma_of
+from ..estimation import estimate_sigma_of
 from ..io import ImageSource
 from ..store.manifest import Normalisation
 from ..store.samples import Store
@@ -47,8 +47,11 @@ def from_measured_images(
     def survey(advance: Advance) -> Plan:
         images = source if masks is None else with_gaps(source, masks)
         bank = None if masks is None else masks_of(images, advance)
-        found = estimate_noise(images, advance) if is_auto(sigma_n) else None
-        levels = _levels(sigma_n, found, images, known)
+        found = None
+        if is_auto(sigma_n):
+            found = estimate_sigma_of(lambda: batches(images), len(images), images.shape, images.name, advance=advance)
+        level = sigma_n if found is None else estimated(found, sigma_n == "auto-per-sample", images.name)
+        levels = None if photons_of(known) is not None else per_image(level, len(images))
         value_range = _range(images, data.range, keeps_constants(known, image_shape), advance)
         units = Normalisation.of_range(*value_range)
         if levels is not None and (found is not None or not normalised):
@@ -91,37 +94,23 @@ def import_measurements(
     the larger end of the range 1, since a shift of the images would be none of the measurements.
 
     Args:
-        sigma_n: standard deviation of the noise, one number, or one per image (also a .npy or text file of them);
-            of the images as `source` gives them, that is after any resizing, which averages noise and correlates it.
-            "auto" estimates one level for all, "auto-per-sample" one for each (`estimation.estimate_sigma`).
-            The manifest's corruption has the empirical law of these, in 256 quantiles if there are more levels. None
-            where `corruption` says it, or for photon noise.
-        data: `range`, `sigma_unit` (of stated levels and of photon noise) and `image_size`; what else it says of
-            files is not looked at.
-        corruption: what happened to the images, as in a recipe, `{"kind": "blur", "kernel": "psf.npy"}`; additive noise
-            by default. The operator must be the same for all measurements, masks apart.
+        sigma_n: standard deviation of the noise of the images that `source` gives, one number, or one per image (also
+            a .npy or text file of them). "auto" estimates one level for all, "auto-per-sample" one for each
+            (`estimation.estimate_sigma`). None where `corruption` says it, or for photon noise. The manifest's
+            corruption has the empirical law of the levels, in 256 quantiles if there are more.
+        data: `range`, `sigma_unit` and `image_size`; what else it says of files is not looked at.
+        corruption: what happened to the images, as in a recipe; additive noise by default. The operator must be the
+            same for all measurements, masks apart.
         masks: which pixels are missing: one mask for each image or one for all, 0 where missing, or "nan" where these
-            are NaN. They are kept with the samples, and are the law of masks, unless `corruption` states another.
+            are NaN. They are kept with the samples, and phase II draws from them unless `corruption` states a pattern.
         advance, shard_bytes: see `write`.
 
     Raises:
-        UserError: `out` exists; sigma_n is missing, negative, NaN, of the wrong number or larger than all variation of
-            the measurements; an image cannot be read; "auto" finds no noise, or levels that differ, or has masks or
-            photon noise before it; an operator that is not known, or masks that do not fit.
+        UserError: as `write`; levels that cannot be, are missing, or exceed all variation of the measurements; "auto"
+            finds no noise, or levels that differ; an operator that is not known, or masks that do not fit.
     """
     acquisition = from_measured_images(source, sigma_n, corruption, data or DataSettings(), masks)
     return write(acquisition, out, advance=advance, shard_bytes=shard_bytes)
-
-
-def _levels(
-    sigma_n: SigmaN | None, found: NoiseEstimate | None, source: ImageSource, law: Corruption
-) -> NDArray[np.float64] | None:
-    """The noise level of every image as it was stated or estimated; None for photon noise, which says it itself."""
-    if photons_of(law) is not None:
-        return None
-    if found is not None:
-        sigma_n = estimated(found, sigma_n == "auto-per-sample", source.name)
-    return per_image(sigma_n, len(source))
 
 
 def _samples(
@@ -186,12 +175,3 @@ def _range(
             f"-HIGH,HIGH, e.g. {-abs(high):g},{abs(high):g}"
         )
     return -max(abs(low), abs(high)), max(abs(low), abs(high))
-
-
-def estimate_noise(source: ImageSource, advance: Advance = silent) -> NoiseEstimate:
-    """The noise level of the images of `source` in the units of the files; each image is read twice.
-
-    Raises:
-        UserError: as `estimation.estimate_sigma`.
-    """
-    return estimate_sigma_of(lambda: batches(source), len(source), source.shape, source.name, advance=advance)

@@ -91,10 +91,9 @@ def import_kspace(
 
     Args:
         source: what `open_kspace` gives, or a path for it.
-        data: `crop` (along an axis that is sampled without gaps the field of view is cropped, along any other the
-            resolution, `cropped`), `coils` (by default as many as the file of the fewest coils has, at most 8),
-            `masks` (what was measured of all slices, a file; by default the files' own, or what is not 0) and `maps`
-            (of each slice or one for all, complex `[slices, coils, H, W]`, `open_maps`).
+        data: `crop` (of the field of view along an axis that is sampled without gaps, else of the resolution,
+            `cropped`), `coils` (at most 8 by default), `masks` (by default the files' own, or what is not 0) and `maps`
+            (of each slice or one for all, `open_maps`).
         reference: where to write the fully sampled images, combined with the maps of the measurements and in their
             scale, for `evaluate`. Only where `corruption` states an acceleration.
         mask: what was measured, `[W]` or `[H, W]`, in place of `data.masks`.
@@ -107,8 +106,8 @@ def import_kspace(
         advance, shard_bytes: see `write`.
 
     Raises:
-        UserError: a path exists, files differ or are damaged, a slice cannot be used (its name is said), an
-            acceleration of k-space that is undersampled already, noise beyond all that was measured.
+        UserError: as `write`; a slice cannot be used (its name is said), an acceleration of k-space that is
+            undersampled already, noise beyond all that was measured.
     """
     source = source if isinstance(source, KspaceSource) else open_kspace(source)
     acquisition = from_kspace(source, sigma_n, corruption, data or DataSettings(), mask, seed, told)

@@ -8,6 +8,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Literal, NamedTuple
 
@@ -16,6 +17,9 @@ from ..core.errors import UserError
 Layout = Literal["auto", "NHW", "NHWC", "NCHW"]
 TARS = (".tar", ".tar.xz", ".tar.gz", ".tar.bz2", ".tgz")
 ARCHIVES = (".zip", *TARS)
+_ERRORS = (
+    zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError, RuntimeError,
+)  # fmt: skip
 
 
 class File(NamedTuple):
@@ -76,21 +80,23 @@ def _on_disk(path: Path, name: str, *, alone: bool, layout: Layout) -> Iterator[
 
 
 def _zip(path: Path, suffixes: Sequence[str]) -> Iterator[tuple[str, IO[bytes]]]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in sorted(name for name in archive.namelist() if _wanted(name, suffixes)):
-                yield name, io.BytesIO(archive.read(name))
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
-        raise UserError(f"{path}: is not a readable zip archive ({error})") from error
+    with _readable(path, "zip"), zipfile.ZipFile(path) as archive:
+        for name in sorted(name for name in archive.namelist() if _wanted(name, suffixes)):
+            yield name, io.BytesIO(archive.read(name))
 
 
 def _tar(path: Path, suffixes: Sequence[str]) -> Iterator[tuple[str, IO[bytes]]]:
+    with _readable(path, "tar"), tarfile.open(path, "r|*") as archive:
+        for member in archive:
+            if member.isfile() and _wanted(member.name, suffixes):
+                stream = archive.extractfile(member)
+                assert stream is not None  # a regular file always has one
+                yield member.name, io.BytesIO(stream.read())
+
+
+@contextmanager
+def _readable(path: Path, kind: str) -> Iterator[None]:
     try:
-        with tarfile.open(path, "r|*") as archive:
-            for member in archive:
-                if member.isfile() and _wanted(member.name, suffixes):
-                    stream = archive.extractfile(member)
-                    assert stream is not None  # a regular file always has one
-                    yield member.name, io.BytesIO(stream.read())
-    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
-        raise UserError(f"{path}: is not a readable tar archive ({error})") from error
+        yield
+    except _ERRORS as error:
+        raise UserError(f"{path}: is not a readable {kind} archive ({error})") from error

@@ -5,7 +5,7 @@ Centred, as in fastMRI: the zero frequency lies at `H // 2`, `W // 2`. Phase enc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -85,19 +85,22 @@ def open_kspace(path: str | Path) -> KspaceSource:
     Raises:
         UserError: nothing there, no k-space in a file, or shapes and types that are none of these; names the file.
     """
-    path = Path(path)
-    return KspaceSource(
-        path.resolve().name, tuple(KspaceFile(file, reader, reader.header(file)) for file, reader in _files(path))
-    )
+    return _source(Path(path), _files(Path(path)))
 
 
 def open_maps(path: str | Path) -> KspaceSource:
     """Coil sensitivity maps of such files, in the place of `KspaceSlice.kspace`: `maps` or `sensitivity_maps`."""
-    path, found = Path(path), []
-    for file, reader in _files(path):
-        of_maps = type(reader)(MAPS) if isinstance(reader, KspaceArrays) else reader
-        found.append(KspaceFile(file, of_maps, of_maps.header(file)))
-    return KspaceSource(path.resolve().name, tuple(found))
+    path = Path(path)
+    found = [
+        (file, type(reader)(MAPS) if isinstance(reader, KspaceArrays) else reader) for file, reader in _files(path)
+    ]
+    return _source(path, found)
+
+
+def _source(path: Path, found: Iterable[tuple[Path, KspaceReader]]) -> KspaceSource:
+    return KspaceSource(
+        path.resolve().name, tuple(KspaceFile(file, reader, reader.header(file)) for file, reader in found)
+    )
 
 
 def open_mask(path: str | Path) -> NDArray[np.bool_]:
