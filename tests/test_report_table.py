@@ -212,7 +212,7 @@ def test_kinds_of_uncertainty_are_told_apart() -> None:
     ],
 )
 def test_uncertainties_have_the_decimals_of_their_value(value: float, std: float, text: str) -> None:
-    column = Column("t", "t", "m", "clean", "pixels", {"student": value}, {"student": std}, True, {})
+    column = Column("t", "t", "m", "clean", "pixels", {"student": value}, {"student": std}, True)
     assert column.cell("student") == text
 
 

@@ -155,17 +155,7 @@ def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> DensityCoverage:
 
     Density is the mean number of real balls around a feature of `fake`, divided by k: about 1 for equal distributions,
     and more where the generated images keep to dense places. Coverage is the share of real balls that hold a fake one.
-
-    Args:
-        real: features `[n, d]` of the reference.
-        fake: features `[m, d]` of the images to be judged, on the same device.
-        k: the neighbour in its own set (itself left out) to which the ball of a real feature reaches.
-
-    Returns:
-        Each mean with its standard error over the images that are counted; the balls are taken as given.
-
-    Raises:
-        UserError: k images or fewer in the reference, none to be judged, other shapes, or features that are not finite.
+    Arguments, the standard errors and UserError are as for `precision_recall`, but one image to be judged is enough.
     """
     _check_pair(real, fake, at_least=k + 1, what=f"neighbour metrics with k = {k}", at_least_second=1)
     ((of_fake, of_real),) = _counts(fake, real, (_radii(real, k)[None],))

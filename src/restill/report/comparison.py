@@ -20,6 +20,7 @@ _UNCERTAINTIES = {
     "": "standard deviation, of which the file does not say over what",
 }
 _UNITS = {"psnr": " dB"}
+RATE, SPEED_UP = "Images/s", "Speed-up"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,6 @@ class Column:
         values: by subject; a subject that was not measured is absent.
         stds: uncertainty by subject, where it is known.
         lower: whether lower is better; None where nobody can say.
-        counts: images per seed, by subject.
         kinds: what each of `stds` is, by subject: `seeds`, `jackknife`, `subsets`, `splits`, or empty.
         marks: what to print behind an uncertainty of a kind; empty where all of a table are of one kind.
         suffix: unit that follows each value.
@@ -49,7 +49,6 @@ class Column:
     values: Mapping[str, float]
     stds: Mapping[str, float]
     lower: bool | None
-    counts: Mapping[str, int]
     kinds: Mapping[str, str] = field(default_factory=dict)
     marks: Mapping[str, str] = field(default_factory=dict)
     suffix: str = ""
@@ -105,8 +104,6 @@ class Comparison:
         subjects: in the order of the method, those that have results.
         quality: columns that come from metrics; those against clean images first, those in pixels first of all.
         speed: columns that come from the clock.
-        rates: images per second, by subject.
-        speed_up: rate in units of the base's, by subject; empty where no teacher was timed.
         base: the teacher that others are timed against: teacher-truncated, or teacher-full where nothing is truncated,
             as without noise.
     """
@@ -114,14 +111,16 @@ class Comparison:
     subjects: tuple[str, ...]
     quality: tuple[Column, ...]
     speed: tuple[Column, ...]
-    rates: Mapping[str, float]
-    speed_up: Mapping[str, float]
-    base: str = "teacher-truncated"
+    base: str
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """All columns, in order."""
         return self.quality + self.speed
+
+    def clock(self, short: str) -> Column | None:
+        """The column of the clock with this short title, `RATE` or `SPEED_UP`."""
+        return next((column for column in self.speed if column.short == short), None)
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -180,18 +179,11 @@ def compare(results: Iterable[Result]) -> Comparison:
     if not results:
         raise UserError("there are no results to compare: run `restill evaluate` first")
     present = {result.subject for result in results}
-    timed: dict[str, Result] = {r.subject: r for r in reversed(results) if r.seconds and r.images_per_second}
-    rates: dict[str, float] = {
-        subject: r.images_per_second for subject, r in timed.items() if r.images_per_second is not None
-    }
-    base = next((teacher for teacher in ("teacher-truncated", "teacher-full") if teacher in rates), "")
-    speed_up = {subject: rate / rates[base] for subject, rate in rates.items()} if base else {}
+    columns, base = _clock({r.subject: r for r in reversed(results) if r.seconds and r.images_per_second})
     return Comparison(
         tuple(subject for subject in SUBJECTS if subject in present),
         marked([_quality_column(group) for group in by_key(results).values()]),
-        _speed_columns(timed, rates, speed_up, base),
-        rates,
-        speed_up,
+        columns,
         base,
     )
 
@@ -216,40 +208,31 @@ def marked(columns: Sequence[Column]) -> tuple[Column, ...]:
 
 
 def _quality_column(results: Sequence[Result]) -> Column:
-    first, key = results[0], next(iter(by_key(results)))
-    title, short, lower = words_of(key)
+    first, (title, short, lower) = results[0], words_of(next(iter(by_key(results))))
     for result in results[1:]:
         if what := differences(first, result):
             raise UserError(f"{title}: {first.subject} and {result.subject} do not compare: {what}; measure both alike")
-    by_subject = {result.subject: result for result in results}
+    by_subject: dict[str, Result] = {result.subject: result for result in results}
     if len(by_subject) < len(results):
         raise UserError(f"two results of one subject for {first.metric}, {first.features}, {first.reference}: keep one")
-    spread = {subject: result for subject, result in by_subject.items() if result.std is not None}
-    return Column(
-        title,
-        short,
-        first.metric,
-        first.reference,
-        first.features,
-        {subject: result.value for subject, result in by_subject.items()},
-        {subject: result.std for subject, result in spread.items() if result.std is not None},
-        lower,
-        {subject: result.n for subject, result in by_subject.items()},
-        {subject: kind_of(result) for subject, result in spread.items()},
-        suffix=_UNITS.get(first.metric, ""),
+    values = {subject: result.value for subject, result in by_subject.items()}
+    stds = {subject: result.std for subject, result in by_subject.items() if result.std is not None}
+    kinds = {subject: kind_of(by_subject[subject]) for subject in stds}
+    key, suffix = (first.metric, first.reference, first.features), _UNITS.get(first.metric, "")
+    return Column(title, short, *key, values, stds, lower, kinds, suffix=suffix)
+
+
+def _clock(timed: Mapping[str, Result]) -> tuple[tuple[Column, ...], str]:
+    """Seconds, images per second and the speed-up, and the teacher that others are timed against."""
+    seconds = {subject: r.seconds for subject, r in timed.items() if r.seconds is not None}
+    rates = {subject: r.images_per_second for subject, r in timed.items() if r.images_per_second is not None}
+    base = next((teacher for teacher in ("teacher-truncated", "teacher-full") if teacher in rates), "")
+    speed_up = {subject: rate / rates[base] for subject, rate in rates.items()} if base else {}
+    counts = {result.n for result in timed.values()}
+    title = f"Seconds for {next(iter(counts)):,} images" if len(counts) == 1 else "Seconds, for different numbers"
+    columns = (
+        Column(title, "Seconds", "", "", "", seconds, {}, True),
+        Column("Images per second", RATE, "", "", "", rates, {}, False),
+        Column(f"Speed-up over {base}", SPEED_UP, "", "", "", speed_up, {}, False, suffix="×"),
     )
-
-
-def _speed_columns(
-    timed: Mapping[str, Result], rates: Mapping[str, float], speed_up: Mapping[str, float], base: str
-) -> tuple[Column, ...]:
-    counts = {subject: result.n for subject, result in timed.items()}
-    seconds = {subject: result.seconds for subject, result in timed.items() if result.seconds is not None}
-    same = len(set(counts.values())) == 1
-    title = f"Seconds for {next(iter(counts.values())):,} images" if same else "Seconds, for different numbers"
-    columns = [
-        Column(title, "Seconds", "", "", "", seconds, {}, True, counts),
-        Column("Images per second", "Images/s", "", "", "", rates, {}, False, counts),
-        Column(f"Speed-up over {base}", "Speed-up", "", "", "", speed_up, {}, False, counts, suffix="×"),
-    ]
-    return tuple(column for column in columns if len(column.values) > (1 if column.suffix else 0))
+    return tuple(column for column in columns if len(column.values) > (1 if column.suffix else 0)), base

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..core.errors import UserError
 from ..metrics import SUBJECTS, Result
-from .comparison import Column, Comparison, best_of, compare, marked, uncertainties
+from .comparison import RATE, Column, Comparison, best_of, compare, marked, uncertainties
 from .contents import ComparisonData, RunData
 from .curves import overlay, stage_times
 from .figures_of_images import Figure, grid_figure
@@ -177,8 +177,7 @@ def _table(title: str, columns: Mapping[str, Column], shown: str) -> RunTable:
 
 
 def _speed(comparisons: Mapping[str, Comparison]) -> RunTable | None:
-    found = {label: next((c for c in done.speed if c.short == "Images/s"), None) for label, done in comparisons.items()}
-    columns = {label: column for label, column in found.items() if column is not None}
+    columns = {label: column for label, done in comparisons.items() if (column := done.clock(RATE)) is not None}
     return _table("Images per second", columns, "") if len(columns) > 1 else None
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..metrics import Result
-from .comparison import Column, Comparison, compare, group_name
+from .comparison import SPEED_UP, Column, Comparison, compare, group_name
 from .protocol import separate
 from .verdict import Verdict
 
@@ -96,7 +96,7 @@ def _legend(comparison: Comparison) -> str:
     parts = [f"{BEST} best, however small the lead; ↓ lower is better, ↑ higher is better."]
     if any(column.metric == "frechet" for column in comparison.quality):
         parts.append("Fréchet: squared distance in the named features.")
-    parts += [f"{column.title}." for column in comparison.speed if column.short in ("Seconds", "Speed-up")]
+    parts += [f"{column.title}." for column in comparison.speed if column.short in ("Seconds", SPEED_UP)]
     return " ".join(parts)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..metrics import Result
-from .comparison import Block, Column, Comparison, compare, group_name, number, uncertainties
+from .comparison import RATE, SPEED_UP, Block, Column, Comparison, compare, group_name, number, uncertainties
 from .protocol import separate
 from .words import subject_names, teacher_draws, went_in, what_is_compared
 
@@ -140,11 +140,12 @@ def _group(block: Block, features: str, columns: Sequence[Column]) -> str:
 
 
 def _draws(comparison: Comparison) -> str:
-    rates, speed_up = comparison.rates, comparison.speed_up
-    if "student" not in rates:
+    rate, speed_up = comparison.clock(RATE), comparison.clock(SPEED_UP)
+    if rate is None or "student" not in rate.values:
         return "the student draws images in one network evaluation each"
-    text = f"the student draws {number(rates['student'])} images per second, one network evaluation each"
-    return f"{text}, {number(speed_up['student'])} times as many as {comparison.base}" if speed_up else text
+    text = f"the student draws {number(rate.values['student'])} images per second, one network evaluation each"
+    faster = "" if speed_up is None else f", {number(speed_up.values['student'])} times as many as {comparison.base}"
+    return text + faster
 
 
 def _notes(comparison: Comparison) -> list[str]:

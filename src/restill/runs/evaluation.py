@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 from ..checks.audit import AUDITED, Audit
 from ..core.errors import UserError
@@ -61,8 +60,7 @@ def evaluate(
     if not generators:
         raise UserError(f"{run.path}: has no trained network to evaluate yet; run `restill pretrain` first")
     own = next((drawn for subject, drawn in generators.items() if subject != "l1-edm"), next(iter(generators.values())))
-    store = open_store(run.store)
-    section: Any = run.recipe.evaluation
+    store, section = open_store(run.store), run.recipe.evaluation
     audit = _audit(run, store, held_out) if section.checks and shards.first else None
     spaces = [*_named(section.features, store), *(as_displayed(space, store.is_complex) for space in spaces)]
     clean = _clean_images(run, store, reference)

@@ -77,7 +77,7 @@ def distill(run: Run) -> None:
     del teacher  # the training has a copy
     for network in (training.teacher, training.student, training.fake):
         recipe.execution.compiled(network)
-    snapshots = Snapshots(run.snapshots, training, recipe.student.snapshots)
+    snapshots = Snapshots(run.snapshots, training)
     selection = _selection(run, training, store, config)
 
     def after_step(progress: Progress, best: dict[str, Any]) -> dict[str, Any]:
@@ -88,14 +88,11 @@ def distill(run: Run) -> None:
 
 
 def _selection(run: Run, training: Distillation, store: Store, teacher: NetworkConfig) -> BestStudent:
-    section = run.recipe.student
     return BestStudent(
         run.stage("student"),
         training,
-        teacher.model_copy(update={"role": "student", "init_sigma": section.init_sigma}),
+        teacher.model_copy(update={"role": "student", "init_sigma": run.recipe.student.init_sigma}),
         Proximal(store, pixels_of(teacher.grid, teacher.complex_values)),
-        every=max(1, section.select_every // section.batch_size),
-        samples=section.select_samples,
         seed=run.recipe.seed,
         batch_size=run.recipe.sampling.batch_size,
         log=run.append_log,

@@ -16,13 +16,13 @@ from ..training import Distillation, Progress
 class BestStudent:
     """Keeps the averaged student of the smallest proximal Fréchet distance.
 
+    It is looked at every `select_every` images and at the end, always with the same latents.
+
     Args:
         folder: of the network that is kept.
-        training: the distillation.
+        training: the distillation, whose settings say how often and how many images.
         config: of the student.
         proximal: the distance, to the measurements.
-        every: steps from one look to the next; the last step is always looked at.
-        samples: images that are drawn for it, from the same latents each time.
         seed: of the run.
         batch_size: of the drawing.
         log: takes a row for each look.
@@ -35,14 +35,14 @@ class BestStudent:
         config: NetworkConfig,
         proximal: Proximal,
         *,
-        every: int,
-        samples: int,
         seed: int,
         batch_size: int,
         log: Callable[[dict[str, Any]], None],
     ) -> None:
         self.folder, self.training, self.config, self.proximal = folder, training, config, proximal
-        self.every, self.samples, self.log = every, samples, log
+        settings = training.settings
+        self.every, self.samples = max(1, settings.select_every // settings.batch_size), settings.select_samples
+        self.log = log
         self.seed = mix_seed("selection", seed)
         self.generator = Generator(training.ema.module, config, batch_size=batch_size)
 

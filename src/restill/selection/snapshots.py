@@ -28,11 +28,11 @@ def snapshot_steps(steps: int, number: int) -> frozenset[int]:
 
 
 class Snapshots:
-    """Writes the power averages of the student into a folder, at `number` evenly spaced times."""
+    """Writes the power averages of the student into a folder, at evenly spaced times."""
 
-    def __init__(self, folder: Path, training: Distillation, number: int) -> None:
+    def __init__(self, folder: Path, training: Distillation) -> None:
         self.folder, self.training = folder, training
-        self.steps = snapshot_steps(training.steps, number)
+        self.steps = snapshot_steps(training.steps, training.settings.snapshots)
 
     def __call__(self, progress: Progress) -> None:
         """After a step: perhaps write one file for each average."""
