@@ -5,16 +5,16 @@ the mask, and the two updates of `Distillation` on samples with exact moments.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from closed_form import whitened
-from restill.corruption import Corruption, Operator
+from restill.corruption import CustomCorruption, Operator
 from restill.diffusion import ClosedForm, Prior
 from restill.objectives import AmbientTweedie, AnyLoss, DistillationLoss, Draw, GeneratorLevels, Objective
 from restill.objectives.distillation import per_sample_scale
@@ -140,23 +140,19 @@ class ExactSample:
         return (self.share * values).sum()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Listed(Corruption):
-    """The law that always draws the operators it was given."""
+class Listed(CustomCorruption):
+    """Always draws the operators that it was given."""
 
-    operator: Operator | None = None
-    shown: Operator | None = None
+    operator: Any
+    shown: Any
 
     def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> Operator:
-        assert self.operator is not None
-        return self.operator
+        drawn: Operator = self.operator
+        return drawn
 
     def further(self, operator: Operator, generator: torch.Generator) -> Operator:
-        assert self.shown is not None
-        return self.shown
-
-    def rebuild(self, parameters: Mapping[str, Tensor], shape: tuple[int, ...]) -> Operator:
-        raise NotImplementedError
+        shown: Operator = self.shown
+        return shown
 
 
 @dataclass(frozen=True)

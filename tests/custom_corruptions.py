@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from restill.core.tensors import channels_to_complex, complex_to_channels
-from restill.corruption import CompleteOperator, Corruption, MaskingOperator, Operator, SamplingOperator
+from restill.corruption import (
+    CompleteOperator,
+    CustomCorruption,
+    MaskingOperator,
+    Operator,
+    SamplingOperator,
+    WithoutGaps,
+)
 
 
 @dataclass(frozen=True)
@@ -29,8 +35,7 @@ class MaskOperator(MaskingOperator):
         return self.mask
 
 
-@dataclass(frozen=True, kw_only=True)
-class RandomMask(Corruption, kind="custom-mask"):
+class RandomMask(CustomCorruption, kind="custom-mask"):
     """Each pixel is missing with probability `p`; further masks drop each observed one with probability `delta`."""
 
     p: float = 0.6
@@ -40,17 +45,11 @@ class RandomMask(Corruption, kind="custom-mask"):
         uniform = torch.rand(n, 1, *shape[1:], generator=generator, device=generator.device)
         return MaskOperator(self.draw_sigma_n(n, generator), (uniform >= self.p).float())
 
-    def rebuild(self, parameters: Mapping[str, Tensor], shape: tuple[int, ...]) -> MaskOperator:
-        return MaskOperator(parameters["sigma_n"], parameters["mask"])
-
     def further(self, operator: Operator, generator: torch.Generator) -> MaskOperator:
         assert isinstance(operator, MaskOperator)
         mask = operator.mask
         kept = torch.rand(mask.shape, generator=generator, device=generator.device) >= self.delta
         return MaskOperator(operator.sigma_n, mask * kept.to(mask))
-
-    def condition_channels(self, shape: tuple[int, ...]) -> int:
-        return 1
 
 
 @dataclass(frozen=True)
@@ -71,17 +70,13 @@ class BlurOperator(CompleteOperator):
         return self._matrix(y.shape[-2], y).T @ y @ self._matrix(y.shape[-1], y)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Blur(Corruption, kind="custom-blur"):
+class Blur(CustomCorruption, WithoutGaps, kind="custom-blur"):
     """One fixed blur; the network models blurred images, so `seen` and `to_domain` are the identity."""
 
     width: float = 1.0
 
     def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> BlurOperator:
         return BlurOperator(self.draw_sigma_n(n, generator), self.width)
-
-    def rebuild(self, parameters: Mapping[str, Tensor], shape: tuple[int, ...]) -> BlurOperator:
-        return BlurOperator(parameters["sigma_n"], self.width)
 
 
 def _fourier(x: Tensor) -> Tensor:
@@ -118,8 +113,7 @@ class FourierMaskOperator(SamplingOperator):
         return self.mask
 
 
-@dataclass(frozen=True, kw_only=True)
-class RandomLines(Corruption, kind="custom-fourier-mask"):
+class RandomLines(CustomCorruption, kind="custom-fourier-mask"):
     """Keeps the centre column and a share `kept` of the other columns; further masks keep `kept_further` of those."""
 
     kept: float = 0.5
@@ -135,13 +129,7 @@ class RandomLines(Corruption, kind="custom-fourier-mask"):
         mask = self._keep(lines, self.kept, generator).repeat(1, 1, shape[-2], 1)
         return FourierMaskOperator(self.draw_sigma_n(n, generator), mask)
 
-    def rebuild(self, parameters: Mapping[str, Tensor], shape: tuple[int, ...]) -> FourierMaskOperator:
-        return FourierMaskOperator(parameters["sigma_n"], parameters["mask"])
-
     def further(self, operator: Operator, generator: torch.Generator) -> FourierMaskOperator:
         assert isinstance(operator, FourierMaskOperator)
         lines = self._keep(operator.mask[:, :, :1], self.kept_further, generator)
         return FourierMaskOperator(operator.sigma_n, lines.repeat(1, 1, operator.mask.shape[-2], 1))
-
-    def condition_channels(self, shape: tuple[int, ...]) -> int:
-        return 1

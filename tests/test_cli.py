@@ -168,19 +168,19 @@ def test_a_failure_of_ours_is_one_line_too(monkeypatch: pytest.MonkeyPatch, caps
         (["import", "x", "--out", "y", "--sigma-n", "1", "--range", "5"], "--range '5': write it as LOW,HIGH"),
         (
             ["import", "x", "--out", "y", "--sigma-n", "1", "--layout", "CHW"],
-            "--layout: input should be 'auto', 'NHW', 'NHWC' or 'NCHW', not",
+            "--layout: must be 'auto', 'NHW', 'NHWC' or 'NCHW', not",
         ),
         (
             ["import", "x", "--out", "y", "--sigma-n", "1", "--sigma-unit", "dB"],
-            "--sigma-unit: input should be 'data' or 'normalised'",
+            "--sigma-unit: must be 'data' or 'normalised'",
         ),
         (["info", "nowhere"], "nowhere: no such file or folder"),
         (["run", "digit-noise", "--out", "x"], "no such recipe; did you mean 'digits-noise'?"),
         (["run", "digits-noise", "--out", "x", "--set", "teacher.imags=1"], "did you mean teacher.images?"),
-        (["run", "digits-noise", "--out", "x", "--set", "teacher.images=many"], "teacher.images: input should be"),
+        (["run", "digits-noise", "--out", "x", "--set", "teacher.images=many"], "teacher.images: must be"),
         (["run", "digits-noise", "--out", "x", "--set", "objective.kind=standard"], "use ambient-tweedie"),
         (["run", "digits-noise", "--out", "x", "--set", "teacher.accumulate=3"], "must divide teacher.batch_size"),
-        (["run", "digits-noise", "--out", "x", "--precision", "fp8"], "execution.precision: input should be 'fp32' or"),
+        (["run", "digits-noise", "--out", "x", "--precision", "fp8"], "execution.precision: must be 'fp32' or"),
         (
             ["run", "digits-noise", "--out", "x", "--device", "abacus"],
             "device 'abacus' is not known: use auto, cpu, cuda",

@@ -13,6 +13,7 @@ import torch
 from restill.cli import app as cli
 from restill.cli.options import law_of
 from restill.corruption import Downsampling, Mask, Poisson, corruption_from, function
+from restill.corruption.corruption import drawn_once
 from restill.store import open_store
 from tiny import images, settings
 
@@ -35,9 +36,9 @@ LAWS = {
 def no_operator_is_loaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As at the beginning of a process."""
     monkeypatch.setattr(function, "_FUNCTIONS", {})
-    function._measured_shape.cache_clear()
+    function._check_functions.cache_clear()
     yield
-    function._measured_shape.cache_clear()
+    function._check_functions.cache_clear()
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_the_same_seed_writes_the_same_store(name: str, call: Cli, clean: Path, 
         call("corrupt", clean, *words)
     a, b, c = (open_store(tmp_path / store) for store in "abc")
     assert a.fingerprint == b.fingerprint
-    drawn = a.corruption.sigma_max > 0 or a.corruption.condition_channels(a.image_shape) > 0
+    drawn = a.corruption.sigma_max > 0 or a.corruption.shapes(a.image_shape).condition > 0
     assert (a.fingerprint != c.fingerprint) == drawn
 
 
@@ -109,10 +110,10 @@ def test_a_recipe_and_changes_to_it(call: Cli, clean: Path, tmp_path: Path) -> N
         (["--recipe", "digits-noise", "--corruption", "blur"], "either --sigma-n or --corruption or --recipe"),
         (["--corruption", "blur", "--clean-fraction", 0.1], "--clean-fraction goes with --sigma-n"),
         (["--corruption", "blur", "--set", "corruption.std=1"], "--set goes with --recipe"),
-        (["--corruption", "{kind: mask, p: 1.5}"], "corruption.p must be"),
+        (["--corruption", "{kind: mask, p: 1.5}"], "corruption.p: must be"),
         (
             ["--corruption", "{kind: mask, pp: 0.5}"],
-            "corruption.pp is not a key of corruption 'mask': did you mean",
+            "unknown key corruption.pp: did you mean corruption.p?",
         ),
         (["--corruption", "{kind: downsampling, factor: 3}"], "corruption.factor 3 does not divide images of 8 x 8"),
         (["--corruption", "[mask]"], "--corruption: must say the kind of corruption"),
@@ -153,7 +154,8 @@ def test_a_store_of_a_function_needs_its_file_each_time(call: Cli, fails: Cli, c
     call("corrupt", clean, "--corruption", LAWS["function"], "--out", store, *operator)
     assert "ct" in call("info", store)  # which a person may see without it
     function._FUNCTIONS.clear()
-    function._measured_shape.cache_clear()
+    function._check_functions.cache_clear()
+    drawn_once.cache_clear()
     line = fails("pretrain", store, "--recipe", "digits-noise", "--out", tmp_path / "run", *settings())
     assert "operator 'ct' is a Python function of yours that is not loaded; give its file with --operator ct.py" in line
     (tmp_path / "ct.py").write_text("def apply(x):\n    return x[:, :, ::2]\n")

@@ -23,7 +23,7 @@ from restill.corruption import (
 from restill.diffusion import Denoiser
 from restill.sampling import Sampler
 
-FAMILIES = {"operator": Operator, "denoiser": Denoiser, "sampler": Sampler}
+FAMILIES = {"operator": Operator, "corruption": corruption.Corruption, "denoiser": Denoiser, "sampler": Sampler}
 for package in (corruption, diffusion, sampling):  # their modules are imported when a name is first used
     for name in dir(package):
         getattr(package, name)

@@ -77,18 +77,18 @@ def test_a_function_loaded_anew_is_checked_anew(tmp_path: Path) -> None:
     file.write_text(OPERATORS["affine"])
     law = Function(name=load_operator(file))
     with pytest.raises(UserError, match="not linear"):
-        law.observation_shape((1, 8, 8))
+        law.shapes((1, 8, 8))
     file.write_text("def apply(x):\n    return x[..., 1:]\n")
     load_operator(file)
-    assert law.observation_shape((1, 8, 8)) == (1, 8, 7)
+    assert law.shapes((1, 8, 8)).observation == (1, 8, 7)
     register_operator("changing", more, more_adjoint)
-    assert law.observation_shape((1, 8, 8)) == (1, 7, 10)
+    assert law.shapes((1, 8, 8)).observation == (1, 7, 10)
 
 
 def test_operators_that_are_not_loaded() -> None:
-    refused({"kind": "function"}, "corruption.name is missing: the name of your Python file, which --operator loads")
-    refused({"kind": "function", "name": 3}, "corruption.name is missing")
-    refused({"kind": "function", "name": "ct.py"}, "corruption.name 'ct.py': leave .py out: name ct")
+    refused({"kind": "function"}, "corruption.name: is missing")
+    refused({"kind": "function", "name": 3}, "corruption.name: must be a text, not 3")
+    refused({"kind": "function", "name": "ct.py"}, "corruption.name: 'ct.py': remove .py, name ct")
     unknown = "operator 'unheard-of' is a Python function of yours that is not loaded"
     refused({"kind": "function", "name": "unheard-of"}, unknown)
     with pytest.raises(UserError, match=r"give its file with --operator unheard-of\.py"):

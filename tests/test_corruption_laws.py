@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 
@@ -13,8 +12,9 @@ from torch import Tensor
 
 from operators_list import CASES, IDS, INSTANCES, Instance
 from restill.core.errors import UserError
-from restill.corruption import Chain, Corruption, Linear, Operator, corruption_from, linear
+from restill.corruption import Chain, Corruption, Linear, Operator, PartlyClean, corruption_from, linear
 from restill.corruption.clean import cleared
+from restill.corruption.traits import NoiseLevels
 
 F64 = torch.float64
 N = 12
@@ -91,14 +91,14 @@ def test_shapes_are_those_announced(instance: Instance, shape: Shape) -> None:
     y = operator.apply(x)
     d = operator.to_domain(y)
     assert len(operator) == N and operator.sigma_n.shape == (N,)
-    assert y.shape == (N, *law.observation_shape(shape)) == law.corrupt(x, operator, generator()).shape
-    assert operator.noise_shape(tuple(d.shape[1:])) == law.noise_shape(shape) == operator.embed(d).shape[1:]
-    assert d.shape == (N, *law.domain_shape(shape)) == operator.seen(d).shape
+    assert y.shape == (N, *law.shapes(shape).observation) == law.corrupt(x, operator, generator()).shape
+    assert operator.noise_shape(tuple(d.shape[1:])) == law.shapes(shape).white == operator.embed(d).shape[1:]
+    assert d.shape == (N, *law.shapes(shape).domain) == operator.seen(d).shape
     assert operator.restrict(y).shape == y.shape
     assert operator.to_image(y).shape == operator.from_domain(d).shape == x.shape == operator.lift(d).shape
     assert operator.project(x).shape == d.shape
     condition, missing = operator.condition(), operator.missing(d)
-    channels = law.condition_channels(shape)
+    channels = law.shapes(shape).condition
     assert (condition is None) == (channels == 0)
     assert condition is None or condition.shape == (N, channels, *d.shape[2:])
     assert missing is None or (missing.dtype == torch.bool and missing.shape == d.shape)
@@ -120,7 +120,7 @@ def test_seen_and_restrict_are_projections(instance: Instance, shape: Shape) -> 
     operator, x = drawn(instance, shape), images(N, shape, 1)
     y = operator.apply(x)
     close(operator.restrict(y), y)
-    d, other = operator.to_domain(y), images(N, instance.law.domain_shape(shape), 2)
+    d, other = operator.to_domain(y), images(N, instance.law.shapes(shape).domain, 2)
     if instance.projects:
         close(operator.seen(d), d, instance.precision)
         close(operator.seen(operator.seen(other)), operator.seen(other), instance.precision)
@@ -137,7 +137,7 @@ def test_seen_and_restrict_are_projections(instance: Instance, shape: Shape) -> 
 
 @every
 def test_what_is_seen_is_self_adjoint_and_between_nothing_and_all(instance: Instance, shape: Shape) -> None:
-    operator, d = drawn(instance, shape), images(N, instance.law.domain_shape(shape), 1)
+    operator, d = drawn(instance, shape), images(N, instance.law.shapes(shape).domain, 1)
     other = images(N, tuple(d.shape[1:]), 2)
     close((operator.seen(d) * other).sum(), (d * operator.seen(other)).sum(), 1e-10)
     share = (operator.seen(d) * d).flatten(1).sum(1) / d.square().flatten(1).sum(1)
@@ -148,7 +148,7 @@ def test_what_is_seen_is_self_adjoint_and_between_nothing_and_all(instance: Inst
 @every
 def test_the_white_space(instance: Instance, shape: Shape) -> None:
     """`embed` is an isometry with `extract` as its inverse and adjoint; what is observed is what is not missing."""
-    operator, d = drawn(instance, shape), images(N, instance.law.domain_shape(shape), 1)
+    operator, d = drawn(instance, shape), images(N, instance.law.shapes(shape).domain, 1)
     embedded = operator.embed(d)
     e = images(N, tuple(embedded.shape[1:]), 2)
     close(operator.extract(embedded), d, instance.precision)
@@ -307,8 +307,8 @@ def test_the_noise_is_white_where_something_is_measured(instance: Instance, shap
 def test_noise_levels_are_drawn_by_their_weights(name: str) -> None:
     """n = 4,000 draws: each level within 5 standard errors of its share."""
     law, n = INSTANCES[name].law, 4000
-    drawn_N = law.draw_sigma_n(n, generator(3))
-    weights = law.weights or (1.0,) * len(law.levels)
+    drawn_N = law.draw_sigma_n(n, generator(3)) if isinstance(law, NoiseLevels) else torch.full((n,), law.levels[0])
+    weights = (law.weights if isinstance(law, NoiseLevels) else None) or (1.0,) * len(law.levels)
     for level, weight in zip(law.levels, weights, strict=True):
         share = weight / sum(weights)
         found = (drawn_N == torch.tensor(level, dtype=torch.float32)).double().mean().item()
@@ -316,16 +316,7 @@ def test_noise_levels_are_drawn_by_their_weights(name: str) -> None:
     assert law.sigma_max == max(law.levels)
 
 
-def may_be_clean(instance: Instance) -> bool:
-    """Whether the law takes a clean fraction."""
-    try:
-        dataclasses.replace(instance.law, clean_fraction=0.5)
-    except UserError:
-        return False
-    return True
-
-
-@those(may_be_clean)
+@those(lambda instance: all(isinstance(part, PartlyClean) for part in instance.law.parts))
 def test_cleared_operators_leave_images_as_they_are(instance: Instance, shape: Shape) -> None:
     operator, x = drawn(instance, shape), images(N, shape, 1)
     where = torch.arange(N) % 3 == 0
@@ -340,12 +331,13 @@ def test_cleared_operators_leave_images_as_they_are(instance: Instance, shape: S
     assert missing is None or not missing[where].any()
 
 
-@those(lambda instance: instance.law.clean_fraction > 0)
+@those(lambda instance: isinstance(instance.law, PartlyClean) and instance.law.clean_fraction > 0)
 def test_a_share_of_images_is_clean(instance: Instance, shape: Shape) -> None:
     """n = 600 draws: the share of operators that are the identity within 5 standard errors of `clean_fraction`."""
     law, n = instance.law, 600
-    all_dirty = dataclasses.replace(law, clean_fraction=0.0, sigma_n=0.5, weights=None)
-    half = dataclasses.replace(all_dirty, clean_fraction=law.clean_fraction)
+    assert isinstance(law, PartlyClean)
+    all_dirty = law.changed(clean_fraction=0.0, sigma_n=0.5, weights=None)
+    half = all_dirty.changed(clean_fraction=law.clean_fraction)
     x = images(n, shape, 1)
 
     def untouched(operator: Operator) -> Tensor:
@@ -362,7 +354,7 @@ def test_what_tells_pixels_apart_moves_with_them(instance: Instance, shape: Shap
     def turned(x: Tensor) -> Tensor:
         return x.flip(-1).roll((1, 2), (-2, -1))  # no pattern of the list is symmetric under it
 
-    operator, d = drawn(instance, shape), images(N, instance.law.domain_shape(shape), 1)
+    operator, d = drawn(instance, shape), images(N, instance.law.shapes(shape).domain, 1)
     if not operator.white_domain:
         with pytest.raises(UserError, match=r"teacher\.augment must be 0: .* do not flip and turn"):
             operator.moved(turned)

@@ -75,7 +75,7 @@ def test_a_configuration_is_checked_key_by_key(student: Path) -> None:
     path = student / "config.json"
     written = json.loads(path.read_text())
     for change, message in {
-        '{"sigma_data": "much"}': "sigma_data: input should be a valid number, not 'much'",
+        '{"sigma_data": "much"}': "sigma_data: must be a number, not 'much'",
         '{"shape": 8}': "shape: must be a list, not 8",
         '{"sigma_dat": 1}': "unknown key sigma_dat: did you mean sigma_data?",
         '{"value_range": [0]}': "value_range.1: is missing",

@@ -367,9 +367,9 @@ def test_equal_imports_write_equal_bytes(tmp_path: Path) -> None:
         ("{kind: blur, weights: [1, 2]}", "corruption.weights is for making measurements"),
         ("{kind: blur, sigma_n: 0.1}", "sigma_n is stated twice"),
         ("{kind: poisson}", "corruption.gain is missing: how much one photon adds in the units of the files"),
-        ("{kind: poisson, gain: 1}", "sigma_n goes without saying for photon noise"),
-        ("{kind: fog}", "corruption.kind 'fog' is not known"),
-        ("fog", "corruption.kind 'fog' is not known"),
+        ("{kind: poisson, gain: 1}", "sigma_n: kind poisson derives it from gain and read_noise"),
+        ("{kind: fog}", "'fog' is no known kind: use one of"),
+        ("fog", "'fog' is no known kind: use one of"),
         ("{p: 0.5}", "--corruption: must say the kind of corruption"),
         ("{kind: mask", "--corruption: is not YAML"),
         ("nowhere.yaml", "nowhere.yaml: cannot be read"),
@@ -397,7 +397,7 @@ def test_counts_that_cannot_be(tmp_path: Path) -> None:
         ),
         ({"gain": 900.0}, "photon noise exceeds all that varies in the measurements; state a smaller corruption.gain"),
         ({"gain": "high"}, "corruption.gain"),
-        ({"gain": 2.0, "gian": 2.0}, "corruption.gian is not a key"),
+        ({"gain": 2.0, "gian": 2.0}, "unknown key corruption.gian: did you mean corruption.gain?"),
     ]:
         with pytest.raises(UserError, match=words):
             import_(tmp_path, measured, None, corruption={"kind": "poisson", **law})

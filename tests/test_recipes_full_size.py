@@ -60,7 +60,7 @@ def test_brains(acceleration: int) -> None:
     assert sum(p.numel() for p in network.parameters()) == 20_014_980
     law = recipe.law()
     assert shape == (2, 384, 320) and law == Mri(acceleration=acceleration, acs=20, coils=4)
-    assert law.condition_channels(shape) + shape[0] == 4
+    assert law.shapes(shape).condition + shape[0] == 4
     teacher, student = recipe.teacher, recipe.student
     assert (teacher.batch_size, teacher.adam.grad_clip, teacher.augment) == (8, 1.0, 0.0)
     assert (student.batch_size, student.generator.grad_clip) == (24, 1.0)
@@ -92,7 +92,7 @@ def test_corruptions() -> None:
     assert {problem: law.sigma_max for problem, law in laws.items()} == {
         problem: 0.2 if "noise" in problem else 0.0 for problem in CELEBA
     }
-    assert {problem: law.observation_shape(OTHERS) for problem, law in laws.items()} == {
+    assert {problem: law.shapes(OTHERS).observation for problem, law in laws.items()} == {
         problem: (3, 32, 32) if problem == "superresolution" else OTHERS for problem in CELEBA
     }
 
@@ -102,10 +102,10 @@ def test_every_law_draws_full_size_images(name: str) -> None:
     law, shape, generator = load_recipe(name).law(), shape_of(name), torch.Generator().manual_seed(0)
     operator = law.draw(2, shape, generator)
     y = law.corrupt(torch.zeros(2, *shape), operator, generator)
-    assert y.shape[1:] == law.observation_shape(shape)
-    assert operator.to_domain(y).shape[1:] == law.domain_shape(shape)
+    assert y.shape[1:] == law.shapes(shape).observation
+    assert operator.to_domain(y).shape[1:] == law.shapes(shape).domain
     condition = operator.condition()
-    assert law.condition_channels(shape) == (0 if condition is None else condition.shape[1])
+    assert law.shapes(shape).condition == (0 if condition is None else condition.shape[1])
 
 
 @pytest.mark.parametrize(
@@ -127,10 +127,10 @@ def test_other_columns_of_the_tables_by_an_override(name: str, override: str, ke
 @pytest.mark.parametrize(
     ("name", "override", "message"),
     [
-        ("celebahq64-inpainting", "corruption.p=1.0", "corruption.p must be a number"),
-        ("celebahq64-inpainting", "corruption.rate=0.8", "corruption.rate is not a key of corruption 'mask'"),
+        ("celebahq64-inpainting", "corruption.p=1.0", "corruption.p: must be below 1, not 1.0"),
+        ("celebahq64-inpainting", "corruption.rate=0.8", "unknown key corruption.rate: did you mean"),
         ("celebahq64-deblurring", "corruption.size=8", "corruption.size"),
-        ("celebahq64-superresolution", "corruption.factor=1", "corruption.factor must be a whole number"),
+        ("celebahq64-superresolution", "corruption.factor=1", "corruption.factor: must be at least 2, not 1"),
         ("celebahq64-deblurring-noise", "objective.kind=standard", "use ambient-tweedie"),
     ],
 )

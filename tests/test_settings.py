@@ -88,14 +88,14 @@ class Outer(Section):
     [
         ({}, "student.images: is missing"),
         ({"image": 4}, "unknown key student.image: did you mean student.images?"),
-        ({"images": 0}, "student.images: input should be greater than 0, not 0"),
-        ({"images": "8"}, "student.images: input should be a valid integer, not '8'"),
-        ({"images": True}, "student.images: input should be a valid integer, not True"),
-        ({"images": 8, "clip": float("nan")}, "student.clip: input should be a finite number, not nan"),
-        ({"images": 8, "adam": {"lr": 0}}, "student.adam.lr: input should be greater than 0, not 0"),
+        ({"images": 0}, "student.images: must be above 0, not 0"),
+        ({"images": "8"}, "student.images: must be a whole number, not '8'"),
+        ({"images": True}, "student.images: must be a whole number, not True"),
+        ({"images": 8, "clip": float("nan")}, "student.clip: must be a finite number, not nan"),
+        ({"images": 8, "adam": {"lr": 0}}, "student.adam.lr: must be above 0, not 0"),
         ({"images": 8, "adam": {"decai": 0}}, "unknown key student.adam.decai: did you mean student.adam.decay?"),
         ({"images": 8, "adam": 3}, "student.adam: must be keys and values, not 3"),
-        ({"images": 8, "adam": {"decay": "x"}}, "student.adam.decay: input should be 'none' or 'cosine', not 'x'"),
+        ({"images": 8, "adam": {"decay": "x"}}, "student.adam.decay: must be 'none' or 'cosine', not 'x'"),
         ({"images": 8, "size": 8}, "student.size: must be a list, not 8"),
         ({"images": 8, "half": {"number": 3}}, "student.half.number: must be even, not 3"),
         ({"images": 9}, "student: batch must divide images 9"),
@@ -109,7 +109,7 @@ class Outer(Section):
             "student.loss.kind: 'x' is no known kind: use one of plain, squares, or",
         ),
         ({"images": 8, "loss": {"power": 1}}, "student.loss.kind: is missing: use one of plain, squares"),
-        ({"images": 8, "loss": {"kind": "squares", "power": 5}}, "student.loss.power: input should be less than or eq"),
+        ({"images": 8, "loss": {"kind": "squares", "power": 5}}, "student.loss.power: must be at most 4, not 5"),
         ({"images": 8, "loss": {"kind": "squares", "powr": 5}}, "unknown key student.loss.powr: did you mean student."),
         ({"images": 8, "loss": {"kind": "plain", "power": 5}}, "unknown key student.loss.power: did you mean"),
         ({"images": 8, "loss": {"kind": "squares", "levels": []}}, "student.loss.levels: must hold at least 1, not 0"),
@@ -181,7 +181,7 @@ def test_a_family_knows_its_members() -> None:
         ({"kind": ["x"]}, r"a\.b\.kind: \['x'\] is no known kind"),
         (3, r"a\.b: must be a kind or keys and values with one, e\.g\. \{kind: \.\.\.\}, not 3"),
         ({"kind": "plain", "scal": 1}, r"unknown key a\.b\.scal: did you mean a\.b\.scale\?"),
-        ({"kind": "plain", "scale": 0}, r"a\.b\.scale: input should be greater than 0, not 0"),
+        ({"kind": "plain", "scale": 0}, r"a\.b\.scale: must be above 0, not 0"),
     ]:
         with pytest.raises(UserError, match=message):
             described(Loss, wrong, "a.b")
@@ -190,7 +190,7 @@ def test_a_family_knows_its_members() -> None:
 
 
 def test_a_member_alone_names_its_own_keys() -> None:
-    with pytest.raises(UserError, match=r"^power: input should be a valid number, not '3'$"):
+    with pytest.raises(UserError, match=r"^power: must be a number, not '3'$"):
         Squares(power="3")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="abstract"):
         Loss()  # type: ignore[abstract]

@@ -134,12 +134,12 @@ def test_levels_that_are_refused(tmp_path: Path, sigma_n: Any, words: str) -> No
 
 @pytest.mark.parametrize("value_range", [(1.0, 1.0), (2.0, 1.0), (float("nan"), 1.0), (0.0, float("inf"))])
 def test_ranges_that_are_refused(tmp_path: Path, value_range: tuple[float, float]) -> None:
-    with pytest.raises(UserError, match=r"state value_range|data\.range\.\d: input should be a finite number"):
+    with pytest.raises(UserError, match=r"state value_range|data\.range\[\d\]: must be a finite number"):
         import_measurements(array_source(BYTES), tmp_path / "y", 1.0, data=stated(range=value_range))
 
 
 def test_other_mistakes(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data\.sigma_unit: input should be 'data' or 'normalised', not 'pixels'"):
+    with pytest.raises(UserError, match=r"data\.sigma_unit: must be 'data' or 'normalised', not 'pixels'"):
         DataSettings(sigma_unit="pixels")  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"state value_range"):
         import_measurements(array_source(np.zeros((4, 8, 8))), tmp_path / "y", 1.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from pathlib import Path
@@ -401,7 +400,7 @@ def test_a_corruption_and_a_loss_from_outside_the_package(
 ) -> None:
     store = tiny_store(tmp_path / "y", law, shape=shape)
     assert store.corruption == law
-    condition = law.condition_channels(shape)
+    condition = law.shapes(shape).condition
     denoiser = tiny_denoiser(shape[0], condition, size=max(shape[1:]))
     settings = TeacherSettings(images=64, batch_size=16, adam=ADAM, consistency=Consistency(weight=0.1), accumulate=2)
     objective = AmbientTweedie()
@@ -425,7 +424,7 @@ def test_a_corruption_and_a_loss_from_outside_the_package(
 def _emptied(law: Corruption) -> Corruption:
     """The law with almost nothing observed."""
     name = "p" if isinstance(law, RandomMask) else "kept"
-    return dataclasses.replace(law, **{name: 0.99 if name == "p" else 0.01})  # type: ignore[arg-type]
+    return law.changed(**{name: 0.99 if name == "p" else 0.01})
 
 
 def test_classes_reach_both_phases_and_the_sampler(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def survey_of(
             that is too small to find maps.
     """
     if statement.undersampling is not None:
-        statement.undersampling.observation_shape((2, *size))
+        statement.undersampling.template((2, *size))  # raises where too few lines are left
     number: dict[tuple[tuple[int, ...], bytes], int] = {}
     masks: list[Mask] = []
     chosen, blocks, padded = [], [], False

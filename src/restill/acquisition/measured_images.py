@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..core.errors import UserError
 from ..core.progress import Advance, silent
-from ..corruption import Corruption
+from ..corruption import Corruption, Loss, photons_of
 from ..estimation import estimate_sigma_of
 from ..io import ImageSource
 from ..store.manifest import Normalisation
@@ -24,7 +24,7 @@ from ..store.writer import SHARD_BYTES
 from .gaps import Masks, masks_of, with_gaps
 from .pipeline import Acquisition, Plan, Samples, images_in_words, write
 from .settings import DataSettings
-from .stated import Measured, is_masked, keeps_constants, mask_key, parameters_of, photons_of, stated, the_mask
+from .stated import Measured, keeps_constants, mask_key, parameters_of, stated, the_mask
 from .stated_noise import SigmaN, empirical, estimated, is_auto, per_image, record
 from .value_range import Block, batches, blocks, percentiles
 
@@ -41,7 +41,7 @@ def from_measured_images(
     normalised = data.sigma_unit == "normalised"
     measured = Measured(description, normalised, source.shape, masks is not None, data.image_size)
     known, image_shape = measured.check(sigma_n)
-    if masks is None and is_masked(known):  # one that is known without files
+    if masks is None and known.loses(Loss.PIXELS):  # one that is known without files
         masks, measured = the_mask(known, image_shape), dataclasses.replace(measured, masked=True)
 
     def survey(advance: Advance) -> Plan:

@@ -65,7 +65,7 @@ class Plan:
         corruption = self.corruption()
         return Contents(
             kind="measurements",
-            shape=tuple(corruption.observation_shape(self.image_shape)),
+            shape=corruption.shapes(self.image_shape).observation,
             image_shape=self.image_shape,
             normalisation=Normalisation.of_range(*self.value_range),
             value_range=self.value_range,

@@ -19,16 +19,14 @@ from torch import Tensor
 from ..core.errors import UserCodeError, UserError
 from ..core.tensors import seeded
 from ..corruption import (
-    Compose,
     Corruption,
     Downsampling,
     Embedded,
-    Function,
-    Mask,
-    Poisson,
+    Loss,
     as_mapping,
     corruption_from,
     in_units,
+    photons_of,
 )
 from ..io import ImageSource, array_source
 from ..store.manifest import Normalisation
@@ -82,9 +80,11 @@ class Measured:
         law = self.law({}, None)
         image_shape = self._image_shape(law)
         _check_known(law, image_shape, self.masked)
-        if photons_of(law) is not None and sigma_n is not None:
-            raise UserError("sigma_n goes without saying for photon noise; state gain and read_noise in corruption")
-        if is_auto(sigma_n) and is_masked(law):
+        if law.loses(Loss.PHOTONS) and sigma_n is not None:
+            raise UserError(
+                f"sigma_n: kind {law.kind} derives it from gain and read_noise, which corruption states; remove sigma_n"
+            )
+        if is_auto(sigma_n) and law.loses(Loss.PIXELS):
             raise UserError(
                 "sigma_n auto looks at whole images, but pixels are missing; state the noise level, e.g. as estimated "
                 "from complete images of the same detector"
@@ -97,11 +97,11 @@ class Measured:
         Raises:
             UserError: the law measures no image as these are, or not one of `image_size`.
         """
-        factor = math.prod(part.factor for part in parts_of(law) if isinstance(part, Downsampling))
+        factor = math.prod(part.factor for part in law.parts if isinstance(part, Downsampling))
         height, width = self.image_size or (self.shape[1] * factor, self.shape[2] * factor)
-        asked = self.image_size is None and any(isinstance(part, Function) for part in parts_of(law))
+        asked = self.image_size is None and law.loses(Loss.OWN_FUNCTION)
         try:
-            found = tuple(law.observation_shape((self.shape[0], height, width)))
+            found = law.shapes((self.shape[0], height, width)).observation
         except UserCodeError:
             if not asked:
                 raise
@@ -133,21 +133,6 @@ def stated(corruption: Mapping[str, Any] | None, sigma_n: SigmaN | None) -> tupl
     return data, data.pop("sigma_n", sigma_n)
 
 
-def parts_of(law: Corruption) -> tuple[Corruption, ...]:
-    """The parts of a chain, or the law itself."""
-    return law.parts if isinstance(law, Compose) else (law,)
-
-
-def photons_of(law: Corruption) -> Poisson | None:
-    """The photon noise in a law, if it has any."""
-    return next((part for part in parts_of(law) if isinstance(part, Poisson)), None)
-
-
-def is_masked(law: Corruption) -> bool:
-    """Whether pixels are missing."""
-    return any(part.is_mask for part in parts_of(law))
-
-
 def the_mask(law: Corruption, image_shape: tuple[int, int, int]) -> ImageSource:
     """The one mask of a law that knows no other (`Measured.check`)."""
     mask = law.draw(1, image_shape, seeded("import")).condition()
@@ -157,9 +142,8 @@ def the_mask(law: Corruption, image_shape: tuple[int, int, int]) -> ImageSource:
 
 def mask_key(law: Corruption) -> str:
     """Name of the parameter that holds the masks of a masked law's samples."""
-    if not isinstance(law, Compose):
-        return "mask"
-    return f"{next(k for k, part in enumerate(law.parts) if part.is_mask)}.mask"
+    k = next(k for k, part in enumerate(law.parts) if part.loses(Loss.PIXELS))
+    return "mask" if law.parts[k] is law else f"{k}.mask"
 
 
 def parameters_of(law: Corruption, image_shape: tuple[int, int, int], n: int) -> dict[str, Tensor]:
@@ -174,8 +158,8 @@ def _check_known(law: Corruption, image_shape: tuple[int, int, int], masked: boo
     if masked:
         drawn.pop(mask_key(law))
     random = [name for name, value in drawn.items() if not bool((value == value[:1]).all())]
-    if random or (not masked and any(part.is_mask and not _same_for_all(part) for part in parts_of(law))):
-        name = random[0].rpartition(".")[2] if random else "mask"
+    if random:
+        name = random[0].rpartition(".")[2]
         remedy = {
             "mask": "give them with --masks (data.masks in a recipe)",
             "kernel": "state the angle, or measure a kernel for all; kernels of single measurements are not supported",
@@ -183,13 +167,6 @@ def _check_known(law: Corruption, image_shape: tuple[int, int, int], masked: boo
         raise UserError(
             f"corruption.kind {law.kind}: draws a {name} for each measurement, but real ones have their own; {remedy}"
         )
-
-
-def _same_for_all(part: Corruption) -> bool:
-    """Whether a law of masks knows one mask only."""
-    if not isinstance(part, Mask):
-        return False
-    return len(part.masks.array) == 1 if isinstance(part.masks, Embedded) else part.pattern == "centre-box"
 
 
 def keeps_constants(law: Corruption, image_shape: tuple[int, int, int]) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..core.progress import progress_bar
 from ..core.views import displayed
-from ..corruption import Compose, Corruption, Function
+from ..corruption import Corruption, Loss
 from ..store import Batch, Store
 from .fit import observed_numbers, squared_differences
 
@@ -93,13 +93,9 @@ def missing_pixels(batch: Batch, corruption: Corruption, shape: Sequence[int]) -
     said to be missing.
     """
     missing = batch.operator.missing(batch.operator.to_domain(batch.y))
-    if missing is None or any(isinstance(part, Function) for part in _parts(corruption)):
+    if missing is None or corruption.loses(Loss.OWN_FUNCTION):
         return None
     (height, rest_h), (width, rest_w) = (divmod(shape[axis], missing.shape[axis + 1]) for axis in (1, 2))
     if height != width or rest_h or rest_w or not height:
         return None
     return missing.repeat_interleave(height, 2).repeat_interleave(width, 3).expand(-1, shape[0], -1, -1)
-
-
-def _parts(corruption: Corruption) -> Sequence[Corruption]:
-    return corruption.parts if isinstance(corruption, Compose) else (corruption,)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple,
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
 from pydantic_core import PydanticCustomError, core_schema
+from typing_extensions import Self
 
 from .errors import UserError
 
@@ -27,6 +28,36 @@ def _with_user_errors(value: Any, check: core_schema.ValidatorFunctionWrapHandle
         return check(value)
     except UserError as error:
         raise PydanticCustomError("inner", "{error}", {"inner": [], "error": str(error)}) from error
+
+
+class Limits:
+    """For `OneOrSeveral`: the limits of each number, pydantic's `ge`, `gt`, `le`, `lt`."""
+
+    def __init__(self, **limits: float) -> None:
+        self.limits = limits
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        number = core_schema.float_schema(strict=True, allow_inf_nan=False, **self.limits)  # type: ignore[arg-type]
+        return core_schema.no_info_wrap_validator_function(
+            _one_or_several,
+            core_schema.list_schema(number),
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda value: value),
+        )
+
+
+def _one_or_several(value: Any, check: core_schema.ValidatorFunctionWrapHandler) -> float | tuple[float, ...]:
+    several = isinstance(value, (list, tuple))
+    if several and not value:
+        raise ValueError("is an empty list; state a number, or several")
+    try:
+        found = check(list(value) if several else [value])
+    except ValidationError as error:
+        raise PydanticCustomError("inner", "{error}", {"inner": [], "error": _problem(error, Section)[1]}) from None
+    return tuple(found) if several else found[0]
+
+
+OneOrSeveral = float | tuple[float, ...]
+"""A number, or a list of numbers of which each sample draws one; `Annotated[OneOrSeveral, Limits(ge=0)]`."""
 
 
 class Section(BaseModel):
@@ -58,6 +89,10 @@ class Section(BaseModel):
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_wrap_validator_function(_with_user_errors, handler(source))
 
+    def changed(self, **values: Any) -> Self:
+        """The same settings but for these, checked as all are."""
+        return type(self)(**{**dict(self), **values})
+
 
 def setting(default: Any, does: str, *, unit: str = "", **limits: Any) -> Any:
     """A field of a `Section`.
@@ -81,7 +116,7 @@ def explain(error: ValidationError, model: type[BaseModel], inside: str | None =
     """
     path, message, near = _problem(error, model)
     prefix = getattr(model, "section", "") if inside is None else inside
-    key = ".".join([*([prefix] if prefix else []), *path])
+    key = _dotted([*([prefix] if prefix else []), *path])
     if near is None:
         return f"{key}: {message}" if key else message
     hint = f": did you mean {'.'.join([*key.split('.')[:-1], *near])}?" if near else ""
@@ -89,8 +124,13 @@ def explain(error: ValidationError, model: type[BaseModel], inside: str | None =
 
 
 def wrong(key: str, problem: str) -> PydanticCustomError:
-    """What is wrong with one key of a section, to be raised by a check of the whole section."""
-    return PydanticCustomError("inner", "{error}", {"inner": (key,), "error": problem})
+    """What is wrong with one key, to be raised by a check of the whole section: dotted, `0.key` below a list."""
+    return PydanticCustomError("inner", "{error}", {"inner": key.split("."), "error": problem})
+
+
+def _dotted(path: Sequence[str]) -> str:
+    """`section.list[0].key`: numbers are places in a list."""
+    return "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in path).removeprefix(".")
 
 
 def inner_error(error: ValidationError, model: type[BaseModel]) -> PydanticCustomError:
@@ -113,14 +153,24 @@ def _problem(error: ValidationError, model: type[BaseModel]) -> tuple[list[str],
         return path, "is missing", None
     if kind == "too_short":
         return path, f"must hold at least {context['min_length']}, not {context['actual_length']}", None
-    message = _MESSAGES.get(kind, first["msg"][0].lower() + first["msg"][1:])
+    ours = _MESSAGES.get(kind)
+    message = first["msg"].replace("Input should", "must") if ours is None else ours.format(**context)
+    message = message[0].lower() + message[1:]
     return path, f"{message}, not {first.get('input')!r}", None
 
 
 _MESSAGES = {
-    "is_instance_of": "must be a kind, or keys and values with one, {kind: ...}",
+    "is_instance_of": "must be a kind, or keys and values with one, {{kind: ...}}",
     "model_type": "must be keys and values",
     "tuple_type": "must be a list",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "string_type": "must be a text",
+    "greater_than": "must be above {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than": "must be below {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
 }
 
 

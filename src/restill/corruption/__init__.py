@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .blur import Blur, BlurOperator
     from .chain import Chain
     from .compose import Compose
-    from .corruption import Corruption, corruption_from, corruption_kinds
+    from .corruption import Corruption, Loss, Shapes, corruption_from, corruption_kinds
     from .descriptions import as_mapping, has_photon_noise, in_units, with_contents
     from .downsampling import Downsampling, DownsamplingOperator
     from .embedded import Embedded
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from .mri_operator import MriOperator
     from .noise import AdditiveNoise
     from .operator import Operator
-    from .poisson import Poisson, PoissonOperator
+    from .poisson import Poisson, PoissonOperator, photons_of
+    from .traits import CustomCorruption, GaussianNoise, PartlyClean, WithoutGaps
 
 __all__ = [
     "AdditiveNoise",
@@ -47,14 +48,17 @@ __all__ = [
     "CompleteOperator",
     "Compose",
     "Corruption",
+    "CustomCorruption",
     "Differentiable",
     "Downsampling",
     "DownsamplingOperator",
     "Embedded",
     "Function",
     "FunctionOperator",
+    "GaussianNoise",
     "Identity",
     "Linear",
+    "Loss",
     "Mask",
     "MaskOperator",
     "MaskingOperator",
@@ -63,11 +67,14 @@ __all__ = [
     "MriOperator",
     "OnImageGrid",
     "Operator",
+    "PartlyClean",
     "PixelOperator",
     "Poisson",
     "PoissonOperator",
     "SamplingOperator",
+    "Shapes",
     "WhiteInDomain",
+    "WithoutGaps",
     "as_mapping",
     "corruption_from",
     "corruption_kinds",
@@ -75,6 +82,7 @@ __all__ = [
     "in_units",
     "linear",
     "load_operator",
+    "photons_of",
     "register_operator",
     "with_contents",
 ]

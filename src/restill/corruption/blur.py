@@ -6,20 +6,26 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import field_validator, model_validator
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import Self
 
 from ..core.errors import UserError
+from ..core.settings import setting, wrong
 from .bases import CompleteOperator
 from .clean import untouched
-from .corruption import Corruption, flag, number, one_of, whole
+from .corruption import Loss
 from .embedded import Embedded
 from .kernels import check_kernel, check_odd, gaussian, motion, read_kernel
+from .operator import Operator
+from .traits import GaussianNoise, PartlyClean, WithoutGaps
 
+FIXED = ("gaussian", "motion")
 BOUNDARIES = {"reflect": "reflect", "circular": "circular", "zero": "constant"}
 
 
@@ -62,84 +68,91 @@ def _(operator: BlurOperator) -> BlurOperator:
     return dataclasses.replace(operator, sigma_n=torch.zeros_like(operator.sigma_n), kernel=kernel)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Blur(Corruption, kind="blur"):
-    """Blurred images: the teacher learns blurred images; the student, through the same blur, sharp ones (RSD).
+class Blur(GaussianNoise, PartlyClean, WithoutGaps, kind="blur"):
+    """Blurred images: the teacher learns blurred images; the student, through the same blur, sharp ones (RSD)."""
 
-    Attributes:
-        kernel: "gaussian", "motion", or a file (.npy or picture) with a measured point-spread function, odd sides.
-        size: side of a Gaussian or motion kernel in pixels, odd.
-        std: of the Gaussian, in pixels.
-        length: of the motion, in pixels, at most `size - 1`; by default that.
-        angle: of the motion in degrees, 0 along rows; by default one is drawn for each sample.
-        normalise: whether a kernel from a file is scaled to sum 1.
-        boundary: "reflect", "circular" or "zero".
-    """
+    lost = frozenset({Loss.SHARPNESS})
+    kernel: str | Embedded = setting(
+        "gaussian", "gaussian, motion, or a file (.npy or picture) with a measured point-spread function, odd sides"
+    )
+    size: int = setting(9, "side of a Gaussian or motion kernel, odd", unit="pixels", ge=1)
+    std: float = setting(2.0, "of the Gaussian", unit="pixels", ge=1e-3)
+    length: float | None = setting(
+        None, "of the motion, at most size - 1, which it is if not stated", unit="pixels", ge=0
+    )
+    angle: float | None = setting(
+        None, "of the motion, 0 along rows; each sample draws one if not stated", unit="degrees", ge=-360, le=360
+    )
+    normalise: bool = setting(True, "whether a kernel from a file is scaled to sum 1")
+    boundary: Literal["reflect", "circular", "zero"] = setting(
+        "reflect", "what lies beyond the border: reflect, circular or zero"
+    )
 
-    allows_clean: ClassVar[bool] = True
-    fixed: ClassVar[tuple[str, ...]] = ("gaussian", "motion")
-    kernel: str | Mapping[str, Any] | Embedded = "gaussian"
-    size: int = 9
-    std: float = 2.0
-    length: float | None = None
-    angle: float | None = None
-    normalise: bool = True
-    boundary: str = "reflect"
+    @field_validator("size")
+    @classmethod
+    def _check_size(cls, size: int) -> int:
+        check_odd((size, size))
+        return size
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        whole("size", self.size, 1, " of pixels")
-        check_odd((self.size, self.size), "corruption.size")
-        number("std", self.std, 1e-3)
-        for name, low, high in (("length", 0, self.size - 1), ("angle", -360, 360)):
-            value = getattr(self, name)
-            if value is not None:
-                number(name, value, low, high)
-                if self.kernel != "motion":
-                    raise UserError(f"corruption.{name} goes with corruption.kernel motion; leave it out")
-        flag("normalise", self.normalise)
-        one_of("boundary", self.boundary, BOUNDARIES)
-        object.__setattr__(self, "kernel", self._kept_kernel())
+    @model_validator(mode="before")
+    @classmethod
+    def _read_kernel(cls, data: Any) -> Any:
+        """A kernel in a file is taken into the description."""
+        kernel = data.get("kernel") if isinstance(data, dict) else None
+        if not isinstance(kernel, (str, Path)) or kernel in FIXED:
+            return data
+        try:
+            return {**data, "kernel": Embedded(read_kernel(kernel, data.get("normalise", True) is not False))}
+        except UserError as error:
+            raise wrong("kernel", str(error)) from error
 
-    def _kept_kernel(self) -> str | Embedded:
-        """One of the names `fixed`, or a kernel in plain data or from a file, checked."""
-        if isinstance(self.kernel, (str, Path)):
-            if self.kernel in self.fixed:
-                return str(self.kernel)
-            return Embedded(read_kernel(self.kernel, self.normalise))
-        if isinstance(self.kernel, Mapping):
-            kernel = Embedded.read(self.kernel, "corruption.kernel")
-        elif isinstance(self.kernel, Embedded):
-            kernel = self.kernel
-        else:
-            raise UserError(
-                f"corruption.kernel must be gaussian, motion, or a file with the kernel, not {self.kernel!r}"
-            )
-        check_kernel(kernel.array, "corruption.kernel")
-        return kernel if kernel.array.dtype == np.float32 else Embedded(kernel.array.astype(np.float32))
+    @field_validator("kernel", mode="before")
+    @classmethod
+    def _check_kernel(cls, kernel: object) -> object:
+        if isinstance(kernel, Mapping):
+            kernel = Embedded.read(kernel)
+        if isinstance(kernel, Embedded):
+            check_kernel(kernel.array)
+            return kernel if kernel.array.dtype == np.float32 else Embedded(kernel.array.astype(np.float32))
+        if kernel not in FIXED:
+            raise ValueError(f"must be gaussian, motion, or a file with the kernel, not {kernel!r}")
+        return kernel
+
+    @model_validator(mode="after")
+    def _check_motion(self) -> Self:
+        for name in ("length", "angle"):
+            if getattr(self, name) is not None and self.kernel != "motion":
+                raise wrong(name, "goes with kernel: motion; remove it")
+        if self.length is not None and self.length > self.size - 1:
+            raise wrong("length", f"must be at most {self.size - 1}, the size less 1, not {self.length:g}")
+        return self
 
     @property
     def sides(self) -> tuple[int, ...]:
         """Height and width of the kernel."""
         return self.kernel.array.shape if isinstance(self.kernel, Embedded) else (self.size, self.size)
 
-    def observation_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The image's own shape. Raises UserError for a kernel that is larger than the image."""
+    def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> Operator:
         if any(side > length for side, length in zip(self.sides, shape[1:], strict=True)):
             raise UserError(
                 f"corruption.kernel: {' x '.join(map(str, self.sides))} pixels are more than the images' "
                 f"{shape[1]} x {shape[2]}; use a smaller {'one' if isinstance(self.kernel, Embedded) else 'size'}"
             )
-        return shape
-
-    def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> BlurOperator:
-        self.observation_shape(shape)
         sigma_n = self.draw_sigma_n(n, generator)
         operator = BlurOperator(sigma_n, self._kernels(n, generator), self.boundary)
         return self.partly_cleared(operator, generator)
 
-    def rebuild(self, parameters: Mapping[str, Tensor], shape: tuple[int, ...]) -> BlurOperator:
-        return BlurOperator(parameters["sigma_n"], parameters["kernel"], self.boundary)
+    def operator_in_words(self) -> str:
+        if isinstance(self.kernel, Embedded):
+            return f"blur by a measured kernel of {' x '.join(map(str, self.sides))} pixels"
+        if self.kernel == "gaussian":
+            return f"Gaussian blur ({self.size} pixels, std {self.std:g})"
+        angle = "any direction" if self.angle is None else f"{self.angle:g} degrees"
+        return f"motion blur ({self._length:g} pixels, {angle})"
+
+    @property
+    def _length(self) -> float:
+        return self.size - 1 if self.length is None else self.length
 
     def _kernels(self, n: int, generator: torch.Generator) -> Tensor:
         device = generator.device
@@ -147,9 +160,8 @@ class Blur(Corruption, kind="blur"):
             return torch.from_numpy(np.array(self.kernel.array)).to(device).expand(n, -1, -1)
         if self.kernel == "gaussian":
             return gaussian(self.size, self.std).float().to(device).expand(n, -1, -1)
-        length = self.size - 1 if self.length is None else self.length
         if self.angle is not None:
-            angle_N = torch.full((n,), float(self.angle), device=device)
+            angle_N = torch.full((n,), self.angle, device=device)
         else:
             angle_N = 180 * torch.rand(n, generator=generator, device=device)
-        return motion(self.size, length, angle_N).float()
+        return motion(self.size, self._length, angle_N).float()

@@ -12,146 +12,95 @@ import contextlib
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import Annotated
 
 import torch
+from pydantic import ValidationInfo, field_validator, model_validator
 from torch import Tensor
+from typing_extensions import Self
 
 from ..core.errors import UserCodeError, UserError
+from ..core.kinds import OfKind
+from ..core.settings import Several, setting, wrong
 from .chain import Chain
-from .corruption import Corruption, corruption_from
+from .corruption import Corruption, Loss
 from .downsampling import Downsampling
 from .noise import AdditiveNoise
-from .operator import Operator, of_part
-from .poisson import Poisson
+from .operator import Operator
+from .poisson import Poisson, photons_of
+from .traits import PartlyClean, with_noise
+
+_OF_THE_WHOLE = ("sigma_n", "weights", "clean_fraction")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Compose(Corruption, kind="compose"):
-    """A chain of corruptions with one noise at the end.
+class Compose(PartlyClean, kind="compose"):
+    """A chain of corruptions with one noise at the end; `sigma_n`, `weights` and `clean_fraction` are of the whole."""
 
-    Attributes:
-        operators: descriptions of the parts, `[{kind: blur, std: 2}, {kind: mask, p: 0.6}]`, or their kinds alone,
-            `[blur, mask]`, in the order in which they act on the image. Masks last; a part states no noise, but the
-            last one before the masks may be of kind poisson.
-        sigma_n, weights, clean_fraction: of the whole.
-    """
+    operators: Several[Annotated[Corruption, OfKind(Corruption)]] = setting(
+        ...,
+        "the parts, [{kind: blur, std: 2}, {kind: mask, p: 0.6}], or their kinds alone, [blur, mask], in the order in "
+        "which they act on the image; masks last; the last one before the masks may be of kind poisson",
+    )
 
-    allows_clean: ClassVar[bool] = True
-    operators: tuple[Mapping[str, Any] | str | Corruption, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.operators, (tuple, list)):
-            raise UserError(
-                f"corruption.operators must be a list of the parts, e.g. [blur, mask], not {self.operators!r}"
-            )
-        parts = [_part(k, description) for k, description in enumerate(self.operators)]
+    @field_validator("operators")
+    @classmethod
+    def _check_parts(cls, parts: tuple[Corruption, ...], info: ValidationInfo) -> tuple[Corruption, ...]:
         _check_chain(parts)
+        noisy = _states_noise(info.data.get("sigma_n", 0.0))
         last = len(parts) - 1
-        noisy = any(self.sigma_n) if isinstance(self.sigma_n, (tuple, list)) else bool(self.sigma_n)
-        for k, part in enumerate(parts):
-            if isinstance(part, Downsampling):
-                parts[k] = _on_grid(part, k, on_images=k == last and not noisy)
-        object.__setattr__(self, "operators", tuple(parts))
-        if self._photons and noisy:
-            raise UserError(
-                "corruption.sigma_n goes without saying where a part is of kind poisson; state its read_noise"
-            )
-        super().__post_init__()
-        for part in parts:
-            if self.clean_fraction and not part.allows_clean:
-                raise UserError(f"corruption.clean_fraction: a part of kind {part.kind!r} leaves no image as it is")
+        return tuple(_with_grid(part, k, k == last and not noisy) for k, part in enumerate(parts))
 
-    @property
-    def parts(self) -> tuple[Corruption, ...]:
-        """The parts as corruptions."""
-        return self.operators  # type: ignore[return-value]
-
-    @property
-    def _modelled(self) -> tuple[Corruption, ...]:
-        return tuple(part for part in self.parts if not part.is_mask)
+    @model_validator(mode="after")
+    def _check_whole(self) -> Self:
+        if self._photons is not None and _states_noise(self.sigma_n):
+            raise wrong("sigma_n", "a part of kind poisson derives it from gain and read_noise; remove sigma_n")
+        for part in self.operators if self.clean_fraction else ():
+            if not isinstance(part, PartlyClean):
+                reason = f"a part of kind {part.kind} leaves no image as it is; remove clean_fraction"
+                raise wrong("clean_fraction", reason)
+        return self
 
     @property
     def _photons(self) -> Poisson | None:
-        return next((part for part in self.parts if isinstance(part, Poisson)), None)
+        return photons_of(self)
 
     @property
     def levels(self) -> tuple[float, ...]:
-        return super().levels if self._photons is None else self._photons.levels
+        return self.stated_levels if self._photons is None else self._photons.levels
 
-    def observation_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        for k, part in enumerate(self.parts):
-            with _naming(k):
-                shape = part.observation_shape(shape)
-        return shape
-
-    def domain_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        for part in self._modelled[:-1]:
-            shape = part.observation_shape(shape)
-        return self._modelled[-1].domain_shape(shape) if self._modelled else shape
-
-    def condition_channels(self, shape: tuple[int, ...]) -> int:
-        return shape[0] if len(self._modelled) < len(self.parts) else 0
-
-    def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> Chain:
+    def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> Operator:
         sigma_n, parts = self.draw_sigma_n(n, generator), []
-        for k, part in enumerate(self.parts):
+        for k, part in enumerate(self.operators):
             with _naming(k):
                 parts.append(dataclasses.replace(part.draw(n, shape, generator), sigma_n=sigma_n))
-                shape = part.observation_shape(shape)
-        return self.partly_cleared(self._chain(sigma_n, parts), generator)
-
-    def rebuild(self, parameters: Mapping[str, Tensor], shape: tuple[int, ...]) -> Chain:
-        sigma_n, parts = parameters["sigma_n"], []
-        for k, part in enumerate(self.parts):
-            parts.append(part.rebuild({"sigma_n": sigma_n} | of_part(parameters, k), shape))
-            shape = part.observation_shape(shape)
-        return self._chain(sigma_n, parts)
+                shape = part.shapes(shape).observation
+        masks = sum(_is_mask(part) for part in self.operators)
+        return self.partly_cleared(Chain(sigma_n, tuple(parts), masks), generator)
 
     def further(self, operator: Operator, generator: torch.Generator) -> Chain:
         assert isinstance(operator, Chain)
-        parts = [law.further(part, generator) for law, part in zip(self.parts, operator.parts, strict=True)]
-        return dataclasses.replace(operator, parts=tuple(parts))
+        both = zip(self.operators, operator.parts, strict=True)
+        return dataclasses.replace(operator, parts=tuple(part.further(drawn, generator) for part, drawn in both))
 
     def corrupt(self, x: Tensor, operator: Operator, generator: torch.Generator) -> Tensor:
-        photons = self._photons
-        if photons is None:
-            return super().corrupt(x, operator, generator)
+        if self._photons is None:
+            return with_noise(x, operator, generator)
         assert isinstance(operator, Chain)
-        for law, part in zip(self.parts, operator.parts, strict=True):
-            x = law.corrupt(x, part, generator) if law is photons else part.apply(x)
+        for part, drawn in zip(self.operators, operator.parts, strict=True):
+            x = part.corrupt(x, drawn, generator) if part is self._photons else drawn.apply(x)
         return x
 
-    def describe(self) -> dict[str, Any]:
-        described = super().describe() | {"operators": [_without_noise(part) for part in self.parts]}
-        return {key: value for key, value in described.items() if key != "sigma_n" or self._photons is None}
-
-    def _chain(self, sigma_n: Tensor, parts: Sequence[Operator]) -> Chain:
-        return Chain(sigma_n, tuple(parts), sum(part.is_mask for part in self.parts))
+    def operator_in_words(self) -> str:
+        return ", then ".join(part.operator_in_words() for part in self.operators)
 
 
-def _without_noise(part: Corruption) -> dict[str, Any]:
-    return {key: value for key, value in part.describe().items() if key != "sigma_n"}
+def _states_noise(sigma_n: float | tuple[float, ...]) -> bool:
+    return any(sigma_n) if isinstance(sigma_n, tuple) else bool(sigma_n)
 
 
-def _part(k: int, description: Mapping[str, Any] | str | Corruption) -> Corruption:
-    """Part `k` as a corruption. Raises UserError if it is none, or states noise of its own."""
-    if isinstance(description, Corruption):
-        part = description
-    elif isinstance(description, (str, Mapping)):
-        with _naming(k):
-            part = corruption_from({"kind": description} if isinstance(description, str) else description)
-    else:
-        raise UserError(f"corruption.operators[{k}] must be a kind or a mapping with one, not {description!r}")
-    stated = part.sigma_n if isinstance(part.sigma_n, tuple) else (part.sigma_n,)
-    if any(stated) or part.weights or part.clean_fraction:
-        raise UserError(
-            f"corruption.operators[{k}]: sigma_n, weights and clean_fraction belong to the chain as a whole; state "
-            "them beside operators"
-        )
-    return part
+def _is_mask(part: Corruption) -> bool:
+    return part.loses(Loss.PIXELS)
 
 
 @contextlib.contextmanager
@@ -167,41 +116,51 @@ def _naming(k: int) -> Iterator[None]:
         raise UserError(part + message[own.end() :] if own else f"{part}: {message}") from error
 
 
-def _on_grid(part: Downsampling, k: int, on_images: bool) -> Downsampling:
-    """The part with its grid decided. Raises UserError for a stated one that cannot be."""
+def _with_grid(part: Corruption, k: int, on_images: bool) -> Corruption:
+    """The part; one that lowers the resolution with its grid decided. Refuses a stated one that cannot be."""
+    if not isinstance(part, Downsampling):
+        return part
     if part.grid == "image" and not on_images:
-        raise UserError(
-            f"corruption.operators[{k}].grid image: only the last of a chain without noise has its domain there; "
-            "leave grid out"
-        )
-    grid = {"auto": "image" if on_images else "measurement"}.get(part.grid, part.grid)
-    return dataclasses.replace(part, grid=grid)
+        raise wrong(f"{k}.grid", "image: only the last of a chain without noise has its domain there; remove grid")
+    if part.grid != "auto":
+        return part
+    return part.model_copy(update={"grid": "image" if on_images else "measurement"})
 
 
-def _check_chain(parts: Sequence[Corruption]) -> None:
-    """Raises UserError, saying why, for a chain of which no objective is known."""
+def _check_chain(parts: tuple[Corruption, ...]) -> None:
+    """Raises an error, saying why, for a chain of which no objective is known."""
     if not parts:
-        raise UserError("corruption.operators is empty: list the parts, e.g. [blur, mask]")
+        raise ValueError("is empty: list the parts, e.g. [blur, mask]")
     for before, part in itertools.pairwise(parts):
-        if before.is_mask and not part.is_mask:
-            raise UserError(
-                f"corruption.operators: {part.kind} after mask is not supported: it mixes missing pixels with observed "
-                "ones, so that no pixel of the measurement is wholly either, and further masking has no meaning; put "
-                "mask last"
+        if _is_mask(before) and not _is_mask(part):
+            raise ValueError(
+                f"{part.kind} after mask is not supported: it mixes missing pixels with observed ones, so that no "
+                "pixel of the measurement is wholly either, and further masking has no meaning; put mask last"
             )
-        if isinstance(before, Poisson) and not part.is_mask:
-            raise UserError(
-                f"corruption.operators: {part.kind} after poisson is not supported: photons are counted at the end, "
-                "and what follows would correlate their noise; put poisson last, or before mask"
+        if before.loses(Loss.PHOTONS) and not _is_mask(part):
+            raise ValueError(
+                f"{part.kind} after poisson is not supported: photons are counted at the end, and what follows would "
+                "correlate their noise; put poisson last, or before mask"
             )
     for k, part in enumerate(parts):
-        if part.is_complex:
-            raise UserError(
-                f"corruption.operators[{k}]: kind {part.kind!r} stands alone: what is lost of it are frequencies, of "
-                "complex images, and no chain with other operators has an objective"
-            )
-        if isinstance(part, (AdditiveNoise, Compose)):
-            raise UserError(
-                f"corruption.operators[{k}]: kind {part.kind!r} is no operator; the noise of a chain is its sigma_n, "
-                "and a chain in a chain is written as one list"
-            )
+        _check_part(k, part)
+
+
+def _check_part(k: int, part: Corruption) -> None:
+    stated = {name: value for name, value in part.describe().items() if name in _OF_THE_WHOLE}
+    if any(value != 0.0 for value in stated.values()):
+        raise wrong(
+            str(k), "sigma_n, weights and clean_fraction belong to the chain as a whole; state them beside operators"
+        )
+    if part.is_complex:
+        raise wrong(
+            str(k),
+            f"kind {part.kind} stands alone: what is lost of it are frequencies, of complex images, and no chain with "
+            "other operators has an objective",
+        )
+    if isinstance(part, (AdditiveNoise, Compose)):
+        raise wrong(
+            str(k),
+            f"kind {part.kind} is no operator; the noise of a chain is its sigma_n, and a chain in a chain is written "
+            "as one list",
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,10 +58,10 @@ def as_mapping(part: Any) -> dict[str, Any]:
 def with_contents(description: Mapping[str, Any], law: Corruption) -> dict[str, Any]:
     """A description of `law` in which the contents of files stand for their names: it needs the files no more."""
     data = dict(description)
-    for field in dataclasses.fields(law):
-        value = getattr(law, field.name)
+    for name in type(law).model_fields:
+        value = getattr(law, name)
         if isinstance(value, Embedded):
-            data[field.name] = value.describe()
+            data[name] = value.describe()
     if isinstance(law, Compose):
         described = zip(data["operators"], law.parts, strict=True)
         data["operators"] = [part if isinstance(part, str) else with_contents(part, of) for part, of in described]

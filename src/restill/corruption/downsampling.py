@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
+from typing_extensions import Self
 
 from ..core.errors import UserError
+from ..core.settings import setting, wrong
 from .bases import Complete, Linear, WhiteInDomain
-from .corruption import Corruption, one_of, whole
+from .corruption import Loss
+from .traits import GaussianNoise, WithoutGaps
 
 
 def average_matrix(size: int, factor: int) -> Tensor:
@@ -94,51 +98,41 @@ class DownsamplingOperator(Linear, WhiteInDomain, Complete):
         return x if self.lifted else self.apply(x)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Downsampling(Corruption, kind="downsampling"):
+class Downsampling(GaussianNoise, WithoutGaps, kind="downsampling"):
     """Images at a lower resolution; the generator draws them at the full one.
 
     The teacher denoises on the image grid (`U y`: the smoothest image that would be measured so) where there is no
     noise, and at the measurements' resolution where there is some, since it is white there and on the image grid it
     is not. Its network works on the image grid in both cases, so that the generator can start from it.
-
-    Attributes:
-        factor: 2, 3, 4, ...; divides the images' sides.
-        method: "average" (of blocks) or "bicubic" (antialiased).
-        grid: where the teacher denoises: "image", "measurement", or "auto" as above.
     """
 
-    factor: int = 2
-    method: str = "average"
-    grid: str = "auto"
+    lost = frozenset({Loss.RESOLUTION})
+    factor: int = setting(2, "divides the images' sides", ge=2)
+    method: Literal["average", "bicubic"] = setting("average", "average (of blocks) or bicubic (antialiased)")
+    grid: Literal["auto", "image", "measurement"] = setting(
+        "auto", "where the teacher denoises: on the image's grid, the measurement's, or the image's only without noise"
+    )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        whole("factor", self.factor, 2, "")
-        one_of("method", self.method, METHODS)
-        one_of("grid", self.grid, ("auto", "image", "measurement"))
+    @model_validator(mode="after")
+    def _check_grid(self) -> Self:
         if self.grid == "image" and self.sigma_max > 0:
-            raise UserError("corruption.grid image is for measurements without noise: on it noise is not white")
+            raise wrong("grid", "image is for measurements without noise: on it noise is not white")
+        return self
 
     @property
     def lifted(self) -> bool:
         """Whether the teacher denoises on the image grid."""
         return self.grid == "image" or (self.grid == "auto" and self.sigma_max == 0)
 
-    def observation_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The sides divided by the factor. Raises UserError where it does not divide them."""
+    def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> DownsamplingOperator:
         if any(length % self.factor for length in shape[1:]):
             raise UserError(
                 f"corruption.factor {self.factor} does not divide images of {shape[1]} x {shape[2]}; resize them"
             )
-        return (shape[0], *(length // self.factor for length in shape[1:]))
+        return DownsamplingOperator(self.draw_sigma_n(n, generator), self.factor, self.method, self.lifted)
 
-    def domain_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(shape) if self.lifted else self.observation_shape(shape)
-
-    def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> DownsamplingOperator:
-        self.observation_shape(shape)
-        return self.rebuild({"sigma_n": self.draw_sigma_n(n, generator)}, shape)
-
-    def rebuild(self, parameters: Mapping[str, Tensor], shape: tuple[int, ...]) -> DownsamplingOperator:
-        return DownsamplingOperator(parameters["sigma_n"], self.factor, self.method, self.lifted)
+    def operator_in_words(self) -> str:
+        k = self.factor
+        return (
+            f"averages of {k} x {k} pixels" if self.method == "average" else f"1/{k} of the resolution ({self.method})"
+        )

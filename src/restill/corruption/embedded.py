@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic_core import core_schema
 from torch import Tensor
-
-from ..core.errors import UserError
 
 MOST = {"bool": 1 << 30, "float32": 1 << 26}  # numbers that a description may unpack to
 _TYPES = {"bool": np.dtype(bool), "float32": np.dtype("<f4")}
@@ -32,6 +31,7 @@ class Embedded:
         array.setflags(write=False)
         self.array: NDArray[Any] = array
         self._on: dict[torch.device, Tensor] = {}
+        self._hash: int | None = None
 
     def drawn(self, n: int, generator: torch.Generator) -> Tensor:
         """`n` entries of the first axis, drawn at random, on the generator's device."""
@@ -49,8 +49,8 @@ class Embedded:
         return {"dtype": name, "shape": list(self.array.shape), "zlib": packed}
 
     @classmethod
-    def read(cls, description: Mapping[str, Any], key: str) -> Embedded:
-        """Inverse of `describe`. Raises UserError, naming `key`, if it is not what `describe` writes."""
+    def read(cls, description: Mapping[str, Any]) -> Embedded:
+        """Inverse of `describe`. Raises ValueError if it is not what `describe` writes."""
         try:
             shape = tuple(int(size) for size in description["shape"])
             kind, count = _TYPES[description["dtype"]], math.prod(shape)
@@ -63,10 +63,18 @@ class Embedded:
                 raise ValueError(f"its data are not those of shape {list(shape)}")
         except (KeyError, TypeError, ValueError, OverflowError, zlib.error, binascii.Error) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-            raise UserError(f"{key}: is no array in plain data ({reason}); take it from a store's manifest") from error
+            raise ValueError(f"is no array in plain data ({reason}); take it from a store's manifest") from error
         if kind.itemsize == 4:
             return cls(np.frombuffer(raw, kind).reshape(shape))
         return cls(np.unpackbits(np.frombuffer(raw, np.uint8), count=count).view(bool).reshape(shape))
+
+    @classmethod
+    def _validated(cls, value: object) -> Embedded:
+        if isinstance(value, Mapping):
+            return cls.read(value)
+        if isinstance(value, cls):
+            return value
+        raise ValueError(f"must be an array in plain data, as a store's manifest has it, not {value!r}")
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -76,7 +84,17 @@ class Embedded:
         )
 
     def __hash__(self) -> int:
-        return hash((self.array.shape, self.array.tobytes()))
+        if self._hash is None:
+            self._hash = hash((self.array.shape, self.array.tobytes()))
+        return self._hash
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        """A field that holds an array, or its description."""
+        return core_schema.no_info_plain_validator_function(
+            cls._validated,
+            serialization=core_schema.plain_serializer_function_ser_schema(cls.describe),
+        )
 
     def __repr__(self) -> str:
         return f"Embedded({self.array.dtype}{list(self.array.shape)})"

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from pydantic import field_validator
 from torch import Tensor
 
 from ..core.errors import UserCodeError, UserError
 from ..core.kinds import Pluggable
 from ..core.plugins import run_file
+from ..core.settings import setting
 from .bases import MeasurementOperator
-from .corruption import Corruption
+from .corruption import Loss, drawn_once
+from .traits import GaussianNoise, WithoutGaps
 
 _ITERATIONS = 30  # of conjugate gradients
 _PRECISION = 1e-10  # of squares
@@ -55,7 +58,8 @@ def register_operator(name: str, apply: _Map, adjoint: _Map | None = None) -> No
         if not callable(function):
             raise UserError(f"operator {name!r}: {what} must be a function of tensors, not {function!r}")
     _FUNCTIONS[name] = Functions(apply, adjoint)
-    _measured_shape.cache_clear()
+    _check_functions.cache_clear()
+    drawn_once.cache_clear()
 
 
 def load_operator(path: str | Path) -> str:
@@ -201,8 +205,8 @@ def _functions(name: str) -> Functions:
 
 
 @functools.lru_cache(maxsize=64)
-def _measured_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of what the functions `name` make of an image of `shape`. Raises UserError, as `Function` says."""
+def _check_functions(name: str, shape: tuple[int, ...]) -> None:
+    """Raises UserError, as `Function.draw` says, for what the functions `name` make of images of `shape`."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, *shape, generator=generator)
     operator, kept = FunctionOperator(torch.zeros(2), name, shape), x.clone()
@@ -230,40 +234,27 @@ def _measured_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
             f"operator {name!r}: adjoint is not that of apply: the sum of apply(x) * v is {ours:.4g}, that of "
             f"x * adjoint(v) is {theirs:.4g}; leave adjoint out and autograd finds it"
         )
-    return tuple(y.shape[1:])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Function(Corruption, kind="function"):
-    """Measurements by a linear operator of the user's own, e.g. a CT projector; the teacher denoises measurements.
+class Function(GaussianNoise, WithoutGaps, kind="function"):
+    """Measurements by a linear operator of the user's own, e.g. a CT projector; the teacher denoises measurements."""
 
-    Attributes:
-        name: of the functions (`load_operator`, `register_operator`); the name of their file without `.py`.
-    """
+    lost = frozenset({Loss.OWN_FUNCTION})
+    name: str = setting(
+        ..., "of the functions: that of their Python file without .py, which --operator loads", min_length=1
+    )
 
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.name, str) or not self.name:
-            raise UserError("corruption.name is missing: the name of your Python file, which --operator loads")
-        if self.name.endswith(".py"):
-            raise UserError(f"corruption.name {self.name!r}: leave .py out: name {Path(self.name).stem}")
-
-    def observation_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of what `apply` returns.
-
-        Raises:
-            UserError: it fails, is not linear, mixes the images of a batch, or `adjoint` is not its adjoint.
-        """
-        return _measured_shape(self.name, tuple(shape))
-
-    def domain_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return self.observation_shape(shape)
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if name.endswith(".py"):
+            raise ValueError(f"{name!r}: remove .py, name {Path(name).stem}")
+        return name
 
     def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> FunctionOperator:
-        _functions(self.name)
+        """Raises UserError if `apply` fails, is not linear, mixes images, or `adjoint` is not its adjoint."""
+        _check_functions(self.name, tuple(shape))
         return FunctionOperator(self.draw_sigma_n(n, generator), self.name, tuple(shape))
 
-    def rebuild(self, parameters: Mapping[str, Tensor], shape: tuple[int, ...]) -> FunctionOperator:
-        return FunctionOperator(parameters["sigma_n"], self.name, tuple(shape))
+    def operator_in_words(self) -> str:
+        return f"the operator {self.name!r}"

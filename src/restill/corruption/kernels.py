@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..core.errors import UserError
-from ..io.pictures import decode
 
 
 def gaussian(size: int, std: float) -> Tensor:
@@ -52,9 +51,12 @@ def read_kernel(path: str | Path, normalise: bool) -> NDArray[np.float32]:
     """
     path = Path(path)
     if not path.exists():
-        raise UserError(f"{path}: no such file; corruption.kernel is gaussian, motion, or a file with the kernel")
+        raise UserError(f"{path}: no such file; state gaussian, motion, or a file with the kernel")
     kernel = _array(path)
-    check_kernel(kernel, str(path))
+    try:
+        check_kernel(kernel)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
     return (kernel / kernel.sum() if normalise else kernel).astype(np.float32)
 
 
@@ -70,6 +72,8 @@ def _array(path: Path) -> NDArray[Any]:
             found = getattr(array, "dtype", "several arrays")
             raise UserError(f"{path}: a kernel has real numbers, not {found}; save it with numpy.save")
         return array.astype(np.float64)
+    from ..io.pictures import decode
+
     try:
         with path.open("rb") as stream:
             pixels = decode(str(path), stream).astype(np.float64)
@@ -78,16 +82,16 @@ def _array(path: Path) -> NDArray[Any]:
     return pixels[0] if (pixels == pixels[:1]).all() else pixels
 
 
-def check_kernel(kernel: NDArray[Any], key: str) -> None:
-    """Raises UserError, naming `key`, unless `kernel` has two axes, odd sides, finite values and a positive sum."""
+def check_kernel(kernel: NDArray[Any]) -> None:
+    """Raises ValueError unless `kernel` has two axes, odd sides, finite values and a positive sum."""
     if kernel.ndim != 2 or not kernel.size:
-        raise UserError(f"{key}: a kernel is one grey image [height, width], not {list(kernel.shape)}")
+        raise ValueError(f"a kernel is one grey image [height, width], not {list(kernel.shape)}")
     if not np.isfinite(kernel).all() or kernel.sum() <= 0:
-        raise UserError(f"{key}: a kernel has finite values with a positive sum, not {kernel.sum():g}")
-    check_odd(kernel.shape, key)
+        raise ValueError(f"a kernel has finite values with a positive sum, not {kernel.sum():g}")
+    check_odd(kernel.shape)
 
 
-def check_odd(sides: tuple[int, ...], key: str) -> None:
-    """Raises UserError unless a kernel has a middle pixel."""
+def check_odd(sides: tuple[int, ...]) -> None:
+    """Raises ValueError unless a kernel has a middle pixel."""
     if any(side % 2 == 0 for side in sides):
-        raise UserError(f"{key}: a kernel needs odd sides, which have a middle, not {' x '.join(map(str, sides))}")
+        raise ValueError(f"a kernel needs odd sides, which have a middle, not {' x '.join(map(str, sides))}")

@@ -1,99 +1,110 @@
-"""The law of multi-coil MRI: undersampled k-space of complex images, drawn or as it was measured."""
+"""Multi-coil MRI: undersampled k-space of complex images, drawn or as it was measured."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Literal
 
 import torch
+from pydantic import field_validator, model_validator
 from torch import Tensor
+from typing_extensions import Self
 
 from ..core.errors import UserError
+from ..core.settings import Limits, OneOrSeveral, setting, wrong
 from .coil_maps import BANK, birdcage, refined
-from .corruption import Corruption, number, one_of, whole
+from .corruption import Loss
 from .embedded import Embedded
 from .mri_lines import PATTERNS, fewer
 from .mri_operator import MriOperator
 from .operator import Operator
+from .traits import GaussianNoise
 
 MOST_MASKS = 4096  # that a law keeps of measured ones
 
 
-@dataclass(frozen=True, kw_only=True)
-class Mri(Corruption, kind="mri"):
+class Mri(GaussianNoise, kind="mri"):
     """Undersampled Cartesian k-space of several coils (RSD, section 4.3; Ambient MRI, section 3).
 
+    Noise is that of the real and of the imaginary part of each sample of k-space, where images have magnitudes up to 1.
     What the network is shown lacks further lines: a measurement of acceleration R is shown at R + delta.
-
-    Attributes:
-        sigma_n: of the real and of the imaginary part of each sample of k-space, where images have magnitudes up to 1.
-        acceleration: R, the width over the number of measured lines, at least 1, or several of which each sample draws
-            one.
-        acs: centre lines that are always measured and never taken away.
-        delta: what the further mask adds to the acceleration, above 0; 1 in the papers. More of it leaves the teacher
-            more lines to learn from, and shows it less.
-        pattern: "random" or "equispaced" lines, or "files" for masks of measurements.
-        coils: number of (virtual) coils.
-        maps: "birdcage", a ring of coils rotated at random, or coarse maps of measurements `[k, coils, h, w, 2]`.
-        masks: of pattern "files", of which each sample draws one, bool `[k, 1, 1 or H, W]`.
     """
 
-    is_complex: ClassVar[bool] = True
-    acceleration: float | tuple[float, ...] = 4.0
-    acs: int = 4
-    delta: float = 1.0
-    pattern: str = "random"
-    coils: int = 4
-    maps: str | Mapping[str, Any] | Embedded = "birdcage"
-    masks: Mapping[str, Any] | Embedded | None = None
+    lost = frozenset({Loss.FREQUENCIES})
+    is_complex = True
+    acceleration: Annotated[OneOrSeveral, Limits(ge=1)] = setting(
+        4.0, "R, the width over the number of measured lines, or several of which each sample draws one"
+    )
+    acs: int = setting(4, "centre lines that are always measured and never taken away", unit="lines", ge=1)
+    delta: float = setting(
+        1.0,
+        "what the further mask adds to the acceleration, 1 in the papers; more of it leaves the teacher more lines to "
+        "learn from, and shows it less",
+        gt=0,
+    )
+    pattern: Literal["random", "equispaced", "files"] = setting(
+        "random", "random or equispaced lines, or files for masks of measurements"
+    )
+    coils: int = setting(4, "number of (virtual) coils", ge=1)
+    maps: Literal["birdcage"] | Embedded = setting(
+        "birdcage", "birdcage, a ring of coils rotated at random, or coarse maps of measurements, as import writes them"
+    )
+    masks: Embedded | None = setting(
+        None, "of pattern files: masks of which each sample draws one, as import writes them"
+    )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if isinstance(self.acceleration, list):
-            object.__setattr__(self, "acceleration", tuple(self.acceleration))
-        if not self.accelerations:
-            raise UserError("corruption.acceleration is an empty list; state one, or several")
-        for acceleration in self.accelerations:
-            number("acceleration", acceleration, 1, math.inf)
-        whole("acs", self.acs, 1, " of centre lines")
-        number("delta", self.delta, 0)
-        if self.delta == 0:
-            raise UserError(
-                "corruption.delta must lie above 0: without further masks nothing is learned of other lines"
-            )
-        whole("coils", self.coils, 1, "")
-        one_of("pattern", self.pattern, (*PATTERNS, "files"))
-        for name in ("maps", "masks"):
-            value = getattr(self, name)
-            if isinstance(value, Mapping):
-                object.__setattr__(self, name, Embedded.read(value, f"corruption.{name}"))
-        if (self.pattern == "files") != isinstance(self.masks, Embedded):
-            raise UserError("corruption.pattern files goes with corruption.masks, as `restill import` writes both")
-        self._check_maps()
+    @field_validator("maps", mode="before")
+    @classmethod
+    def _read_maps(cls, maps: object) -> object:
+        if isinstance(maps, Mapping):
+            return Embedded.read(maps)
+        if maps != "birdcage" and not isinstance(maps, Embedded):
+            raise ValueError(f"must be birdcage, or maps as import writes them, not {maps!r}")
+        return maps
 
-    def _check_maps(self) -> None:
-        if isinstance(self.maps, str):
-            one_of("maps", self.maps, ("birdcage",))
-            return
-        found: tuple[int, ...] = self.maps.array.shape if isinstance(self.maps, Embedded) else ()
+    @model_validator(mode="after")
+    def _check_banks(self) -> Self:
+        if self.pattern == "files" and self.masks is None:
+            raise wrong("masks", "is missing, which goes with pattern: files; `restill import` writes both")
+        if self.pattern != "files" and self.masks is not None:
+            raise wrong("masks", "goes with pattern: files; remove masks, or state that pattern")
+        found: tuple[int, ...] = self.maps.array.shape if isinstance(self.maps, Embedded) else (1, self.coils, 1, 1, 2)
         if len(found) != 5 or found[1] != self.coils or found[-1] != 2 or math.prod(found) > BANK:
-            raise UserError(
-                f"corruption.maps must be [k, {self.coils} coils, h, w, 2], at most {BANK:,} numbers, not {list(found)}"
+            raise wrong(
+                "maps", f"must be [k, {self.coils} coils, h, w, 2], at most {BANK:,} numbers, not {list(found)}"
             )
+        return self
 
     @property
     def accelerations(self) -> tuple[float, ...]:
         """All accelerations that may be drawn."""
         return self.acceleration if isinstance(self.acceleration, tuple) else (self.acceleration,)
 
-    def observation_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """`(2 coils, H, W)`. Raises UserError for images that are not complex, or too narrow."""
+    def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> MriOperator:
+        self._check_shape(shape)
+        sigma_n, mask = self.draw_sigma_n(n, generator), self._draw_mask(n, shape[2], generator)
+        return MriOperator(sigma_n, mask, self._draw_maps(n, shape[1], shape[2], generator))
+
+    def further(self, operator: Operator, generator: torch.Generator) -> MriOperator:
+        assert isinstance(operator, MriOperator)
+        return dataclasses.replace(operator, mask=fewer(operator.mask, self.acs, self.delta, generator))
+
+    def operator_in_words(self) -> str:
+        coils = f"k-space of {self.coils} coil{'s' if self.coils > 1 else ''}"
+        if self.pattern == "files":
+            return f"undersampled {coils} (masks of measurements)"
+        if max(self.accelerations) == 1:
+            return f"fully sampled {coils}"
+        rates = " or ".join(f"{rate:g}-fold" for rate in self.accelerations)
+        return f"{rates} undersampled {coils} ({self.pattern} lines, the {self.acs} in the centre always)"
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        """Raises UserError for images that are not complex, or too narrow."""
         if len(shape) != 3 or shape[0] != 2:
             raise UserError(f"corruption.kind mri: measures complex images [2, H, W], not {list(shape)}")
-        if isinstance(self.masks, Embedded):
+        if self.masks is not None:
             found = self.masks.array.shape
             if len(found) != 4 or found[1] != 1 or found[2] not in (1, shape[1]) or found[3] != shape[2]:
                 raise UserError(
@@ -105,29 +116,9 @@ class Mri(Corruption, kind="mri"):
                 f"corruption.acs {self.acs} of {shape[2]} lines leaves acceleration {max(self.accelerations):g} no "
                 f"other line, so that none is ever learned; state fewer than {shape[2] / max(self.accelerations):g}"
             )
-        return (2 * self.coils, *shape[1:])
-
-    def noise_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return self.observation_shape(shape)
-
-    def condition_channels(self, shape: tuple[int, ...]) -> int:
-        """The mask, as often as an image has channels (Ambient MRI)."""
-        return 2
-
-    def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> MriOperator:
-        self.observation_shape(shape)
-        sigma_n, mask = self.draw_sigma_n(n, generator), self._draw_mask(n, shape[2], generator)
-        return MriOperator(sigma_n, mask, self._draw_maps(n, shape[1], shape[2], generator))
-
-    def rebuild(self, parameters: Mapping[str, Tensor], shape: tuple[int, ...]) -> MriOperator:
-        return MriOperator(parameters["sigma_n"], parameters["mask"], parameters["maps"])
-
-    def further(self, operator: Operator, generator: torch.Generator) -> MriOperator:
-        assert isinstance(operator, MriOperator)
-        return dataclasses.replace(operator, mask=fewer(operator.mask, self.acs, self.delta, generator))
 
     def _draw_mask(self, n: int, width: int, generator: torch.Generator) -> Tensor:
-        if isinstance(self.masks, Embedded):
+        if self.masks is not None:
             return self.masks.drawn(n, generator)
         rates = torch.tensor(self.accelerations, device=generator.device)
         chosen = torch.randint(len(rates), (n,), generator=generator, device=generator.device)

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
-
 import torch
-from torch import Tensor
 
 from .bases import Identity
-from .corruption import Corruption
+from .operator import Operator
+from .traits import GaussianNoise, PartlyClean, WithoutGaps
 
 
-@dataclass(frozen=True, kw_only=True)
-class AdditiveNoise(Corruption, kind="noise"):
+class AdditiveNoise(GaussianNoise, PartlyClean, WithoutGaps, kind="noise"):
     """White Gaussian noise of one level, or of several levels of which each sample has one (Ambient Tweedie, DSD)."""
 
-    allows_clean: ClassVar[bool] = True
-
-    def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> Identity:
+    def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> Operator:
         return self.partly_cleared(Identity(self.draw_sigma_n(n, generator)), generator)
 
-    def rebuild(self, parameters: Mapping[str, Tensor], shape: tuple[int, ...]) -> Identity:
-        return Identity(parameters["sigma_n"])
+    def operator_in_words(self) -> str:
+        return ""

@@ -12,20 +12,22 @@ approximated. The generator draws `x` itself, in units of light.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
+from typing_extensions import Self
 
 from ..core.errors import UserError
+from ..core.settings import setting, wrong
 from .bases import AsMeasured, Complete, Differentiable, OnImageGrid, WhiteInDomain
-from .corruption import Corruption, number
+from .corruption import Corruption, Loss
 from .operator import Operator
+from .traits import WithoutGaps
 
 _POINTS = 4097
 _EXACT = 200.0  # photons up to which the sum over all counts is taken; an expansion beyond is better than 1e-7
@@ -112,7 +114,8 @@ def _table(gain: float, read_noise: float, zero: float) -> _Table:
     are better than 1e-6 for any number of photons.
 
     Raises:
-        UserError: white is no light at all, or the noise hides it beyond what numbers resolve.
+        UserError: white is no light at all.
+        ValueError: the noise hides it beyond what numbers resolve.
     """
     if zero >= 1:
         raise UserError(f"corruption.zero, the value of no light, must lie below white, which is 1, not {zero:g}")
@@ -120,9 +123,9 @@ def _table(gain: float, read_noise: float, zero: float) -> _Table:
     c = 0.375 + read**2
     low, high = expected(torch.tensor([0.0, white], dtype=torch.float64), read).tolist()
     if high - low < 1e-9:
-        raise UserError(
-            f"corruption.read_noise {read_noise:g} and gain {gain:g}: white is {white:g} photons, which such noise "
-            "hides entirely; state both in the units of the measurements"
+        raise ValueError(
+            f"{read_noise:g} and gain {gain:g} hide white, which is {white:g} photons; state both in the units of the "
+            "measurements"
         )
     end = 1 - float(1 + _curve(torch.tensor(4 * white + 50, dtype=torch.float64), c) / _DENSE) ** -0.5
     curve = _DENSE * ((1 - torch.linspace(0, end, _POINTS, dtype=torch.float64)) ** -2 - 1)
@@ -158,30 +161,26 @@ class PoissonOperator(Differentiable, AsMeasured, WhiteInDomain, OnImageGrid, Co
         return self.zero + self.gain * _light(curve, table.c)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Poisson(Corruption, kind="poisson"):
+class Poisson(WithoutGaps, kind="poisson"):
     """Poisson or Poisson-Gaussian noise of photon-limited images; all in normalised units.
 
-    Attributes:
-        gain: of one photon. Where images span [-1, 1] and white is `n` photons, it is `2 / n`.
-        read_noise: standard deviation of the detector's Gaussian noise.
-        zero: the value of no light. A law in the units of files, where it may be 1 or more, draws nothing before
-            `in_units`.
+    Of images that span [-1, 1], in which white is `n` photons, the gain is `2 / n`. In the units of files, where `zero`
+    may be 1 or more, a corruption draws nothing before `in_units`.
     """
 
-    allows_clean: ClassVar[bool] = False
-    gain: float = 0.02
-    read_noise: float = 0.0
-    zero: float = -1.0
+    lost = frozenset({Loss.PHOTONS})
+    gain: float = setting(0.02, "of one photon", ge=1e-9, unit="of [-1, 1]")
+    read_noise: float = setting(0.0, "standard deviation of the detector's Gaussian noise", ge=0, unit="of [-1, 1]")
+    zero: float = setting(-1.0, "the value of no light", ge=-1e9, unit="of [-1, 1]")
 
-    def __post_init__(self) -> None:
-        number("gain", self.gain, 1e-9)
-        number("read_noise", self.read_noise, 0)
-        number("zero", self.zero, -1e9)
-        if self.sigma_n != 0:
-            raise UserError("corruption.sigma_n goes without saying for kind 'poisson'; state gain and read_noise")
+    @model_validator(mode="after")
+    def _check_light(self) -> Self:
         if self.zero < 1:  # otherwise it is in units of files yet, and everything is checked by `in_units`
-            super().__post_init__()
+            try:
+                _table(self.gain, self.read_noise, self.zero)
+            except ValueError as error:
+                raise wrong("read_noise", str(error)) from error
+        return self
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -189,16 +188,18 @@ class Poisson(Corruption, kind="poisson"):
         return (1 / _table(self.gain, self.read_noise, self.zero).scale,)
 
     def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> PoissonOperator:
-        return self.rebuild({"sigma_n": self.draw_sigma_n(n, generator)}, shape)
-
-    def rebuild(self, parameters: Mapping[str, Tensor], shape: tuple[int, ...]) -> PoissonOperator:
-        return PoissonOperator(parameters["sigma_n"], self.gain, self.read_noise, self.zero)
+        sigma_n = torch.full((n,), self.sigma_max, device=generator.device)
+        return PoissonOperator(sigma_n, self.gain, self.read_noise, self.zero)
 
     def corrupt(self, x: Tensor, operator: Operator, generator: torch.Generator) -> Tensor:
         """Counts of light `x`, with read noise, stabilised; light below zero counts as none."""
         photons = torch.poisson(((x - self.zero) / self.gain).clamp_min(0), generator=generator)
         noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
         return self._kept(photons + self.read_noise / self.gain * noise)
+
+    def operator_in_words(self) -> str:
+        read = f", read noise of {self.read_noise / self.gain:.3g}" if self.read_noise else ""
+        return f"photon noise ({(1 - self.zero) / self.gain:,.4g} photons at white{read})"
 
     def stabilise(self, m: Tensor) -> Tensor:
         """Measured values in normalised units as the store keeps them: noise of one level, no light at -1.
@@ -219,7 +220,7 @@ class Poisson(Corruption, kind="poisson"):
         return (stabilised(photons, self.read_noise / self.gain) - table.low) / table.scale - 1
 
     def in_units(self, offset: float, scale: float) -> Poisson:
-        """The law in normalised units, of this one in units of files: `normalised = (physical - offset) / scale`.
+        """This corruption, stated in units of files, in normalised units: `normalised = (physical - offset) / scale`.
 
         Raises:
             UserError: no light is as bright as what becomes white.
@@ -230,7 +231,9 @@ class Poisson(Corruption, kind="poisson"):
                 f"corruption.zero {self.zero:g}, the value of no light, must lie below what becomes white, "
                 f"{offset + scale:g}, in the units of the files"
             )
-        return dataclasses.replace(self, gain=gain, read_noise=read_noise, zero=zero)
+        return Poisson(gain=gain, read_noise=read_noise, zero=zero)
 
-    def describe(self) -> dict[str, Any]:
-        return {name: value for name, value in super().describe().items() if name != "sigma_n"}
+
+def photons_of(corruption: Corruption) -> Poisson | None:
+    """The photon noise in a corruption, if it has any."""
+    return next((part for part in corruption.parts if isinstance(part, Poisson)), None)

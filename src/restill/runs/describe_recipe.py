@@ -112,14 +112,14 @@ def _read(recipe: Recipe, words: str) -> Images:
 
 def network_grid(law: Corruption, image_shape: tuple[int, ...]) -> tuple[int, ...]:
     """`(C, H, W)` of what the network is given of a measurement, its condition left out."""
-    operator = law.draw(1, image_shape, torch.Generator().manual_seed(0))
-    return tuple(operator.lift(torch.zeros(1, *law.domain_shape(image_shape))).shape[1:])
+    domain = torch.zeros(1, *law.shapes(image_shape).domain)
+    return tuple(law.template(image_shape).lift(domain).shape[1:])
 
 
 def _network(
     recipe: Recipe, law: Corruption, image_shape: tuple[int, ...], shape: tuple[int, ...], cost: NetworkCost
 ) -> str:
-    condition = law.condition_channels(image_shape)
+    condition = law.shapes(image_shape).condition
     channels = f"{shape[0]} channel{'s' if shape[0] > 1 else ''} in and out"
     mask = f", {condition} of them for the mask" if condition else ""
     return f"{recipe.network.kind}, {cost.parameters:,} parameters; {channels}{mask}, {shape[1]} x {shape[2]}"

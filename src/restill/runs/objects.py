@@ -76,9 +76,9 @@ def _deviation(power: tuple[float, ...], image_shape: tuple[int, ...]) -> float:
 
 def given_by(recipe: Recipe, law: Corruption, image_shape: tuple[int, ...], num_classes: int = 0) -> Given:
     """What measurements by `law` of images `(C, H, W)` decide of the recipe's network; `sigma_data` is left open."""
-    network = recipe.network
+    network, shapes = recipe.network, law.shapes(image_shape)
     return Given(
-        channels=image_shape[0] + law.condition_channels(image_shape),
+        channels=image_shape[0] + shapes.condition,
         resolution=max(image_shape[1:]),
         classes=num_classes if network.class_conditional else 0,
         augment_labels=WIDTH if recipe.teacher.augment else 0,
@@ -89,11 +89,11 @@ def network_config(recipe: Recipe, store: Store) -> NetworkConfig:
     """The teacher's configuration for a store."""
     network, law = recipe.network, store.corruption
     image_shape = tuple(store.manifest.image_shape)
-    shape = law.domain_shape(image_shape)
+    shapes = law.shapes(image_shape)
     given = given_by(recipe, law, image_shape, store.num_classes)
     if network.class_conditional and not given.classes:
         raise UserError(f"{store.path}: has no labels; set network.class_conditional to false")
-    preconditioning = network.preconditioning if law.condition_channels(image_shape) else "edm"
+    preconditioning = network.preconditioning if shapes.condition else "edm"
     power = estimate_power(store) if preconditioning == "masked" else None
     sigma_data = network.sigma_data or (estimate_sigma_data(store) if power is None else _deviation(power, image_shape))
     cls, kwargs = network.arguments(given._replace(sigma_data=sigma_data))
@@ -102,7 +102,7 @@ def network_config(recipe: Recipe, store: Store) -> NetworkConfig:
         role="teacher",
         cls=cls,
         kwargs=kwargs,
-        shape=shape,
+        shape=shapes.domain,
         sigma_data=sigma_data,
         num_classes=given.classes,
         corruption=law.describe(),
@@ -112,7 +112,7 @@ def network_config(recipe: Recipe, store: Store) -> NetworkConfig:
         classes=manifest.classes,
         preconditioning=preconditioning,
         power=power,
-        image_shape=None if shape == image_shape else image_shape,
+        image_shape=None if shapes.domain == image_shape else image_shape,
         complex_values=store.is_complex,
     )
 

@@ -18,7 +18,7 @@ from ..core.errors import UserError
 from ..core.files import sha256
 from ..core.version import VERSION
 from ..core.views import displayed, phase_colours
-from ..corruption import Compose, Corruption, Function, Poisson
+from ..corruption import Corruption, Loss
 from ..metrics import (
     OF_MAGNITUDES,
     ClassifierFeatures,
@@ -143,18 +143,13 @@ def facts_of(store: Store, found: tuple[float, float]) -> Measurements:
         estimate.interval if estimate else None,
         estimate.method if estimate else "",
         None if tuple(store.shape) == tuple(store.image_shape) else store.image_shape,
-        any(isinstance(part, Poisson) for part in _parts(store.corruption)),
+        store.corruption.loses(Loss.PHOTONS),
     )
-
-
-def _parts(corruption: Corruption) -> Sequence[Corruption]:
-    return corruption.parts if isinstance(corruption, Compose) else (corruption,)
 
 
 def _operator_file(corruption: Corruption) -> str:
     """The option that loads a user's operator, which nothing else does."""
-    names = [part.name for part in _parts(corruption) if isinstance(part, Function)]
-    return f" --operator {names[0]}.py" if names else ""
+    return f" --operator {corruption.functions[0]}.py" if corruption.functions else ""
 
 
 def versions() -> dict[str, str]:

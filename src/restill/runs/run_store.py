@@ -86,7 +86,7 @@ def prepare_store(run: Run) -> Store:
 def _usable(store: Store) -> Store:
     """The store, if its law still measures as it did. Raises UserError for a user's operator that is not loaded."""
     law = store.corruption
-    found = tuple(law.observation_shape(store.image_shape))
+    found = law.shapes(store.image_shape).observation
     if found != store.shape:
         raise UserError(
             f"{store.path}: holds measurements of shape {list(store.shape)}, but {corruption_in_words(law.describe())} "

@@ -63,8 +63,9 @@ def _operators(
 ) -> Operator | None:
     if corruption is None:
         return None
-    if not corruption.condition_channels(shape):
-        if corruption.domain_shape(shape) == tuple(shape):
+    known = corruption.shapes(shape)
+    if not known.condition:
+        if known.domain == tuple(shape):
             return None
         one = corruption.draw(1, shape, seeded("operator", seed))  # the domain is that of all samples
         return one.select(torch.zeros(len(indices), dtype=torch.int64))

@@ -145,7 +145,7 @@ class Distillation(Training):
     def generate(self, generator: torch.Generator) -> Generated:
         """One part of a batch of `x_g = G(z)`, with the student's graph where gradients are enabled."""
         n, device = self.batch_size // self.settings.accumulate, self.device
-        shape = self.corruption.noise_shape(self.shape)
+        shape = self.corruption.shapes(self.shape).white
         z = torch.randn(n, *shape, generator=generator, device=device)
         labels = None
         if self.teacher.num_classes:
