@@ -141,7 +141,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         one = seconds(lambda: OneStep()(frozen, latents), device, arguments.repeats)
         result["one_step_images_per_s"] = n / one
         if not arguments.no_heun:
-            heun = seconds(lambda: Heun(18)(frozen, latents), device, max(1, arguments.repeats // 5))
+            heun = seconds(lambda: Heun(num_steps=18)(frozen, latents), device, max(1, arguments.repeats // 5))
             result["heun_18_images_per_s"] = n / heun
     peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else _resident()
     result["peak_memory_gb"] = peak / 2**30

@@ -64,8 +64,8 @@ def test_heun_is_the_discretised_map(num_steps: int, stop_at: float) -> None:
     denoiser = GaussianDenoiser(cov)
     for images in (
         heun(denoiser, BASIS, num_steps, stop_at=stop_at),
-        Heun(num_steps, stop_at)(denoiser, BASIS),
-        Heun(num_steps, stop_at)(denoiser, BASIS, Identity(torch.zeros(6))),
+        Heun(num_steps=num_steps, stop_at=stop_at)(denoiser, BASIS),
+        Heun(num_steps=num_steps, stop_at=stop_at)(denoiser, BASIS, Identity(torch.zeros(6))),
     ):
         torch.testing.assert_close(images.flatten(1), expected, rtol=0, atol=1e-10)
 
@@ -116,11 +116,13 @@ def test_one_step_is_one_denoising(init_sigma: float) -> None:
     cov = covariance(6)
     values, vectors = np.linalg.eigh(cov.numpy())
     expected = as_matrix(init_sigma * values / (values + init_sigma**2), vectors)
-    images = OneStep(init_sigma)(GaussianDenoiser(cov), BASIS)
+    images = OneStep(init_sigma=init_sigma)(GaussianDenoiser(cov), BASIS)
     torch.testing.assert_close(images.flatten(1), expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("sampler", [Heun(5), Heun(5, stop_at=0.4), OneStep()], ids=["full", "truncated", "one-step"])
+@pytest.mark.parametrize(
+    "sampler", [Heun(num_steps=5), Heun(num_steps=5, stop_at=0.4), OneStep()], ids=["full", "truncated", "one-step"]
+)
 def test_generate_does_not_depend_on_batches(sampler: Sampler) -> None:
     denoiser = GaussianDenoiser(covariance(6).float())
     whole = torch.cat(list(generate(denoiser, sampler, range(7), SHAPE, seed=3)))

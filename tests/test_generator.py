@@ -49,7 +49,7 @@ def test_it_is_the_network_at_init_sigma(student: Path) -> None:
     denoiser = restill.load_denoiser(student)
     latents = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     expected = denoiser(latents * 1.5, torch.full((3,), 1.5))
-    torch.testing.assert_close(restill.OneStep(1.5)(denoiser, latents), expected)
+    torch.testing.assert_close(restill.OneStep(init_sigma=1.5)(denoiser, latents), expected)
     assert not any(parameter.requires_grad for parameter in denoiser.parameters())
 
 

@@ -132,6 +132,7 @@ def test_names_of_ncsn_and_adm() -> None:
         ("EDMPrecond", {"dropout": 1.5}, "dropout: 1.5"),
         ("EDMPrecond", {"img_resolution": 1}, "use at least 2"),
         ("EDMPrecond", {"channel_mult": []}, "channel_mult"),
+        ("EDMPrecond", {"num_blocks": -1}, "num_blocks at least 0"),
         ("EDMPrecond", {"img_channels": 0}, "img_channels: 0"),
         ("EDMPrecond", {"sigma_data": -1.0}, "sigma_data: -1.0"),
         ("EDMPrecond", {"model_channels": 15}, "even"),
@@ -165,7 +166,7 @@ def test_vp_times_and_levels_are_inverse() -> None:
     net = build_network("VPPrecond", SMALL)
     assert isinstance(net, VPPrecond)
     t = torch.linspace(1e-5, 1, 9, dtype=torch.float64)
-    torch.testing.assert_close(net.sigma_inv(net.sigma(t)), t, rtol=1e-6, atol=1e-12)
+    torch.testing.assert_close(net.process.time(net.process.level(t)), t, rtol=1e-6, atol=1e-12)
     assert net.sigma_max == pytest.approx(math.sqrt(math.expm1(19.9 / 2 + 0.1)))
     assert net.sigma_min == pytest.approx(math.sqrt(1e-6), rel=1e-3)
     c = net.coefficients(torch.tensor([3.0], dtype=torch.float64))

@@ -45,6 +45,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "vp ncsn++": ("VPPrecond", NCSN | {"img_channels": 2}),
     "adm": ("EDMPrecond", ADM | {"label_dim": 4, "augment_dim": 9}),
     "adm three levels": ("VPPrecond", ADM | {"channel_mult": [1, 2, 3], "attn_resolutions": [2], "img_channels": 1}),
+    "adm no blocks": ("EDMPrecond", ADM | {"num_blocks": 0, "channel_mult": [1, 2, 3], "label_dim": 4}),
+    "ncsn++ no blocks": ("EDMPrecond", NCSN | {"num_blocks": 0, "channel_mult": [2, 1, 2]}),
     "adm no heads": ("EDMPrecond", ADM | {"model_channels": 32, "channel_mult": [1, 2]}),
 }
 

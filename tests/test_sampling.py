@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from custom_corruptions import RandomMask
+from restill.core.errors import UserError
+from restill.core.kinds import described, kinds
 from restill.corruption import Corruption
 from restill.diffusion import Denoiser, NetworkDenoiser
 from restill.sampling import Heun, OneStep, Sampler, generate
@@ -15,7 +17,7 @@ from tiny import tiny_denoiser
 SHAPE = (1, 8, 8)
 # Convolutions of batches of other sizes sum in another order, which changes the last digits of float32 images of size 1
 ROUNDING = 1e-5
-SAMPLERS = [OneStep(), Heun(4), Heun(8, stop_at=0.4)]
+SAMPLERS = [OneStep(), Heun(num_steps=4), Heun(num_steps=8, stop_at=0.4)]
 IDS = ["one step", "full", "truncated"]
 
 
@@ -73,14 +75,14 @@ def test_truncation_stops_at_the_noise() -> None:
     images, levels = {}, {}
     for stop_at in (0.0, 0.4):
         calls.clear()
-        images[stop_at] = draw(denoiser, Heun(18, stop_at=stop_at), range(4))
+        images[stop_at] = draw(denoiser, Heun(num_steps=18, stop_at=stop_at), range(4))
         levels[stop_at] = list(calls)
     assert len(levels[0.0]) == 35 and min(levels[0.0]) == pytest.approx(0.002)
     assert 0 < len(levels[0.4]) < 35 and min(levels[0.4]) >= 0.4
     assert levels[0.4] == levels[0.0][: len(levels[0.4])]
     assert not torch.allclose(images[0.0], images[0.4], atol=1e-2)
     calls.clear()
-    draw(denoiser, OneStep(2.5), range(4))
+    draw(denoiser, OneStep(init_sigma=2.5), range(4))
     assert calls == [2.5]
 
 
@@ -109,3 +111,11 @@ def test_the_denoiser_is_left_as_it_was() -> None:
     assert torch.equal(first, again) and denoiser.training  # no dropout while sampling
     assert torch.is_grad_enabled()
     assert list(generate(denoiser, OneStep(), [], SHAPE)) == []
+
+
+def test_samplers_are_plain_data() -> None:
+    for sampler in SAMPLERS:
+        assert described(Sampler, sampler.model_dump()) == sampler
+    assert kinds(Sampler) == ["heun", "one-step"]
+    with pytest.raises(UserError, match=r"sampler\.num_steps: .* not 1"):
+        described(Sampler, {"kind": "heun", "num_steps": 1})

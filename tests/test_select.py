@@ -217,7 +217,9 @@ def test_a_row_is_what_it_says(run: Run) -> None:
     for repeat in range(3):
         seed = mix_seed("select", 0, repeat)
         assert config.init_sigma is not None
-        drawn = torch.cat(list(generate(denoiser, OneStep(config.init_sigma), range(SAMPLES), (1, 8, 8), seed)))
+        drawn = torch.cat(
+            list(generate(denoiser, OneStep(init_sigma=config.init_sigma), range(SAMPLES), (1, 8, 8), seed))
+        )
         values.append(
             frechet_distance(feature_moments(recorrupted([drawn], store.corruption, seed), features), measured)
         )
@@ -284,7 +286,7 @@ def drawn_by(run: Run, other: Candidate, n: int = 600) -> np.ndarray:
     restore_module(
         denoiser.net, averaged(parts_of(snapshots_in(run.snapshots), other.images, other.sigma_rel or 0.0) or ())
     )
-    sampler = OneStep(config.init_sigma or 0.0)
+    sampler = OneStep(init_sigma=config.init_sigma or 0.0)
     batches = generate(denoiser, sampler, range(n), (1, 8, 8), seed=1)
     return torch.cat([((x + 1) * 127.5).round().clamp(0, 255).byte() for x in batches]).numpy()
 

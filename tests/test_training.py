@@ -413,7 +413,7 @@ def test_a_corruption_and_a_loss_from_outside_the_package(
     before = weights(phase_2.student)
     (row,) = [p.row for p in training_loop(phase_2) if p.row]
     assert row["score_gap"] >= 0 and math.isfinite(row["fake_loss"]) and different(before, weights(phase_2.student))
-    for sampler in (OneStep(), Heun(4), Heun(4, stop_at=law.sigma_max)):
+    for sampler in (OneStep(), Heun(num_steps=4), Heun(num_steps=4, stop_at=law.sigma_max)):
         (drawn,) = generate(phase_2.ema.module, sampler, range(5), shape, corruption=law)
         assert drawn.shape == (5, *shape) and drawn.isfinite().all() and drawn.std() > 1e-3
         if condition:  # the mask was seen: another law of masks gives other images

@@ -31,7 +31,7 @@ class Generator:
         if sampler is None and config.init_sigma is None:
             raise UserError("a teacher is not a one-step generator; give the student's folder, or use load_denoiser")
         self.denoiser, self.config, self.batch_size = denoiser, config, batch_size
-        self.sampler = OneStep(config.init_sigma or 0.0) if sampler is None else sampler
+        self.sampler = OneStep(init_sigma=config.init_sigma or 0.0) if sampler is None else sampler
 
     def sample(self, n: int, seed: int = 0, *, start: int = 0, batch_size: int | None = None) -> Tensor:
         """Images `start` to `start + n - 1` of a seed, `[n, C, H, W]`, float32 on the CPU, normalised to [-1, 1].

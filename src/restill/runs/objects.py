@@ -129,5 +129,5 @@ def sampler_of(subject: str, num_steps: int, config: NetworkConfig) -> Sampler:
     if subject == "student":
         if config.init_sigma is None:
             raise UserError("the student's config.json lacks init_sigma")
-        return OneStep(config.init_sigma)
-    return Heun(num_steps, stop_at=config.law().sigma_max if subject == "teacher-truncated" else 0.0)
+        return OneStep(init_sigma=config.init_sigma)
+    return Heun(num_steps=num_steps, stop_at=config.law().sigma_max if subject == "teacher-truncated" else 0.0)

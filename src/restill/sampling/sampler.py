@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..core.kinds import Described
+from ..core.settings import setting
 from ..corruption import Operator
 from ..diffusion import Denoiser
 from .heun import heun
 
 
-class Sampler(ABC):
+class Sampler(Described, ABC, family="sampler"):
     """Turns unit-variance latents into images with a denoiser."""
+
+    section = "sampler"
 
     @abstractmethod
     def __call__(
@@ -28,15 +31,14 @@ class Sampler(ABC):
         """
 
 
-@dataclass(frozen=True)
-class Heun(Sampler):
+class Heun(Sampler, kind="heun"):
     """EDM's deterministic sampler; `stop_at = sigma_n` makes it the truncated one. Draws in the domain."""
 
-    num_steps: int = 18
-    stop_at: float = 0.0
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
-    rho: float = 7.0
+    num_steps: int = setting(18, "number of noise levels", ge=2)
+    stop_at: float = setting(0.0, "noise level at which it ends; 0 for the whole way", ge=0)
+    sigma_min: float = setting(0.002, "the smallest noise level", gt=0)
+    sigma_max: float = setting(80.0, "the largest noise level", gt=0)
+    rho: float = setting(7.0, "exponent of the grid of levels (EDM, eq. 5)", gt=0)
 
     def __call__(
         self, denoiser: Denoiser, latents: Tensor, operator: Operator | None = None, labels: Tensor | None = None
@@ -48,16 +50,14 @@ class Heun(Sampler):
                 return out
             return operator.embed(denoiser(operator.noise(e), sigma, operator, labels))
 
-        options = {"sigma_min": self.sigma_min, "sigma_max": self.sigma_max, "rho": self.rho, "stop_at": self.stop_at}
-        found = heun(embedded, latents, self.num_steps, **options).to(latents.dtype)
+        found = heun(embedded, latents, **dict(self)).to(latents.dtype)
         return found if operator is None else operator.extract(found)
 
 
-@dataclass(frozen=True)
-class OneStep(Sampler):
+class OneStep(Sampler, kind="one-step"):
     r"""The distilled generator :math:`G(z) = D(\sigma_{init} z; \sigma_{init})`: one network call (SiD, RSD)."""
 
-    init_sigma: float = 2.5
+    init_sigma: float = setting(2.5, "noise level at which the generator starts", gt=0)
 
     def __call__(
         self, denoiser: Denoiser, latents: Tensor, operator: Operator | None = None, labels: Tensor | None = None

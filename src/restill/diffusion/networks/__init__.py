@@ -3,7 +3,7 @@
 from .adm import DhariwalUNet
 from .architecture import Architecture, CustomNetwork, Given, UNetArchitecture
 from .build import build_network
-from .preconditioning import EDMPrecond, Preconditioned, VPPrecond
+from .preconditioned import EDMPrecond, Preconditioned, VPPrecond
 from .song import SongUNet
 from .unet import UNet
 

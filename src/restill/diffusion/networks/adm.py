@@ -27,7 +27,7 @@ class DhariwalUNet(UNet):
         model_channels: multiplied by `channel_mult` at each level.
         channel_mult: one factor per level.
         channel_mult_emb: width of the noise embedding, in units of `model_channels`.
-        num_blocks: blocks per level.
+        num_blocks: blocks per level of the encoder, at least 0; the decoder has one more.
         attn_resolutions: level names with attention.
         dropout: in each block, in training mode.
         label_dropout: probability of hiding the class labels in training mode.

@@ -88,7 +88,7 @@ class UNetArchitecture(Architecture, ABC):
         "factors on model_channels, one for each resolution; each resolution is half the previous one",
         min_length=1,
     )
-    num_blocks: int = setting(4, "residual blocks at each resolution", gt=0)
+    num_blocks: int = setting(4, "residual blocks at each resolution", ge=0)
     attn_resolutions: Several[PositiveInt] = setting((16,), "resolutions with self-attention", unit="pixels")
     dropout: float = setting(0.0, "probability of dropout", ge=0, lt=1)
     preconditioning: Literal["masked", "edm"] = setting(

@@ -12,7 +12,7 @@ from torch import nn
 from ...core.errors import UserError
 from ...core.kinds import described, member
 from .architecture import Architecture, CustomNetwork, Given
-from .preconditioning import MODELS, EDMPrecond, Preconditioned, VPPrecond
+from .preconditioned import MODELS, EDMPrecond, Preconditioned, VPPrecond
 
 PRECONDITIONED: dict[str, type[EDMPrecond] | type[VPPrecond]] = {"EDMPrecond": EDMPrecond, "VPPrecond": VPPrecond}
 GIVEN_BY_PRECONDITIONING = {"in_channels", "out_channels"}

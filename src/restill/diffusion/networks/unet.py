@@ -41,8 +41,8 @@ class Plan:
     attn_resolutions: frozenset[int]
 
     def __post_init__(self) -> None:
-        if not self.widths or min(self.widths) < 1 or self.num_blocks < 1:
-            raise UserError("model_channels, channel_mult and num_blocks must be positive")
+        if not self.widths or min(self.widths) < 1 or self.num_blocks < 0:
+            raise UserError("model_channels and channel_mult must be positive, num_blocks at least 0")
         if self.resolution < self.multiple:
             raise UserError(
                 f"img_resolution: {self.resolution} is too small for the {len(self.widths)} levels of channel_mult; "
@@ -148,7 +148,7 @@ class Decoder(nn.ModuleDict):
     def __init__(self, plan: Plan, skip_channels: Sequence[int], style: BlockStyle, *, attend_in_all: bool) -> None:
         super().__init__()
         self.plan = plan
-        skips, channels = list(skip_channels), plan.widths[-1]
+        skips, channels = list(skip_channels), skip_channels[-1]
         last = len(plan.widths) - 1
         for level in range(last, -1, -1):
             if level == last:

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ...core.errors import UserError
+from ..preconditioning.edm import Coefficients, VariancePreserving, edm
 from .adm import DhariwalUNet
 from .song import SongUNet
 from .unet import UNet, check_choice
 
 ModelType = Literal["SongUNet", "DhariwalUNet"]
 MODELS: dict[str, type[SongUNet] | type[DhariwalUNet]] = {"SongUNet": SongUNet, "DhariwalUNet": DhariwalUNet}
-
-
-class Coefficients(NamedTuple):
-    """The four functions of the noise level (Karras et al. 2022, table 1), of the shape of the noise level."""
-
-    c_skip: Tensor
-    c_out: Tensor
-    c_in: Tensor
-    c_noise: Tensor
 
 
 class Preconditioned(nn.Module, ABC):
@@ -144,13 +136,7 @@ class EDMPrecond(Preconditioned):
         self.sigma_data = sigma_data
 
     def coefficients(self, sigma: Tensor) -> Coefficients:
-        variance = sigma**2 + self.sigma_data**2
-        return Coefficients(
-            c_skip=self.sigma_data**2 / variance,
-            c_out=sigma * self.sigma_data / variance.sqrt(),
-            c_in=1 / variance.sqrt(),
-            c_noise=sigma.log() / 4,
-        )
+        return edm(sigma, self.sigma_data)
 
 
 class VPPrecond(Preconditioned):
@@ -185,29 +171,9 @@ class VPPrecond(Preconditioned):
         **model_kwargs: Any,
     ) -> None:
         super().__init__(model_type, img_resolution, img_channels, label_dim, model_kwargs)
-        self.beta_d = beta_d
-        self.beta_min = beta_min
-        self.M = M
-        self.epsilon_t = epsilon_t
-        self.sigma_min = float(self.sigma(epsilon_t))
-        self.sigma_max = float(self.sigma(1.0))
+        self.process = VariancePreserving(beta_d, beta_min, M)
+        self.sigma_min = float(self.process.level(epsilon_t))
+        self.sigma_max = float(self.process.level(1.0))
 
     def coefficients(self, sigma: Tensor) -> Coefficients:
-        return Coefficients(
-            c_skip=torch.ones_like(sigma),
-            c_out=-sigma,
-            c_in=1 / (sigma**2 + 1).sqrt(),
-            c_noise=(self.M - 1) * self.sigma_inv(sigma),
-        )
-
-    def sigma(self, t: Tensor | float) -> Tensor:
-        """Noise level at time `t`, any shape; float64 for numbers."""
-        t = t if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64, device="cpu")
-        return torch.expm1(0.5 * self.beta_d * t**2 + self.beta_min * t).sqrt()
-
-    def sigma_inv(self, sigma: Tensor | float) -> Tensor:
-        """The time at which the noise level is `sigma`, any shape; float64 for numbers."""
-        sigma = sigma if isinstance(sigma, Tensor) else torch.tensor(sigma, dtype=torch.float64, device="cpu")
-        # log(1 + s^2), not log1p: published networks were trained with its rounding in float32, which c_noise shows.
-        exponent = (1 + sigma**2).log()
-        return ((self.beta_min**2 + 2 * self.beta_d * exponent).sqrt() - self.beta_min) / self.beta_d
+        return self.process.coefficients(sigma)
