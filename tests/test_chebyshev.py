@@ -180,3 +180,14 @@ def test_weights_of_lines() -> None:
     level = LEVELS.clamp_min(0.1 * float(stationary.variance.mean().sqrt())).view(3, 1, 1, 1)
     deviation = level / (1 + level**2 / stationary.variance).sqrt()
     torch.testing.assert_close(got[~hidden], (e / deviation)[~hidden])
+
+
+def test_the_weights_of_mri_are_those_written_out_by_lines() -> None:
+    """Per number of the domain, the squares agree with a sum over all coils of (1 + 1/r) or 1 over the variance."""
+    operator, x = drawn(4)
+    for prior in priors():
+        given, e = prior.at(LEVELS), operator.embed(x)
+        scale = torch.where(operator.mask, 1 + 1 / given.ratio, torch.ones_like(given.ratio))
+        written = ((scale * 4 / given.variance).sqrt() * e).square().flatten(1).mean(1)  # as a mean over four coils
+        got = whiten(operator, e, given).square().flatten(1).sum(1) / x[0].numel()
+        torch.testing.assert_close(got, written, rtol=1e-12, atol=0)
