@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 import custom_reader
+from kspace import measured
 from restill.core.errors import UserError
 from restill.core.kinds import kinds
-from restill.io import ImageReader, KspaceReader, open_images
+from restill.io import ImageReader, KspaceReader, KspaceSlice, open_images
 from restill.io.reader import Reader
 from restill.store import open_store
 
@@ -86,6 +87,35 @@ def test_a_format_of_ones_own(tmp_path: Path, call: Callable[..., str]) -> None:
     (tmp_path / "scans.rows").write_text("1 2\n3 4\n\n1 2")
     with pytest.raises(UserError, match=r"scans\.rows: image 1: has changed since"):
         list(open_images(tmp_path / "scans.rows"))
+
+
+class PartsInFiles(KspaceReader, kind="test-parts"):
+    """K-space of one slice and one coil, real and imaginary part as text below each other."""
+
+    suffixes = (".kparts",)
+
+    def holds(self, path: Path) -> bool:
+        return True
+
+    def header(self, path: Path) -> tuple[int, int, int, int]:
+        height, width = np.loadtxt(path).shape
+        return 1, 1, height // 2, width
+
+    def slices(self, path: Path) -> Iterator[KspaceSlice]:
+        real, imaginary = np.split(np.loadtxt(path), 2)
+        yield KspaceSlice(str(path), (real + 1j * imaginary)[None].astype(np.complex64), None, None)
+
+
+def test_a_format_of_kspace_of_ones_own(tmp_path: Path, call: Callable[..., str]) -> None:
+    """The same store as from an array, of a folder of such files."""
+    kspace = measured(2, 1)
+    np.save(tmp_path / "k.npy", kspace)
+    (tmp_path / "k").mkdir()
+    for i, each in enumerate(kspace):
+        np.savetxt(tmp_path / "k" / f"{i}.kparts", np.concatenate([each[0].real, each[0].imag]))
+    for name in ("k", "k.npy"):
+        assert "2 slices of 32x24, 1 coils" in call("import", tmp_path / name, "--out", tmp_path / f"{name}.store")
+    assert open_store(tmp_path / "k.store").fingerprint == open_store(tmp_path / "k.npy.store").fingerprint
 
 
 def test_a_format_is_one_short_class() -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.text import Text
-from torch import Tensor
 
 from ..acquisition.value_range import batches, percentiles
 from ..core.errors import UserError
@@ -24,26 +24,14 @@ from ..estimation import (
     estimate_poisson_gaussian_of,
     estimate_sigma_of,
 )
-from ..io import open_images
+from ..io import ImageSource, Layout, open_images
 from ..store import Normalisation
 from ..store.reference import open_samples
 from .describe import histogram
 
 MODELS = ("gaussian", "poisson-gaussian")
-LAYOUTS = ("auto", "NHW", "NHWC", "NCHW")
+LAYOUTS = get_args(Layout)
 _BATCH = 256
-
-
-@dataclass(frozen=True)
-class _Measurements:
-    """What to look at, in the units of the files; `scale()` of those are one unit of a store."""
-
-    name: str
-    count: int
-    shape: tuple[int, ...]
-    scale: Callable[[], float]
-    batches: Callable[[], Iterator[Tensor]]
-    stated: str
 
 
 def estimate(path: Path, model: str = "gaussian", out: Path | None = None, layout: str = "auto") -> RenderableType:
@@ -59,18 +47,23 @@ def estimate(path: Path, model: str = "gaussian", out: Path | None = None, layou
         UserError: nothing there, an unknown model, a file name of another kind, or images that allow no estimate.
     """
     _check(model, out, layout)
-    measured = _open(path, layout)
+    if (path / "manifest.json").exists():
+        source, stated = _of_store(path)
+    else:
+        images = open_images(path, layout=layout)  # type: ignore[arg-type]
+        source, stated = dataclasses.replace(images, name=str(path)), ""
     passes = 2 if model == "gaussian" else 1
-    with progress_bar("estimate", passes * measured.count) as advance:
-        arguments = measured.batches, measured.count, measured.shape, measured.name
+    with progress_bar("estimate", passes * len(source)) as advance:
+        arguments = functools.partial(batches, source), len(source), source.shape, source.name
         if model == "gaussian":
             found = estimate_sigma_of(*arguments, advance=advance)
-            parts, numbers = _gaussian(measured, found), _gaussian_numbers(measured, found)
+            scale = _scale(source)
+            parts, numbers = _gaussian(source, found, scale, stated), _gaussian_numbers(found, scale)
         else:
             counted = estimate_poisson_gaussian_of(*arguments, advance=advance)
-            parts, numbers = _counted(measured, counted), counted._asdict()
+            parts, numbers = _counted(source, counted, _scale(source)), counted._asdict()
     if out is not None:
-        _write(out, {"model": model, "images": measured.count, **numbers})
+        _write(out, {"model": model, "images": len(source), **numbers})
         parts.append(Text(f"\n{out}"))
     return Group(*parts)
 
@@ -85,33 +78,34 @@ def _check(model: str, out: Path | None, layout: str) -> None:
         raise UserError(f"--out {out}: must end in {' or '.join(kinds)} for the {model} model")
 
 
-def _open(path: Path, layout: str) -> _Measurements:
-    if (path / "manifest.json").exists():
-        store = open_samples(path)
-        if store.is_complex:
-            raise UserError(f"{path}: holds k-space of complex images; estimate-noise looks at images")
-        summary, scale = store.manifest.sigma_n, store.manifest.normalisation.scale
-        how = "estimated" if summary.estimated else "stated"
-        level = f"The store says {summary.mean * scale:.4g} ({how})."
+def _of_store(path: Path) -> tuple[ImageSource, str]:
+    """The measurements of a store in the units of the files, and what it says of their noise."""
+    store = open_samples(path)
+    if store.is_complex:
+        raise UserError(f"{path}: holds k-space of complex images; estimate-noise looks at images")
 
-        def of_store() -> Iterator[Tensor]:
-            return (store.to_physical(store.stored(rows)) for rows in torch.arange(len(store)).split(_BATCH))
+    def passes() -> Iterator[tuple[str, NDArray[Any]]]:
+        for rows in torch.arange(len(store)).split(_BATCH):
+            for image in store.to_physical(store.stored(rows)).numpy():
+                yield str(path), image
 
-        return _Measurements(str(path), len(store), store.shape, lambda: scale, of_store, level)
-    source = open_images(path, layout=layout)  # type: ignore[arg-type]
-
-    def of_source() -> float:
-        return Normalisation.of_range(*percentiles(source)).scale
-
-    return _Measurements(str(path), len(source), source.shape, functools.cache(of_source), lambda: batches(source), "")
+    summary, scale = store.manifest.sigma_n, store.manifest.normalisation.scale
+    stated = f"The store says {summary.mean * scale:.4g} ({'estimated' if summary.estimated else 'stated'})."
+    source = ImageSource(str(path), store.shape, len(store), store.manifest.value_range, None, None, passes)  # type: ignore[arg-type]
+    return source, stated
 
 
-def _gaussian(measured: _Measurements, found: NoiseEstimate) -> list[RenderableType]:
+def _scale(source: ImageSource) -> float:
+    """How much in the units of the files is one unit of a store."""
+    return Normalisation.of_range(*percentiles(source)).scale
+
+
+def _gaussian(source: ImageSource, found: NoiseEstimate, scale: float, stated: str) -> list[RenderableType]:
     low, high = found.spread
     lines = [
-        f"{measured.name}: {measured.count:,} images of shape {list(measured.shape)}",
+        f"{source.name}: {len(source):,} images of shape {list(source.shape)}",
         f"sigma_n {_interval(found.sigma, (found.low, found.high))} in the units of the files",
-        f"        {_interval(found.sigma, (found.low, found.high), measured.scale())} where images span [-1, 1]",
+        f"        {_interval(found.sigma, (found.low, found.high), scale)} where images span [-1, 1]",
     ]
     if found.mixed:
         lines.append(
@@ -122,16 +116,16 @@ def _gaussian(measured: _Measurements, found: NoiseEstimate) -> list[RenderableT
         lines.append("The interval includes 0: noise this weak cannot be told from none.")
     else:
         lines.append(f"One level describes all images; each alone, known to {found.error:.1%}, shows no other.")
-    lines += [measured.stated] if measured.stated else []
+    lines += [stated] if stated else []
     return [Text("\n".join(lines)), Text("\nlevels of single images"), histogram(found.per_sample)]
 
 
-def _counted(measured: _Measurements, found: PoissonGaussianEstimate) -> list[RenderableType]:
+def _counted(source: ImageSource, found: PoissonGaussianEstimate, scale: float) -> list[RenderableType]:
     lines = [
-        f"{measured.name}: {measured.count:,} images of shape {list(measured.shape)}",
+        f"{source.name}: {len(source):,} images of shape {list(source.shape)}",
         f"gain       {_interval(found.gain, found.gain_interval)} units of the files per count",
         f"read noise {_interval(found.read, found.read_interval)} in the units of the files",
-        f"           {_interval(found.read, found.read_interval, measured.scale())} where images span [-1, 1]",
+        f"           {_interval(found.read, found.read_interval, scale)} where images span [-1, 1]",
         "The variance is gain * signal + read noise^2, if 0 in the files is no light.",
     ]
     return [Text("\n".join(lines))]
@@ -142,8 +136,8 @@ def _interval(value: float, interval: tuple[float, float], scale: float = 1.0) -
     return f"{value / scale:.4g} (95% interval {low / scale:.4g} to {high / scale:.4g})"
 
 
-def _gaussian_numbers(measured: _Measurements, found: NoiseEstimate) -> dict[str, Any]:
-    interval, scale = (found.low, found.high), measured.scale()
+def _gaussian_numbers(found: NoiseEstimate, scale: float) -> dict[str, Any]:
+    interval = (found.low, found.high)
     return {
         "sigma_n": found.sigma,
         "interval": interval,
