@@ -330,7 +330,7 @@ def test_the_report_shows_magnitudes_and_phases(finished: Run) -> None:
         assert len(re.findall(rf'alt="\d+ images in \d+ rows of \d+: {subject}, phase\.', text)) == 1
     assert text.count("Red is 0, green 120, cyan 180 and blue 240 degrees") == 2  # once to see and once in its alt text
     assert "Magnitudes from 0 (black) to 1 (white) are shown" in text and "Values from" not in text
-    assert "zero-filled reconstructions: what was not measured of k-space is 0" in text
+    assert "zero-filled reconstructions: k-space is 0 where it was not measured" in text
     assert "Images are complex: what is compared are their magnitudes" in text
     assert "Of complex images they see magnitudes alone, no phases." in text
     assert '<th role="columnheader" scope="col">zero-filled</th>' in text

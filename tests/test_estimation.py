@@ -295,10 +295,10 @@ def test_images_that_are_refused(estimate: object) -> None:
     broken[4, 0, 1, 1] = torch.nan
     for images, message in (
         (y[:1], "holds one image"),
-        (y[:, :, :3], "3x8 are too small; 4x4 at least"),
+        (y[:, :, :3], "3x8 are too small; at least 4x4 is needed"),
         (y[:, 0], r"images must be \[n, C, H, W\]"),
         (broken, "image 4 holds NaN or infinity"),
-        (torch.ones_like(y), "every image is constant, which leaves sigma_n 0"),
+        (torch.ones_like(y), "every image is constant; there is no noise"),
         (y[:, :, :1, :1].expand_as(y), "every image is constant"),
     ):
         with pytest.raises(UserError, match=message):

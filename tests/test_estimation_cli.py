@@ -137,8 +137,8 @@ def test_what_cannot_be_estimated(tmp_path: Path, fails: Call) -> None:
     rng = np.random.default_rng(0)
     arrays = {
         "one": (rng.normal(size=(1, 8, 8)), "one.npy: holds one image"),
-        "flat": (np.ones((9, 8, 8)), "every image is constant, which leaves sigma_n 0"),
-        "small": (rng.normal(size=(9, 3, 3)), "images of 3x3 are too small; 4x4 at least"),
+        "flat": (np.ones((9, 8, 8)), "every image is constant; there is no noise"),
+        "small": (rng.normal(size=(9, 3, 3)), "images of 3x3 are too small; at least 4x4 is needed"),
         "nan": (np.full((9, 8, 8), np.nan), "image 0: holds NaN or infinity"),
     }
     for name, (array, message) in arrays.items():

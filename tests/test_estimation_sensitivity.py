@@ -261,11 +261,11 @@ def test_the_centre_block_is_that_of_sigpy() -> None:
 def test_mistakes_are_one_line() -> None:
     kspace = torch.ones(2, 3, 16, 16, dtype=torch.complex64)
     for call, words in (
-        (lambda: espirit(kspace, (17, 16)), "calibration: .* inside"),
+        (lambda: espirit(kspace, (17, 16)), "calibration: .* does not fit k-space"),
         (lambda: espirit(kspace, (16, 0)), "calibration: "),
         (lambda: espirit(kspace, (16, 5)), "kernel: 6 does not fit"),
-        (lambda: compress_coils(kspace, 4, (8, 8)), "coils: 4 virtual coils from 3"),
-        (lambda: compress_coils(kspace, 0, (8, 8)), "coils: 0"),
+        (lambda: compress_coils(kspace, 4, (8, 8)), "coils: 3 coils cannot give 4 virtual coils"),
+        (lambda: compress_coils(kspace, 0, (8, 8)), "coils: 3 coils cannot give 0"),
     ):
         with pytest.raises(UserError, match=words) as caught:
             call()

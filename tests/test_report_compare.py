@@ -48,7 +48,7 @@ def test_rows_are_subjects_and_columns_are_runs(tmp_path: Path) -> None:
     assert pixels[-1] == ["student", "0.420 ± 0.010", "0.300 ± 0.010 ★ best", "0.420 ± 0.010"]
     assert len(pixels) == 5 and "Classes." in text
     assert tables(text)["Images per second ↑"][-1][0] == "student"
-    assert "What does not compare" not in text
+    assert "What cannot be compared" not in text
     for words in ("beats both teachers", "1,797 measurements with noise 0.4", "Not checked", "a ends at"):
         assert words in text
 
@@ -58,7 +58,9 @@ def test_other_protocols_get_a_sentence_and_no_column(tmp_path: Path) -> None:
     text = page(tmp_path / "c.html", run("a"), run("b", few), run("c"))
     assert tables(text)["Pixel-space Fréchet distance to clean images ↓"][0] == ["Of the images", "a", "c"]
     assert tables(text)["Fréchet distance to clean images in classifier features ↓"][0][1:] == ["a", "b", "c"]
-    assert "Pixel-space Fréchet distance to clean images: b does not compare with a: n (10 and 1,000) differs." in text
+    assert (
+        "Pixel-space Fréchet distance to clean images: b cannot be compared with a: n (10 and 1,000) differs." in text
+    )
     two = page(tmp_path / "two.html", run("a"), run("b", results(PIXELS, n=10)))
     assert "There is no table" not in two and not any("Pixel" in caption for caption in tables(two))
     assert "Measured in a alone: Fréchet distance to clean images in classifier features." in two
@@ -95,7 +97,7 @@ def test_only_an_earlier_comparison_is_replaced(tmp_path: Path) -> None:
     assert "<h3>c</h3>" in page(tmp_path / "c.html", run("a"), run("c"))
     for content in (b"<!doctype html><p>mine", b"\xff\xfe\x00"):
         (tmp_path / "mine.html").write_bytes(content)
-        with pytest.raises(UserError, match=r"mine\.html: exists and is no comparison"):
+        with pytest.raises(UserError, match=r"mine\.html: exists and is not a comparison"):
             page(tmp_path / "mine.html", run("a"), run("b"))
         assert (tmp_path / "mine.html").read_bytes() == content
 

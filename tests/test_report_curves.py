@@ -31,7 +31,7 @@ def test_curves_of_a_log() -> None:
     ]
     proximal = curves["student: proximal Fréchet distance"]
     assert "from 1 to 2; the last is 1; the band" in proximal.description and "The band is ±" in proximal.sentence
-    assert "negative when it works" in curves["student: loss"].sentence
+    assert "working distillation is negative" in curves["student: loss"].sentence
     assert "negative" not in curves["teacher: loss"].sentence
     assert "step" in log_curves([{"step": k, "loss": k} for k in range(3)])[0].svg
     assert log_curves([]) == log_curves([{"event": "start"}]) == ()

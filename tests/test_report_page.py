@@ -229,7 +229,7 @@ def test_the_ranking_sentence_follows_the_numbers(tmp_path: Path) -> None:
     assert "in the order of teacher-full and teacher-truncated; of teacher-full and student." in text
     vague = dataclasses.replace(other, results=ALL + results(proximal, reference="measurements", std=9.0))
     assert "which the uncertainty does not separate" in page(tmp_path / "vague.html", vague)
-    assert "Not known: no quantity was measured both" in page(tmp_path / "none.html", data())
+    assert "Unknown: no quantity was measured both" in page(tmp_path / "none.html", data())
 
 
 def test_a_screen_reader_finds_its_way(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_noise_says_what_a_copy_would_differ_by(tmp_path: Path) -> None:
     text = page(tmp_path / "counts.html", counts)
     for words in ("0.4 of the stabilised counts", "stabilised values go from", "each 1 × 8 × 8, of images 1 × 16 × 16"):
         assert words in text, words
-    assert "Brought from 1 × 8 × 8 to the grid of the images." in text
+    assert "Measured on 1 × 8 × 8 and shown on the grid of the images." in text
 
 
 def test_hostile_texts_are_escaped(tmp_path: Path) -> None:

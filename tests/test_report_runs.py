@@ -84,7 +84,7 @@ def test_two_runs_side_by_side(
     text = (tmp_path / "comparison.html").read_text(encoding="utf-8")
     for words in ("<h3>first</h3>", "<h3>second</h3>", "student.loss", "&#34;dmd&#34;", "first ends at"):
         assert words in text, words
-    assert "differ in 1 key." in text and "What does not compare" not in text
+    assert "differ in 1 key." in text and "What cannot be compared" not in text
     assert text.count("data:image/png") == 2
     assert before == {path: path.read_bytes() for folder in runs for path in folder.rglob("*") if path.is_file()}
     assert cli._run_app(["report", first, second, "--out", "again.html"]) == 0
@@ -95,7 +95,7 @@ def test_two_runs_side_by_side(
     ("words", "message"),
     [
         (["first", "first"], "name each run once"),
-        (["first", "second", "--out", "mine.txt"], "mine.txt: exists and is no comparison"),
+        (["first", "second", "--out", "mine.txt"], "mine.txt: exists and is not a comparison"),
         (["first", "nowhere"], "nowhere: is not a run"),
         (["first", "--out", "page.html"], "--out is for several runs"),
         (["first", "bare"], "metrics.json: no such file; run `restill evaluate"),

@@ -92,7 +92,7 @@ def test_what_was_not_measured_is_not_claimed() -> None:
     assert (one.wins, "teacher-full, the only teacher measured" in one.answer) == (True, True)
     proximal = judge(results({**PIXELS, "measurements": 0.1}, reference="measurements"), 10, NOISE)
     assert (proximal.wins, "no clean reference" in proximal.answer) == (True, True)
-    assert "cannot see" in " ".join(proximal.notes)
+    assert "cannot detect errors" in " ".join(proximal.notes)
 
 
 def test_a_difference_within_the_spread_is_called_that() -> None:
@@ -127,7 +127,7 @@ def test_the_best_of_each_column_is_marked() -> None:
 def test_numbers_that_do_not_compare_are_refused(change: dict[str, object], words: str) -> None:
     first, *teachers, student = results(PIXELS)
     odd = first.model_copy(update=change)
-    with pytest.raises(UserError, match=f"do not compare: {words}"):
+    with pytest.raises(UserError, match=f"cannot be compared: {words}"):
         compare([student, odd])
     kept, sentences = separate([odd, *teachers, student])
     assert kept == [*teachers, student]

@@ -1,4 +1,4 @@
-"""What nobody has stated, from the measurements: noise, by its level or gain and read noise, and coil sensitivities."""
+"""Estimates from the measurements alone: noise level, photon gain and read noise, coil sensitivities, spectrum."""
 
 from .coil_compression import Compressed, calibration_of, compress_coils
 from .photon_noise import (

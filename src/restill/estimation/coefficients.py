@@ -1,8 +1,8 @@
-"""Coefficients of images that hold little besides noise: found by looking at many images, or known from the blur.
+"""Coefficients of images that hold little besides noise, found from many images or known from the blur.
 
-White noise has one level in every orthonormal basis and images do not: they leave the finest scales, the differences
-between colours, or some pixels nearly empty. Where these are differs between data sets (CIFAR-10: the finest band of
-the least varied colour component; 8x8 digits: pixels at the border), so the quietest are looked for among candidates:
+White noise has the same level in every orthonormal basis. Images do not: their finest scales, the differences between
+their colours, or some of their pixels are nearly empty. Which ones depends on the data set (CIFAR-10: the finest band
+of the least varied colour component; 8x8 digits: pixels at the border), so the quietest are chosen among candidates:
 
 - every band of the 8x8 discrete cosine transform (DCT, type II) of overlapping patches, except the mean,
 - every pixel about its mean over the images,

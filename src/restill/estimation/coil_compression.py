@@ -39,7 +39,7 @@ def centre_block(kspace: Tensor, calibration: tuple[int, int]) -> Tensor:
     """
     size = (int(kspace.shape[-2]), int(kspace.shape[-1]))
     if not all(0 < part <= whole for part, whole in zip(calibration, size, strict=True)):
-        raise UserError(f"calibration: {calibration} is no block of k-space of {size}; give (height, width) inside it")
+        raise UserError(f"calibration: {calibration} does not fit k-space of {size}; give a smaller (height, width)")
     top, left = (whole // 2 - part // 2 for part, whole in zip(calibration, size, strict=True))
     return kspace[..., top : top + calibration[0], left : left + calibration[1]]
 
@@ -71,7 +71,7 @@ def compress_coils(kspace: Tensor, coils: int, calibration: tuple[int, int]) -> 
     """
     count = kspace.shape[1]
     if not 1 <= coils <= count:
-        raise UserError(f"coils: {coils} virtual coils from {count} cannot be made; give 1 to {count}")
+        raise UserError(f"coils: {count} coils cannot give {coils} virtual coils; state 1 to {count}")
     block = centre_block(kspace, calibration).flatten(2).to(wide_dtype(kspace.device).to_complex())
     vectors = torch.linalg.eigh(block @ block.mH).eigenvectors.flip(-1)[..., :coils]  # by falling singular value
     largest = vectors.gather(-2, vectors.abs().argmax(-2, keepdim=True))

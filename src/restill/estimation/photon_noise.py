@@ -106,13 +106,13 @@ def _pairs(images: Tensor, name: str) -> tuple[Tensor, Tensor, float]:
     """Magnitudes of the quietest bands, the local mean under each, both `[n, m]`, and what content may account for."""
     candidates = candidates_of(images)
     if len(images) * candidates.patches < _MIN_PATCHES:
-        raise UserError(f"{name}: too few patches for gain and read noise; more or larger images are needed")
+        raise UserError(f"{name}: has too few patches to estimate gain and read noise; give more or larger images")
     order, squares = quietest_bands(candidates, images)
     louder = float(squares[order[len(order) // 4]] / squares[order[0]])
     if not louder <= LOUDER:
         raise UserError(
-            f"{name}: details are as strong as the noise at every scale, so that gain and read noise cannot be told "
-            "from them; images need smooth parts"
+            f"{name}: details are as strong as the noise at every scale, so gain and read noise cannot be separated "
+            "from them; give images with smooth parts"
         )
     most = max(1, _MAX_PAIRS // (len(images) * candidates.patches))
     few = order[squares[order] <= (1 + _TOLERANCE) * squares[order[0]]][:most]

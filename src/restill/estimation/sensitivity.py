@@ -57,9 +57,13 @@ def espirit(
     """
     block = centre_block(kspace, calibration)
     if not 1 <= kernel <= min(calibration):
-        raise UserError(f"kernel: {kernel} does not fit a calibration block of {calibration}; lower it, or widen that")
+        raise UserError(
+            f"kernel: {kernel} does not fit a calibration block of {calibration}; lower it, or enlarge the block"
+        )
     if not (finite := block.isfinite().flatten(1).all(1)).all():
-        raise UserError(f"k-space of slice {int(finite.long().argmin())} is not finite in its centre; leave it out")
+        raise UserError(
+            f"slice {int(finite.long().argmin())}: the centre of k-space holds NaN or infinity; leave the slice out"
+        )
     height, width = kspace.shape[-2:]
     rows_of = _fourier(height, kernel, kspace.device)
     size = _slices_at_once(block, kernel, height)
@@ -127,7 +131,7 @@ def _signal_projector(block: Tensor, kernel: int, threshold: float, sigma: Tenso
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Matrices this small gain nothing by threads, and lose twentyfold and more where a processor is busy otherwise."""
+    """One thread: matrices this small gain nothing from more, and are twenty times slower on a busy processor."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -59,7 +59,7 @@ class RadialPower:
         mean = (found * frequencies).sum() / frequencies.sum()
         if not mean > 0:
             raise UserError(
-                "the stated noise is as large as all that was measured of k-space, or nothing was measured at its "
-                "centre; state a smaller sigma_n"
+                "the stated noise explains everything that was measured, or the centre of k-space was not "
+                "measured; state a smaller sigma_n"
             )
         return tuple(found.clamp_min(_LEAST * mean).tolist())

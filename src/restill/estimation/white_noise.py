@@ -1,4 +1,4 @@
-r"""The level of white Gaussian noise in images that nobody has seen without it.
+r"""The level of white Gaussian noise, estimated from noisy images alone.
 
 *Set.* The few quietest coefficients (`coefficients.py`) are found on one half of the images and measured on the other,
 and the other way round, so that none is chosen for its own small values. The level is that of the median magnitude of
@@ -144,12 +144,14 @@ def check(count: int, shape: tuple[int, ...], name: str) -> tuple[int, int, int]
     """The shape. Raises UserError if images are too few, too small, or no images."""
     if len(shape) != 3:
         raise UserError(
-            f"{name}: measurements of shape {list(shape)} are no images [C, H, W]; their noise is not estimated"
+            f"{name}: measurements of shape {list(shape)} are not images [C, H, W]; their noise cannot be estimated"
         )
     if count < 2:
-        raise UserError(f"{name}: holds one image; estimating the noise compares images and needs two at least")
+        raise UserError(f"{name}: holds one image; the noise estimate compares images and needs at least two")
     if min(shape[1:]) < MIN_SIDE:
-        raise UserError(f"{name}: images of {shape[1]}x{shape[2]} are too small; {MIN_SIDE}x{MIN_SIDE} at least")
+        raise UserError(
+            f"{name}: images of {shape[1]}x{shape[2]} are too small; at least {MIN_SIDE}x{MIN_SIDE} is needed"
+        )
     return shape[0], shape[1], shape[2]
 
 
@@ -179,7 +181,7 @@ def sample(
         advance(done=len(batch))
     images = torch.cat(found)
     if bool((images.flatten(1) == images.flatten(1)[:, :1]).all()):
-        raise UserError(f"{name}: every image is constant, which leaves sigma_n 0; there is no noise to estimate")
+        raise UserError(f"{name}: every image is constant; there is no noise to estimate (sigma_n is 0)")
     return images
 
 

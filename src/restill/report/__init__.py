@@ -1,4 +1,4 @@
-"""What a run has shown: tables, figures and one self-contained HTML page."""
+"""The results of a run as tables, figures and one self-contained HTML page."""
 
 from .comparison import Column, compare
 from .contents import ComparisonData, Measurements, ReportData, RunData

@@ -17,7 +17,7 @@ _UNCERTAINTIES = {
     "repeated",
     "subsets": "standard deviation over random subsets of one set, as KID is published",
     "splits": "standard deviation over parts of one set, as the Inception score is published",
-    "": "standard deviation, of which the file does not say over what",
+    "": "standard deviation; the file does not say over what",
 }
 _UNITS = {"psnr": " dB"}
 RATE, SPEED_UP = "Images/s", "Speed-up"
@@ -35,7 +35,7 @@ class Column:
         features: name of the features; empty for a column of the clock.
         values: by subject; a subject that was not measured is absent.
         stds: uncertainty by subject, where it is known.
-        lower: whether lower is better; None where nobody can say.
+        lower: whether lower is better; None if it is not known.
         kinds: what each of `stds` is, by subject: `seeds`, `jackknife`, `subsets`, `splits`, or empty.
         marks: what to print behind an uncertainty of a kind; empty where all of a table are of one kind.
         suffix: unit that follows each value.
@@ -142,7 +142,7 @@ def group_name(block: Block, features: str) -> str:
 
 
 def best_of(values: Mapping[str, float], lower: bool | None) -> frozenset[str]:
-    """Names of the best values; none where there is nothing to compare, or nobody can say which side is better."""
+    """Names of the best values; none if there is nothing to compare, or the better side is not known."""
     if len(values) < 2 or lower is None:
         return frozenset()
     best = (min if lower else max)(values.values())
@@ -189,7 +189,7 @@ def compare(results: Iterable[Result]) -> Comparison:
 
 
 def uncertainties(columns: Iterable[Column]) -> tuple[str, ...]:
-    """What ± is in these columns, one sentence for each kind of uncertainty."""
+    """What ± means in these columns, one sentence for each kind of uncertainty."""
     found = {kind: column.marks.get(kind, "") for column in columns for kind in column.kinds.values()}
     return tuple(f"±{found[kind]} is the {words}." for kind, words in _UNCERTAINTIES.items() if kind in found)
 
@@ -200,7 +200,7 @@ def kind_of(result: Result) -> str:
 
 
 def marked(columns: Sequence[Column]) -> tuple[Column, ...]:
-    """With marks that tell the kinds of uncertainty apart, where there are several."""
+    """The columns with marks that distinguish the kinds of uncertainty, if there are several."""
     kinds = {kind for column in columns for kind in column.kinds.values()}
     ordered = [kind for kind in _UNCERTAINTIES if kind in kinds]
     marks = dict(zip(ordered, "ᵃᵇᶜᵈᵉ", strict=False)) if len(kinds) > 1 else {}
@@ -211,7 +211,7 @@ def _quality_column(results: Sequence[Result]) -> Column:
     first, (title, short, lower) = results[0], words_of(next(iter(by_key(results))))
     for result in results[1:]:
         if what := differences(first, result):
-            raise UserError(f"{title}: {first.subject} and {result.subject} do not compare: {what}; measure both alike")
+            raise UserError(f"{title}: {first.subject} and {result.subject} cannot be compared: {what}")
     by_subject: dict[str, Result] = {result.subject: result for result in results}
     if len(by_subject) < len(results):
         raise UserError(f"two results of one subject for {first.metric}, {first.features}, {first.reference}: keep one")

@@ -1,4 +1,4 @@
-"""What a report is made from, as plain data. Nothing in it is trusted: every text is escaped."""
+"""The content of a report as plain data. None of it is trusted: every text is escaped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..metrics import Check, Result
 
 @dataclass(frozen=True)
 class Measurements:
-    """The measurements that went in.
+    """The measurements that a run was trained on.
 
     Attributes:
         shape: of one observation.

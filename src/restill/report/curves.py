@@ -1,4 +1,4 @@
-"""How the training went: a curve for each stage and quantity of a log, and how long each stage took."""
+"""The course of training: a curve for each stage and quantity of a log, and the duration of each stage."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _WORDS = {
     "images_per_second": "images per second",
 }
 _SENTENCES = {  # of a quantity, or of a quantity of one stage
-    "teacher loss": "Should fall, then level off; noise that nothing can predict keeps it above zero.",
-    "student loss": "A distillation loss is negative when it works (SiD), and only its gradient means something: look "
+    "teacher loss": "Should fall and then level off; unpredictable noise keeps it above zero.",
+    "student loss": "The SiD loss of a working distillation is negative, and only its gradient is meaningful: look "
     "at the score gap.",
-    "score_gap": "How far the teacher's and the fake score's denoised images are apart; falls, then levels off.",
-    "proximal_frechet": "Between the student's images, corrupted anew, and the measurements: lower is better, and the "
-    "student of the smallest value is kept.",
-    "fake_loss": "The fake score's own denoising loss, on generated images that were corrupted anew.",
+    "score_gap": "Distance between images denoised by the teacher and by the fake score; falls and levels off.",
+    "proximal_frechet": "Distance of the student's images, corrupted anew, to the measurements. Lower is better; the "
+    "student with the smallest value is kept.",
+    "fake_loss": "The fake score's own denoising loss, on generated images, corrupted anew.",
     "images_per_second": "The speed of training on this machine, not of sampling.",
 }
 _PAUSE_SECONDS = 60.0
@@ -77,7 +77,7 @@ def overlay(logs: Mapping[str, Sequence[Mapping[str, Any]]], stage: str, name: s
 def stage_times(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """How long each stage took, from its first row to its last (`time`, ISO 8601), and what it did meanwhile, in words.
 
-    Pauses of more than a minute in which a run was interrupted are named, not taken off.
+    Pauses of more than a minute, in which a run was interrupted, are reported but not subtracted.
     """
     moments: dict[str, list[datetime]] = {}
     images: dict[str, float] = {}

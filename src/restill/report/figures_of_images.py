@@ -21,7 +21,7 @@ _PAIR_BYTES = 1_050_000  # of raw pixels, all generated images with their neighb
 _ENLARGED, _MOST = 160, 8  # pixels of the longer side, and the largest factor
 _GAPS = "Missing pixels are blue."
 _CAPTIONS = {
-    "measurements": "The first measurements: all that training saw.",
+    "measurements": "The first measurements: training saw nothing else.",
     "l1-wavelet": "L1-wavelet compressed sensing of the first measurements.",
     "l1-edm": "A diffusion model of L1-wavelet reconstructions.",
     "teacher-full": "The teacher, sampled down to noise level 0.",

@@ -54,7 +54,7 @@ def write_page(path: Path, html: str) -> None:
     """Write a page atomically. Raises UserError if it has more than 5 MB."""
     size = len(html.encode())
     if size > MAX_BYTES:
-        raise UserError(f"{path}: a report of {size / 1e6:.1f} MB is too large to send: give it fewer log rows")
+        raise UserError(f"{path}: a report of {size / 1e6:.1f} MB is too large to send; reduce the number of log rows")
     write_text(path, html)
 
 
@@ -114,18 +114,18 @@ def render(data: ReportData) -> str:
 
 
 def _captions(data: ReportData) -> dict[str, str]:
-    """What a reader must know of the images of single subjects."""
+    """Notes on the images of single subjects."""
     draws, known = teacher_draws(data.corruption), data.measurements
     captions = {"teacher-full": draws, "teacher-truncated": draws}
     if is_complex(data.corruption):
-        captions["measurements"] = "Shown as their zero-filled reconstructions: what was not measured of k-space is 0."
+        captions["measurements"] = "Shown as zero-filled reconstructions: k-space is 0 where it was not measured."
     elif known is not None and known.image_shape is not None:
-        captions["measurements"] = f"Brought from {_times(known.shape)} to the grid of the images."
+        captions["measurements"] = f"Measured on {_times(known.shape)} and shown on the grid of the images."
     return captions
 
 
 def _facts(data: ReportData) -> list[tuple[str, str]]:
-    """What went in, name by name."""
+    """The measurements, name by name."""
     known = data.measurements
     facts = [
         ("Measurements", f"{data.n_measurements:,}{_shape(known)}"),

@@ -1,4 +1,4 @@
-"""Which numbers compare: those of one metric that were measured in one way."""
+"""Which numbers can be compared: values of one metric that were measured in the same way."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def key_of(result: Result) -> Key:
 
 
 def words_of(key: Key) -> Words:
-    """The quantity in words; of a metric that is not known here, nobody can say which side is better (None)."""
+    """The quantity in words. The better side of a metric that is not known here is not known either (None)."""
     name, short, lower = _METRICS.get(key.metric, (key.metric, key.metric, None))
     if key.features == "pairs":
         return Words(f"{name} of restored measurements", short, lower)
@@ -86,7 +86,7 @@ def by_protocol(results: Iterable[Result]) -> list[list[Result]]:
 
 
 def differences(a: Result, b: Result) -> str:
-    """What of the protocol of two results differs, as a clause; empty where they compare."""
+    """The difference between the protocols of two results, as a clause; empty if they can be compared."""
     if a.protocol == b.protocol:
         return ""
     found = [f"n ({a.n:,} and {b.n:,})"] if a.n != b.n else []
@@ -101,10 +101,10 @@ def differences(a: Result, b: Result) -> str:
 
 
 def separate(results: Sequence[Result]) -> tuple[list[Result], tuple[str, ...]]:
-    """The results that compare, and one sentence for each that does not.
+    """The results that can be compared, and one sentence for each that cannot.
 
-    Of results of one quantity but different protocols those are kept whose protocol has the student, or, without one,
-    most subjects.
+    If one quantity was measured by several protocols, the protocol that includes the student is kept; without a
+    student, the one with most subjects.
     """
     left: dict[int, str] = {}
     for key, group in by_key(results).items():
@@ -112,7 +112,7 @@ def separate(results: Sequence[Result]) -> tuple[list[Result], tuple[str, ...]]:
         for result in group:
             if what := differences(result, kept):
                 left[id(result)] = (
-                    f"{words_of(key).title}: {result.subject} ({result.value:.3g}) is left out, because it does not "
-                    f"compare with {kept.subject}: {what}."
+                    f"{words_of(key).title}: {result.subject} ({result.value:.3g}) is left out, because it cannot be "
+                    f"compared with {kept.subject}: {what}."
                 )
     return [result for result in results if id(result) not in left], tuple(left.values())

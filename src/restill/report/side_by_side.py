@@ -44,7 +44,7 @@ class RunTable:
 
 @dataclass(frozen=True)
 class RunView:
-    """What is said of one run by itself."""
+    """The summary of a single run."""
 
     run: RunData
     verdict: Verdict
@@ -69,7 +69,7 @@ def write_comparison(path: Path, data: ComparisonData) -> None:
 def check_replaceable(path: Path) -> None:
     """Raises UserError if there is anything at `path` but an earlier page that compares runs."""
     if path.exists() and not _is_comparison(path):
-        raise UserError(f"{path}: exists and is no comparison that restill has written; choose another --out")
+        raise UserError(f"{path}: exists and is not a comparison written by restill; choose another --out")
 
 
 def _is_comparison(path: Path) -> bool:
@@ -159,7 +159,7 @@ def _comparable(first: Mapping[str, Result]) -> tuple[tuple[str, ...], list[str]
     alike = max(by_protocol(first.values()), key=len)
     labels = [label for label, result in first.items() if result in alike]
     reasons = [
-        f"{label} does not compare with {labels[0]}: {differences(result, first[labels[0]])}."
+        f"{label} cannot be compared with {labels[0]}: {differences(result, first[labels[0]])}."
         for label, result in first.items()
         if label not in labels
     ]

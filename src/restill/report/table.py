@@ -1,4 +1,4 @@
-"""The comparison as a rich table for terminals and as Markdown, each with the sentence that it opens with."""
+"""The comparison as a rich table for terminals and as Markdown, each with its opening sentence."""
 
 from __future__ import annotations
 

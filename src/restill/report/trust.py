@@ -1,4 +1,4 @@
-"""How far the results can be trusted: checks by their status, and whether proximal and clean rankings agree."""
+"""Whether the results can be trusted: checks by status, and the agreement of proximal and clean rankings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GROUPS = (  # status, symbol, the word for one, the heading
 
 @dataclass(frozen=True)
 class CheckGroup:
-    """Checks of one status, with a symbol and a word for it, so that it does not hang on colour."""
+    """Checks of one status, with a symbol and a word, so that the status does not depend on colour."""
 
     status: str
     symbol: str
@@ -54,12 +54,12 @@ def check_groups(checks: Sequence[Check]) -> tuple[CheckGroup, ...]:
 
 
 def trust_sentence(checks: Sequence[Check]) -> str:
-    """What the checks say together, in one sentence."""
+    """The summary of the checks in one sentence."""
     counts = {group.status: len(group.checks) for group in check_groups(checks)}
     warnings, passed = counts.get("warning", 0), counts.get("ok", 0)
     tested = warnings + passed
     if not tested:
-        return "Not checked: this run has no check that could have failed, so the numbers stand as they are."
+        return "Not checked: this run has no check that could have failed."
     if warnings:
         verb, checks_ = "warns" if warnings == 1 else "warn", "check" if tested == 1 else "checks"
         about = "" if urgent(checks) else ", only about teachers"
@@ -117,9 +117,9 @@ def _agreement(clean: Column, proximal: Column, subjects: Sequence[str], name: s
 
 
 def agreement_sentence(found: Sequence[Agreement]) -> str:
-    """In how many quantities the two rankings are one."""
+    """For how many quantities the two rankings agree."""
     if not found:
-        return "Not known: no quantity was measured both against clean images and against the measurements."
+        return "Unknown: no quantity was measured both against clean images and against the measurements."
     if len(found) == 1:
         return f"{found[0].plot.title}, which was measured both ways: {found[0].plot.sentence}"
     alike = sum(agreement.agrees for agreement in found)

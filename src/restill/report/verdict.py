@@ -1,4 +1,4 @@
-"""The verdict that every output opens with, computed from the results and from nothing else.
+"""The verdict that opens every output; it depends only on the results.
 
 It is decided by the Fréchet distance in pixels to clean images, or, without a clean reference, by the proximal one; the
 other columns are listed wherever another generator, a teacher or l1-edm, is as good as the student or better.
@@ -22,7 +22,7 @@ _FEW_LOSSES = 3
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the results say.
+    """The conclusion from the results.
 
     Attributes:
         wins: whether the student beats every other generator in the deciding column; None where that was not measured.
@@ -85,8 +85,8 @@ def judge(results: Iterable[Result], n_measurements: int, corruption: Mapping[st
 
 
 _PROXIMAL = (
-    "A proximal distance compares images, corrupted anew, with the measurements: it needs no clean image, and cannot "
-    "see what every operator of the corruption hides."
+    "A proximal distance compares images, corrupted anew, with the measurements. It needs no clean image, but cannot "
+    "detect errors in what every operator of the corruption hides."
 )
 
 
