@@ -271,5 +271,5 @@ def test_mistakes_are_one_line() -> None:
             call()
         assert "\n" not in str(caught.value)
     kspace[1, 2, 8, 8] = torch.nan
-    with pytest.raises(UserError, match="slice 1 is not finite"):
+    with pytest.raises(UserError, match="slice 1: the centre of k-space holds NaN"):
         espirit(kspace, (8, 8))

@@ -82,9 +82,9 @@ def test_two_runs_side_by_side(
     assert cli._run_app(["report", first, second]) == 0
     assert "comparison.html" in capsys.readouterr().out
     text = (tmp_path / "comparison.html").read_text(encoding="utf-8")
-    for words in ("<h3>first</h3>", "<h3>second</h3>", "student.loss", "&#34;dmd&#34;", "first ends at"):
+    for words in ("<h3>first</h3>", "<h3>second</h3>", "student.loss.kind", "&#34;dmd&#34;", "first ends at"):
         assert words in text, words
-    assert "differ in 1 key." in text and "What cannot be compared" not in text
+    assert "differ in 2 keys." in text and "student.loss.alpha" in text and "What cannot be compared" not in text
     assert text.count("data:image/png") == 2
     assert before == {path: path.read_bytes() for folder in runs for path in folder.rglob("*") if path.is_file()}
     assert cli._run_app(["report", first, second, "--out", "again.html"]) == 0
