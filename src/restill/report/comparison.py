@@ -211,7 +211,8 @@ def _quality_column(results: Sequence[Result]) -> Column:
     first, (title, short, lower) = results[0], words_of(next(iter(by_key(results))))
     for result in results[1:]:
         if what := differences(first, result):
-            raise UserError(f"{title}: {first.subject} and {result.subject} cannot be compared: {what}")
+            pair = f"{first.subject} and {result.subject}"
+            raise UserError(f"{title}: {pair} cannot be compared: {what}; measure both alike")
     by_subject: dict[str, Result] = {result.subject: result for result in results}
     if len(by_subject) < len(results):
         raise UserError(f"two results of one subject for {first.metric}, {first.features}, {first.reference}: keep one")
