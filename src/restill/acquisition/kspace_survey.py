@@ -17,7 +17,7 @@ from ..core.tensors import seeded
 from ..corruption import Embedded, Mri, corruption_from
 from ..corruption.coil_maps import BANK, coarse
 from ..corruption.mask import chosen_masks
-from ..io import KspaceSource, check_mask
+from ..io import KspaceSlice, KspaceSource, check_mask
 from .calibrated import CALIBRATION
 from .cropping import Mask, calibration_block, cropped_mask, is_whole, mask_of
 from .stated import stated
@@ -116,37 +116,43 @@ def survey_of(
     """
     if statement.undersampling is not None:
         statement.undersampling.template((2, *size))  # raises where too few lines are left
-    number: dict[tuple[tuple[int, ...], bytes], int] = {}
-    masks: list[Mask] = []
-    chosen, blocks, padded = [], [], False
+    masks: dict[tuple[tuple[int, ...], bytes], Mask] = {}
+    keys, blocks, padded = [], [], False
     for i, item in enumerate(source):
         raw = mask_of(item, mask)
         found = cropped_mask(raw, item.kspace.shape[1:], size)
         if statement.undersampling is not None:
-            if not is_whole(raw):
-                raise UserError(
-                    f"{item.where}: is undersampled already, {raw.size / raw.sum():.2g}-fold; leave "
-                    "corruption.acceleration out, and any reference"
-                )
+            _check_whole(item, raw)
             padded = padded or not found.all()
             found = found & drawn_mask(statement.undersampling, size, seed, i)
         check_mask(found, item.where)
-        block = calibration_block(found, size)
-        if min(block) < CALIBRATION and not has_maps and item.maps is None:
-            raise UserError(
-                f"{item.where}: its fully sampled centre is {block[0]}x{block[1]}, too small to find maps; at least "
-                f"{CALIBRATION} lines are needed, or maps (--maps, data.maps in a recipe)"
-            )
-        key = (found.shape, found.tobytes())
-        if key not in number:
-            number[key] = len(masks)
-            masks.append(found)
-        chosen.append(number[key])
-        blocks.append(block)
+        blocks.append(_calibration(item, found, size, has_maps))
+        keys.append((found.shape, found.tobytes()))
+        masks.setdefault(keys[-1], found)
         advance(done=1)
-    if any(len(each) > 1 for each in masks):
-        masks = [np.broadcast_to(each, size) for each in masks]
-    return Survey(size, tuple(masks), tuple(chosen), tuple(blocks), padded)
+    number = {key: k for k, key in enumerate(masks)}
+    points = any(len(each) > 1 for each in masks.values())
+    alike = tuple(np.broadcast_to(each, size) if points else each for each in masks.values())
+    return Survey(size, alike, tuple(number[key] for key in keys), tuple(blocks), padded)
+
+
+def _check_whole(item: KspaceSlice, mask: Mask) -> None:
+    if not is_whole(mask):
+        raise UserError(
+            f"{item.where}: is undersampled already, {mask.size / mask.sum():.2g}-fold; leave corruption.acceleration "
+            "out, and any reference"
+        )
+
+
+def _calibration(item: KspaceSlice, mask: Mask, size: tuple[int, int], has_maps: bool) -> tuple[int, int]:
+    """(height, width) of the fully sampled centre. Raises UserError if maps are to be found in it and cannot be."""
+    block = calibration_block(mask, size)
+    if min(block) < CALIBRATION and not has_maps and item.maps is None:
+        raise UserError(
+            f"{item.where}: its fully sampled centre is {block[0]}x{block[1]}, too small to find maps; at least "
+            f"{CALIBRATION} lines are needed, or maps (--maps, data.maps in a recipe)"
+        )
+    return block
 
 
 def drawn_mask(law: Mri, size: tuple[int, int], seed: int, i: int) -> Mask:
@@ -177,7 +183,7 @@ class MapBank:
         return Embedded(torch.cat(self._maps).numpy())
 
 
-def law_of(statement: Statement, found: Survey, bank: MapBank, levels: NDArray[np.float64]) -> Mri:
+def corruption_of(statement: Statement, found: Survey, bank: MapBank, levels: NDArray[np.float64]) -> Mri:
     """The law of the measurements, from which others can be drawn.
 
     Args:

@@ -56,7 +56,7 @@ def from_measured_images(
         units = Normalisation.of_range(*value_range)
         if levels is not None and (found is not None or not normalised):
             levels = levels / units.scale
-        final = measured.law({} if levels is None else empirical(levels), bank, units)
+        final = measured.corruption({} if levels is None else empirical(levels), bank, units)
         if levels is None:  # photon noise: that of stabilised values
             levels = np.full(len(images), final.sigma_max)
         samples = _samples(images, final, image_shape, units, levels)

@@ -21,7 +21,7 @@ from ..store.samples import Store
 from ..store.writer import SHARD_BYTES
 from .calibrated import CALIBRATION_MOST, Block, alike, calibrated, joined
 from .cropping import Mask, cropped, cropped_maps, mask_of
-from .kspace_survey import MapBank, Statement, Survey, law_of, survey_of
+from .kspace_survey import MapBank, Statement, Survey, corruption_of, survey_of
 from .pipeline import Acquisition, Plan, Samples, write
 from .settings import DataSettings
 from .stated_noise import SigmaN, per_image
@@ -215,4 +215,4 @@ class _Measured:
         """As the samples say, once they have been; before that, one of their shape."""
         if not self._levels:
             return Mri(coils=self._statement.coils, acs=1, acceleration=1.0)
-        return law_of(self._statement, self._found, self._bank, torch.cat(self._levels).double().numpy())
+        return corruption_of(self._statement, self._found, self._bank, torch.cat(self._levels).double().numpy())

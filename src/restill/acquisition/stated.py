@@ -53,7 +53,7 @@ class Measured:
     masked: bool
     image_size: tuple[int, int] | None
 
-    def law(
+    def corruption(
         self, levels: Mapping[str, Any], bank: NDArray[np.bool_] | None, units: Normalisation | None = None
     ) -> Corruption:
         """The law in normalised units.
@@ -77,7 +77,7 @@ class Measured:
         Raises:
             UserError: no such law, an operator that is not known, or noise that cannot be stated so.
         """
-        law = self.law({}, None)
+        law = self.corruption({}, None)
         image_shape = self._image_shape(law)
         _check_known(law, image_shape, self.masked)
         if law.loses(Loss.PHOTONS) and sigma_n is not None:
