@@ -34,8 +34,7 @@ def main() -> None:
     batch, x = store.batch(index), displayed(clean.images(index), True)
     denoiser = trained(run, "teacher-full").denoiser
     given = batch.operator.to_domain(batch.y)
-    shape = (len(index), *batch.operator.noise_shape(tuple(given.shape[1:])))
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(batch.operator.embed(given).shape, generator=torch.Generator().manual_seed(0))
 
     def row(name: str) -> None:
         found = []

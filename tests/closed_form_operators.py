@@ -121,7 +121,7 @@ class ExactSample:
             zero = torch.zeros(n, *shape, dtype=F64)
             measured = part.operator.apply(zero)
             domain = part.operator.to_domain(measured)
-            white = (n, *part.operator.noise_shape(tuple(domain.shape[1:])))
+            white = tuple(part.operator.embed(domain).shape)
             sizes = [len(cov), measured[0].numel(), torch.Size(white[1:]).numel()]
             x, eps, noise = whitened(n, sum(sizes), seed=0).split(sizes, dim=1)
             clean = part.operator.apply((x @ torch.linalg.cholesky(cov).T).view_as(zero))

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from restill.core.errors import UserError
-from restill.corruption import AsMeasured, CompleteOperator, Linear, MaskingOperator, PixelOperator, WhiteInDomain
+from restill.corruption import (
+    AsMeasured,
+    CompleteOperator,
+    CustomCorruption,
+    Linear,
+    MaskingOperator,
+    Operator,
+    PixelOperator,
+    WhiteInDomain,
+    WithoutGaps,
+)
 from restill.diffusion import NetworkDenoiser
 from restill.objectives import AmbientTweedie, Draw
 from restill.sampling import Heun, OneStep
-from tiny import tiny_denoiser
+from restill.training import Batches, TeacherSettings, TeacherTraining
+from tiny import images, tiny_denoiser, tiny_store
 
 F64 = torch.float64
 
@@ -37,6 +50,22 @@ class Smear(CompleteOperator):
 
     def adjoint(self, y: Tensor) -> Tensor:
         return (y + y.roll(-1, -1)) / 2
+
+
+class DeadPixels(CustomCorruption, kind="test-dead-pixels"):
+    share: float = 0.1
+
+    def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> Dead:
+        return Dead(self.draw_sigma_n(n, generator), torch.rand(n, 1, *shape[1:], generator=generator) > self.share)
+
+    def further(self, operator: Operator, generator: torch.Generator) -> Operator:
+        fewer = torch.rand(operator.condition().shape, generator=generator) > self.share
+        return dataclasses.replace(operator, mask=operator.condition() & fewer)
+
+
+class Smeared(CustomCorruption, WithoutGaps, kind="test-smeared"):
+    def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> Smear:
+        return Smear(self.draw_sigma_n(n, generator))
 
 
 @dataclass(frozen=True)
@@ -93,11 +122,22 @@ def mask() -> Tensor:
 
 
 def test_lines_of_an_operator() -> None:
-    """The numbers of docs/architecture.md: lines of code without the decorator."""
-    lines = {
-        kind: len([line for line in inspect.getsource(kind).splitlines() if line.strip()]) for kind in (Dead, Smear)
-    }
-    assert lines == {Dead: 7, Smear: 6}
+    """The numbers of docs/architecture.md: an operator and the corruption that draws it, with their decorators."""
+    for kinds, count in (((Dead, DeadPixels), 14), ((Smear, Smeared), 9)):
+        assert sum(bool(line.strip()) for kind in kinds for line in inspect.getsource(kind).splitlines()) == count
+
+
+@pytest.mark.parametrize("corruption", [DeadPixels(sigma_n=0.2), Smeared(sigma_n=0.2)], ids=lambda law: law.kind)
+def test_such_a_corruption_is_corrupted_with_and_learned(corruption: CustomCorruption, tmp_path: Path) -> None:
+    store = tiny_store(tmp_path / "y", corruption)
+    denoiser, settings = tiny_denoiser(condition=corruption.shapes((1, 8, 8)).condition), TeacherSettings(batch_size=16)
+    batches = Batches(store, 16, 0, torch.device("cpu"))
+    training = TeacherTraining(denoiser, batches, corruption, settings, AmbientTweedie(), 0)
+    assert 0.05 < float(training.advance()["loss"]) < 100
+    y, clean = store.batch(torch.arange(48)).y, torch.from_numpy(images(48)).float() / 127.5 - 1
+    assert isinstance(store.batch(torch.arange(4)).operator, (Dead, Smear))
+    expected = store.batch(torch.arange(48)).operator.apply(clean)
+    assert abs(float((y - expected)[y != 0].std()) - 0.2) < 0.02  # of some 3,000 numbers
 
 
 @pytest.mark.parametrize("masked", [True, False])

@@ -26,8 +26,9 @@ import torch
 from torch import Tensor
 
 from ..core.errors import UserError
-from ..core.tensors import right_broadcast, seeded, wide_dtype
+from ..core.tensors import seeded, wide_dtype
 from ..corruption import Corruption, Operator
+from ..corruption.traits import with_noise
 from ..metrics.results import Check, Subject
 from .fit import alike, observed_numbers, squared_differences
 
@@ -108,7 +109,7 @@ def measurement_likelihood(
     order = torch.randperm(len(images), generator=generator, device=images.device)
     chosen = order[: min(len(y), len(images))]
     measuring = operator.select(slice(0, len(chosen)))
-    own = _measured(images[chosen], measuring, generator, corruption)
+    own = (with_noise if corruption is None else corruption.corrupt)(images[chosen], measuring, generator)
     theirs, effective = _log_density(y, operator, images, None)
     ours, _ = _log_density(own, measuring, images, chosen)
     (value, value_std), (own_value, own_std) = _mean(theirs), _mean(ours)
@@ -121,15 +122,6 @@ def _fewer(y: Tensor, operator: Operator, images: Tensor) -> tuple[Tensor, Opera
     images = images[: max(_FEWEST, _APPLIED // (_FEWEST * y[0].numel()))]
     most = max(_FEWEST, _APPLIED // (len(images) * y[0].numel()))
     return y[:most], operator.select(slice(0, most)), images
-
-
-def _measured(x: Tensor, operator: Operator, generator: torch.Generator, corruption: Corruption | None) -> Tensor:
-    """Images as they are measured, with noise."""
-    if corruption is not None:
-        return corruption.corrupt(x, operator, generator)
-    y = operator.apply(x)
-    noise = torch.randn(y.shape, generator=generator, device=y.device, dtype=y.dtype)
-    return operator.restrict(y + right_broadcast(operator.sigma_n.to(y), y) * noise)
 
 
 def _check(y: Tensor, operator: Operator, images: Tensor) -> None:

@@ -14,11 +14,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..core.settings import Section, setting
 from ..core.tensors import right_broadcast
 from ..corruption import Operator
+from ..diffusion import Denoiser
 
 SIGMA_MIN = 0.002  # smallest end level
 
@@ -29,7 +30,7 @@ class Step(NamedTuple):
     sigma: Tensor
     """end levels `s' < s`, `[n]`"""
     noise: Tensor
-    """standard normal `[ends, steps, n, *noise_shape]`"""
+    """standard normal in the white space, `[ends, steps, n, ...]`"""
 
 
 class Consistency(Section):
@@ -55,7 +56,7 @@ class Consistency(Section):
 
     def __call__(
         self,
-        denoiser: nn.Module,
+        denoiser: Denoiser,
         x_t: Tensor,
         sigma: Tensor,
         step: Step,
@@ -78,7 +79,7 @@ class Consistency(Section):
     @torch.no_grad()
     def _end(
         self,
-        denoiser: nn.Module,
+        denoiser: Denoiser,
         x: Tensor,
         sigma: Tensor,
         step: Step,

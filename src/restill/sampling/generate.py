@@ -42,9 +42,8 @@ def generate(
     try:
         for start in range(0, len(indices), batch_size):
             chosen = indices[start : start + batch_size]
-            operator = _operators(corruption, image_shape or shape, seed, chosen)
-            white = tuple(shape) if operator is None else operator.noise_shape(tuple(shape))
-            latents = sample_normal(seed, chosen, white).to(device)
+            operator, white = _operators(corruption, tuple(image_shape or shape), seed, chosen)
+            latents = sample_normal(seed, chosen, white or tuple(shape)).to(device)
             labels = _labels(num_classes, seed, chosen)
             with torch.no_grad():  # left before `yield`, or it would hold in the caller's code too
                 images = sampler(
@@ -60,20 +59,21 @@ def generate(
 
 def _operators(
     corruption: Corruption | None, shape: tuple[int, ...], seed: int, indices: Sequence[int]
-) -> Operator | None:
+) -> tuple[Operator | None, tuple[int, ...]]:
+    """Operators of images of `shape` and the shape of their white space; none where they make no difference."""
     if corruption is None:
-        return None
+        return None, ()
     known = corruption.shapes(shape)
     if not known.condition:
-        if known.domain == tuple(shape):
-            return None
+        if known.domain == shape:
+            return None, ()
         one = corruption.draw(1, shape, seeded("operator", seed))  # the domain is that of all samples
-        return one.select(torch.zeros(len(indices), dtype=torch.int64))
+        return one.select(torch.zeros(len(indices), dtype=torch.int64)), known.white
     drawn = []
     for k in indices:
         generator = seeded("operator", seed, k)
         drawn.append(corruption.further(corruption.draw(1, shape, generator), generator))
-    return Operator.concatenate(drawn)
+    return Operator.concatenate(drawn), known.white
 
 
 def _labels(num_classes: int, seed: int, indices: Sequence[int]) -> Tensor | None:
