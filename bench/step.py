@@ -22,6 +22,7 @@ import torch
 from restill import AdditiveNoise, AmbientTweedie, Heun, NetworkDenoiser, OneStep, build_network
 from restill.core.memory import keep_freed_memory
 from restill.core.tensors import right_broadcast, seeded
+from restill.objectives import GeneratorLevels
 from restill.training import (
     Adam,
     Distillation,
@@ -44,7 +45,7 @@ class Noise:
     def __init__(self, shape: tuple[int, ...], batch: int, device: torch.device) -> None:
         from restill.store import Batch
 
-        self.device = device
+        self.device, self.image_shape = device, shape
         y = torch.randn(batch, *shape, device=device) * 0.5
         self.batch = Batch(y, AdditiveNoise(sigma_n=0.2).draw(batch, shape, torch.Generator(device)), None)
 
@@ -67,29 +68,31 @@ def seconds(function: Callable[[], object], device: torch.device, repeats: int) 
 
 def naive_iteration(training: Distillation) -> None:
     """The same two updates without sharing or freezing anything."""
-    law, settings, shape, n = training.corruption, training.settings, training.shape, training.batch_size
+    law, settings, n = training.corruption, training.settings, training.batch_size
+    student, fake = training.generator, training.players["fake"]
+    game = student.game
     generator = seeded("naive", training.step, device=training.device)
     sigma_init = torch.full((n,), settings.init_sigma, device=training.device)
 
     def draw() -> torch.Tensor:
-        z = torch.randn(n, *shape, generator=generator, device=training.device)
-        return training.student(z * settings.init_sigma, sigma_init)
+        z = torch.randn(n, *game.white, generator=generator, device=training.device)
+        return student.module(z * settings.init_sigma, sigma_init)
 
-    operator = law.draw(n, shape, generator)
+    operator = law.draw(n, game.shape, generator)
     y = law.corrupt(draw().detach(), operator, generator)
-    drawn = training.objective.draw(y, operator, generator)
-    training.objective(training.fake, y, operator, operator, drawn).mean().backward()
-    training.fake_update.apply(training.fake_update.measure(0), 0)
+    drawn = game.objective.draw(operator, game.white, generator)
+    game.objective(fake.module, y, operator, operator, drawn).mean().backward()
+    fake.update.apply(fake.update.measure(0), 0)
     u = draw()
-    sigma = training.levels.draw(n, generator)
+    sigma = GeneratorLevels(settings.tmax).draw(n, generator)
     x_t = u + right_broadcast(sigma, u) * torch.randn(u.shape, generator=generator, device=training.device)
     training.teacher.requires_grad_(True)
-    a, b = training.teacher(x_t, sigma), training.fake(x_t, sigma)
+    a, b = training.teacher(x_t, sigma), fake.module(x_t, sigma)
     settings.loss(u, x_t, a, b, sigma).mean().backward()
-    training.student_update.apply(training.student_update.measure(0), 0)
-    training.ema.update(training.student, n, training.images_seen)
+    student.update.apply(student.update.measure(0), 0)
+    training.ema.update(student.module, n, training.images_seen)
     training.teacher.zero_grad()
-    training.fake.zero_grad()
+    fake.module.zero_grad()
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -117,8 +120,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     settings = DistillationSettings(batch_size=batch, generator=adam, fake=adam, snapshots=0)
     student = Distillation(denoiser, law, shape, settings, objective, 0, device)
     if arguments.compile:
-        for network in (teacher.denoiser, teacher.ema.module, student.student, student.teacher, student.fake):
-            network.net.compile(dynamic=False)
+        trained = [player.module for player in student.players.values()]
+        for module in (teacher.denoiser, teacher.ema.module, student.teacher, *trained):
+            for part in module.children():
+                part.compile(dynamic=False)
     result: dict[str, Any] = {"preset": arguments.preset, "mode": arguments.mode, "precision": arguments.precision}
     result |= {"compile": arguments.compile, "channels_last": arguments.channels_last, "batch": batch}
     result |= {"threads": torch.get_num_threads(), "device": _name(device), "torch": torch.__version__}

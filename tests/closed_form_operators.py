@@ -18,8 +18,8 @@ from restill.corruption import CustomCorruption, Operator
 from restill.diffusion import ClosedForm, Prior
 from restill.objectives import AmbientTweedie, AnyLoss, DistillationLoss, Draw, GeneratorLevels, Objective
 from restill.objectives.distillation import per_sample_scale
-from restill.training import Distillation, DistillationSettings
-from restill.training.distillation import Generated
+from restill.training import Distillation, DistillationSettings, FakeScore
+from restill.training.players import Generated, Iteration
 
 F64 = torch.float64
 
@@ -211,7 +211,11 @@ class PhaseTwo:
         self.law = Listed(operator=operator, shown=further)
         self.measured = operator.apply(torch.zeros(self.n, *shape, dtype=F64)).shape
 
-    def _distillation(self, teacher: Tensor, fake: Tensor, loss: DistillationLoss) -> Distillation:
+    @staticmethod
+    def _iteration() -> Iteration:
+        return Iteration(0, torch.Generator(), [None])
+
+    def _score(self, teacher: Tensor, fake: Tensor, loss: DistillationLoss) -> FakeScore:
         settings = DistillationSettings(
             images=self.n,
             batch_size=self.n,
@@ -222,9 +226,11 @@ class PhaseTwo:
         network = ConditionalLinear(nn.Parameter(teacher), self.prior)
         objective, cpu = FitAt(level=self.level), torch.device("cpu")
         made = Distillation(network, self.law, self.shape, settings, objective, 0, cpu)
-        made.levels = At(tmax=800, level=self.level)
-        made.fake = ConditionalLinear(nn.Parameter(fake), self.prior)
-        return made
+        score = made.players["fake"]
+        assert isinstance(score, FakeScore)
+        score.module = ConditionalLinear(nn.Parameter(fake), self.prior)
+        score.levels = At(tmax=800, level=self.level)
+        return score
 
     def exact(self, *shapes: Sequence[int]) -> list[Tensor]:
         """Tensors `[n, *shape]` of which all have together exact moments, for each operator."""
@@ -233,25 +239,25 @@ class PhaseTwo:
         return [part.reshape(self.n, *shape) for part, shape in zip(found, shapes, strict=True)]
 
     def _images(self, factor: Tensor, z: Tensor) -> Generated:
-        return Generated((z.flatten(1) @ factor.T).view(self.n, *self.shape), None)
+        return Generated((z.flatten(1) @ factor.T).view(self.n, *self.shape), None, None)
 
     def generator_gradient(self, factor: Tensor, teacher: Tensor, fake: Tensor, loss: DistillationLoss) -> Tensor:
-        """Gradient in `W` of the generator's loss, `x_g = W z`, by `Distillation.student_gradient`."""
+        """Gradient in `W` of the generator's loss, `x_g = W z`, by `FakeScore.term`."""
         z, noise = self.exact(self.shape, self.domain)
         point = factor.detach().clone().requires_grad_()
-        made = self._distillation(teacher, fake, loss)
+        score = self._score(teacher, fake, loss)
         with drawn(noise):
-            made.student_gradient(self._images(point, z), torch.Generator())
+            score.term(self._images(point, z), self._iteration()).value.backward()
         assert point.grad is not None
         return point.grad
 
     def fake_gradient(self, factor: Tensor, fake: Tensor, loss: DistillationLoss) -> Tensor:
-        """Gradient in the fake score's matrices, by `Distillation.fake_gradient`."""
+        """Gradient in the fake score's matrices, by `FakeScore.loss`."""
         z, eps, noise = self.exact(self.shape, self.measured[1:], self.domain)
-        made = self._distillation(fake, fake, loss)
+        score = self._score(fake, fake, loss)
         with drawn(eps, noise):
-            made.fake_gradient(self._images(factor, z), torch.Generator())
-        gradient = made.fake.get_parameter("weight").grad
+            score.loss(self._images(factor, z), self._iteration()).value.backward()
+        gradient = score.module.get_parameter("weight").grad
         assert gradient is not None
         return gradient
 

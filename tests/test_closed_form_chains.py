@@ -220,7 +220,7 @@ def test_generator_rests_where_its_measurements_have_the_right_law(name: str, lo
 
 @pytest.mark.parametrize("name", RESTS)
 def test_fake_score_rests_at_the_law_of_the_generators_measurements(name: str) -> None:
-    """`Distillation.fake_gradient` with fresh noise of sigma_n: zero at `E[T x_g | T x_g + s n]`, which has none."""
+    """`FakeScore.loss` with fresh noise of sigma_n: zero at `E[T x_g | T x_g + s n]`, which has none."""
     student = Student(name)
     factor = torch.linalg.cholesky(covariance(len(student.cov), seed=4))
     assert student.two.fake_gradient(factor, student.denoiser(factor), SiD()).abs().max() < 1e-10

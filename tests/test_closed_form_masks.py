@@ -251,7 +251,7 @@ def test_generator_gradient_by_hand(alpha: float) -> None:
 
 @pytest.mark.parametrize("sigma_n", [0.0, 0.4])
 def test_fake_score_rests_at_the_generators_posterior_mean(sigma_n: float) -> None:
-    """`Distillation.fake_gradient`, re-corrupted with noise or without: zero at E[x_g | M~(x_g + s n)] alone."""
+    """`FakeScore.loss`, re-corrupted with noise or without: zero at E[x_g | M~(x_g + s n)] alone."""
     factor = torch.linalg.cholesky(covariance(3, seed=4))
     two, best = phase_two(ALL_PAIRS, 0.7, sigma_n), denoisers(factor, 0.7)
     assert two.fake_gradient(factor, best, SiD()).abs().max() < 1e-10

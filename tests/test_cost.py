@@ -64,7 +64,7 @@ def denoiser(precision: str = "fp32") -> NetworkDenoiser:
 class Noise:
     """Stands in for a store's batches."""
 
-    device = CPU
+    device, image_shape = CPU, SHAPE
 
     def __init__(self, n: int) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -162,9 +162,13 @@ def test_arithmetic_of_an_iteration(cost: NetworkCost, name: str) -> None:
 def test_copies_of_the_weights(cost: NetworkCost, name: str) -> None:
     training, chosen = VARIANTS[name](2) if name != "sid" else student(2, snapshots=2)
     training.advance()
-    updates = [value for key, value in vars(training).items() if key.endswith("update")]
-    averages = [training.ema, *getattr(training, "powers", ())]  # type: ignore[attr-defined]
-    modules = [value for value in vars(training).values() if isinstance(value, torch.nn.Module)]
+    if isinstance(training, Distillation):
+        players = training.players.values()
+        updates, averages = [p.update for p in players], [a for p in players for a in p.averages.values()]
+        modules = [training.teacher, *(p.module for p in players)]
+    else:
+        assert isinstance(training, TeacherTraining)
+        updates, averages, modules = [training.update], [training.ema], [training.denoiser]
     found = {
         "weights": sum(p.numel() for module in modules for p in module.parameters()),
         "averages": sum(p.numel() for average in averages for p in average.module.parameters()),
@@ -172,9 +176,9 @@ def test_copies_of_the_weights(cost: NetworkCost, name: str) -> None:
             v.numel() for u in updates for s in u.optimiser.state.values() for k, v in s.items() if k != "step"
         ),
     }
-    copies = phase_of(cost, chosen).copies
-    assert {key: value / cost.parameters for key, value in found.items()} == {key: copies[key] for key in found}
-    assert copies["gradients"] == copies["Adam's moments"] / 2
+    phase = phase_of(cost, chosen)
+    assert found == {key: phase.weights[key] for key in found}
+    assert phase.weights["gradients"] == phase.weights["Adam's moments"] / 2
 
 
 RESIDENT = """

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from restill.core.errors import UserError
-from restill.core.shards import Shards
+from restill.core.processes import Processes
 from restill.corruption import AdditiveNoise
 from restill.metrics import FeatureSet, recorrupted
 
@@ -38,7 +38,7 @@ def test_moments_follow_later_updates() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_shares_of_several_processes_make_the_same_set(count: int) -> None:
-    shares = [Shards(rank, count).mine(1000, 256) for rank in range(count)]
+    shares = [Processes(rank, count).share(1000, 256) for rank in range(count)]
     assert [i for share in shares for i in share] == list(range(1000))
     assert all(share.start % 256 == 0 or not len(share) for share in shares)
     parts = [streamed(X[share.start : share.stop], 100).tensors() for share in shares]

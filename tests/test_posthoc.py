@@ -10,6 +10,7 @@ import torch
 from scipy.integrate import quad
 from torch import Tensor
 
+import restill.training.settings
 from restill.checkpoint import load_state, save_state
 from restill.core.errors import UserError
 from restill.core.modules import module_state
@@ -162,7 +163,7 @@ def test_the_recursion_is_the_integral(sigma_rel: float) -> None:
     power = PowerEMA(module, sigma_rel)
     for step, weights in enumerate(trajectory, start=1):
         module.weight.data[0] = weights
-        power.update(module, step)
+        power.update(module, 10, 10 * (step - 1))
     torch.testing.assert_close(power.module.weight[0], direct(trajectory, 200, sigma_rel), rtol=0, atol=1e-13)
     assert not power.module.weight.requires_grad
     if sigma_rel == UNIFORM:
@@ -187,12 +188,12 @@ def test_combined_averages_are_those_that_were_kept(name: str, width: float) -> 
 def distillation(steps: int, *power_ema: float) -> Distillation:
     adam, average = Adam(lr=1e-3), Average(halflife_images=50)
     settings = DistillationSettings(
-        images=16 * steps, batch_size=16, generator=adam, fake=adam, ema=average, snapshots=0
+        images=16 * steps, batch_size=16, generator=adam, fake=adam, ema=average, snapshots=16 if power_ema else 0
     )
     law = AdditiveNoise(sigma_n=0.3)
-    training = Distillation(tiny_denoiser(), law, (1, 8, 8), settings, AmbientTweedie(), seed=3, device=CPU)
-    training.powers = tuple(PowerEMA(training.student, sigma_rel) for sigma_rel in power_ema)
-    return training
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(restill.training.settings, "TRACKED", power_ema)
+        return Distillation(tiny_denoiser(), law, (1, 8, 8), settings, AmbientTweedie(), seed=3, device=CPU)
 
 
 def flat(module: torch.nn.Module) -> Tensor:
@@ -202,16 +203,16 @@ def flat(module: torch.nn.Module) -> Tensor:
 def test_the_averages_of_a_training() -> None:
     steps = 64
     training = distillation(steps, *TRACKED, *WIDTHS)
-    start = flat(training.student)
+    start = flat(training.generator.module)
     snapshots, stored = [], []
     for step in range(1, steps + 1):
         training.advance()
         if step % (steps // SNAPSHOTS) == 0:
-            for power in training.powers[:2]:
+            for power in training.generator.powers[:2]:
                 snapshots.append(profile(training.images_seen, power.sigma_rel))
                 stored.append(flat(power.module))
     assert len(snapshots) == 2 * SNAPSHOTS
-    for power in training.powers[2:]:
+    for power in training.generator.powers[2:]:
         kept, target = flat(power.module), profile(training.images_seen, power.sigma_rel)
         error = (combine(snapshots, target) @ torch.stack(stored) - kept).norm()
         assert (kept - start).norm() > 0.01 * kept.norm()  # the training did move the weights
@@ -236,7 +237,7 @@ def test_a_continued_training_has_the_same_averages(tmp_path: Path) -> None:
     assert different(end, second.state()) == []
     powers = {name for name in end if name.startswith("power-")}
     assert {name.split("/")[0] for name in powers} == {"power-0.05", "power-0.1"}
-    assert len(powers) == 2 * len(module_state(whole.student))
+    assert len(powers) == 2 * len(module_state(whole.generator.module))
     # they change nothing else
     assert set(different(end, without.state())) == powers
 
@@ -250,4 +251,4 @@ def test_a_state_from_before_there_were_averages_continues_without() -> None:
         new.advance()
     for _ in range(4):
         whole.advance()
-    assert new.powers == () and different(new.state(), whole.state()) == []
+    assert new.generator.powers == [] and different(new.state(), whole.state()) == []

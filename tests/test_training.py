@@ -15,10 +15,11 @@ import restill.training.distillation
 import restill.training.teacher
 from custom_corruptions import Blur, RandomLines, RandomMask
 from restill.acquisition import corrupt_images
+from restill.acquisition.phase import with_phase
 from restill.checkpoint import load_state
 from restill.core.errors import NonFiniteError, UserError
 from restill.core.tensors import seeded
-from restill.corruption import AdditiveNoise, Corruption, Operator
+from restill.corruption import AdditiveNoise, Corruption, Mri, Operator
 from restill.diffusion import Denoiser, NetworkDenoiser
 from restill.io import array_source
 from restill.objectives import DMD, SDS, AmbientTweedie, Consistency, DistillationLoss, Objective, SiD
@@ -39,7 +40,7 @@ from restill.training import (
 )
 from restill.training import run as training_loop
 from restill.training.augment import Moves
-from restill.training.distillation import Generated
+from restill.training.players import Generated, Iteration, Loss
 from restill.training.update import Update
 from tiny import different, images, tiny_denoiser, tiny_recipe, tiny_store
 
@@ -304,43 +305,47 @@ def distillation(
 @pytest.mark.parametrize("share", [True, False])
 def test_samples_shared_or_not_both_networks_train(share: bool) -> None:
     training = distillation(share_samples=share)
-    before = weights(training.student), weights(training.fake), weights(training.teacher)
+    student, fake = (training.players[name].module for name in ("student", "fake"))
+    before = weights(student), weights(fake), weights(training.teacher)
     for _ in range(3):
         log = training.advance()
     assert all(bool(value.isfinite()) for value in log.values())
-    trained = [n for n, _ in training.student.named_parameters()]
-    assert set(trained) <= set(different(before[0], weights(training.student)))
-    assert set(trained) <= set(different(before[1], weights(training.fake)))
+    trained = [n for n, _ in student.named_parameters()]
+    assert set(trained) <= set(different(before[0], weights(student)))
+    assert set(trained) <= set(different(before[1], weights(fake)))
     assert different(before[2], weights(training.teacher)) == []
 
 
 def test_an_accumulated_batch_has_the_mean_gradient_of_its_parts() -> None:
     whole = distillation(accumulate=2)
     half = distillation(batch_size=8)
-    parts, log = whole._student_gradients(seeded("accumulate"))
-    generator, rows = seeded("accumulate"), []
-    for _ in range(2):
-        rows.append(half.student_gradient(half.generate(generator), generator))
-    assert [len(part.images) for part in parts] == [8, 8]
+    iteration, generator = Iteration(0, seeded("accumulate"), [None, None]), seeded("accumulate")
+    log = whole.generator.take_gradient(iteration)
+    rows = [half.generator.take_gradient(Iteration(0, generator, [None])) for _ in range(2)]
+    assert [len(part.images) for part in iteration.drawn] == [8, 8]
+    assert not any(part.images.requires_grad for part in iteration.drawn)
     assert float(log["loss"]) == pytest.approx(sum(float(row["loss"]) for row in rows) / 2, rel=1e-5)
-    for ours, theirs in zip(whole.student.parameters(), half.student.parameters(), strict=True):
+    modules = whole.generator.module, half.generator.module
+    for ours, theirs in zip(*(module.parameters() for module in modules), strict=True):
         assert ours.grad is not None and theirs.grad is not None and theirs.grad.abs().max() > 0
         torch.testing.assert_close(ours.grad, theirs.grad / 2, rtol=1e-4, atol=1e-6)
-    before = weights(whole.fake)
+    fake = whole.players["fake"].module
+    before = weights(fake)
     assert all(bool(value.isfinite()) for value in whole.advance().values())
-    assert different(before, weights(whole.fake))
+    assert different(before, weights(fake))
 
 
 @pytest.mark.parametrize(("steps", "fits"), [(1, 1), (3, 3)])
 def test_the_fake_score_is_fitted_as_often_as_asked(steps: int, fits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     training, seen = distillation(fake_steps=steps), []
-    original = training.fake_gradient
+    fake = training.players["fake"]
+    original = fake.loss
 
-    def counted(generated: Generated, generator: torch.Generator) -> Tensor:
-        seen.append(generated.images.clone())
-        return original(generated, generator)
+    def counted(part: Generated, iteration: Iteration) -> Loss:
+        seen.append(part.images.clone())
+        return original(part, iteration)
 
-    monkeypatch.setattr(training, "fake_gradient", counted)
+    monkeypatch.setattr(fake, "loss", counted)
     training.advance()
     assert len(seen) == fits
     assert all(not torch.equal(a, b) for a, b in itertools.combinations(seen, 2))  # new images each time
@@ -348,10 +353,11 @@ def test_the_fake_score_is_fitted_as_often_as_asked(steps: int, fits: int, monke
 
 def test_sds_trains_no_fake_score() -> None:
     training = distillation(SDS())
-    before = weights(training.student), weights(training.fake)
+    student, fake = (training.players[name].module for name in ("student", "fake"))
+    before = weights(student), weights(fake)
     log = training.advance()
-    assert different(before[1], weights(training.fake)) == [] and "fake_loss" not in log
-    assert different(before[0], weights(training.student)) != []
+    assert different(before[1], weights(fake)) == [] and "fake_loss" not in log
+    assert different(before[0], weights(student)) != []
 
 
 @pytest.mark.parametrize(("loss", "through"), [(DMD(), False), (SDS(), False), (SiD(), True)])
@@ -367,11 +373,11 @@ def test_a_graph_is_built_through_the_networks_only_for_sid(loss: DistillationLo
             return loss(u, x_t, a, b, sigma)
 
     training = distillation(Watching())
-    training.student_gradient(training.generate(seeded("z")), seeded("noise"))
+    training.generator.take_gradient(Iteration(0, seeded("z"), [None]))
     assert seen == [(True, through, through)]
-    gradients = [p.grad is not None for p in training.student.parameters()]
+    gradients = [p.grad is not None for p in training.generator.module.parameters()]
     assert any(gradients) and not any(p.grad is not None for p in training.teacher.parameters())
-    assert not any(p.grad is not None for p in training.fake.parameters())
+    assert not any(p.grad is not None for p in training.players["fake"].module.parameters())
 
 
 class Attraction(DistillationLoss, kind="test-attraction"):
@@ -410,9 +416,10 @@ def test_a_corruption_and_a_loss_from_outside_the_package(
 
     chosen = DistillationSettings(images=48, batch_size=16, loss=Attraction(), generator=ADAM, fake=ADAM)
     phase_2 = Distillation(training.ema.module, law, shape, chosen, objective, seed=0, device=CPU)
-    before = weights(phase_2.student)
+    before = weights(phase_2.generator.module)
     (row,) = [p.row for p in training_loop(phase_2) if p.row]
-    assert row["score_gap"] >= 0 and math.isfinite(row["fake_loss"]) and different(before, weights(phase_2.student))
+    assert row["score_gap"] >= 0 and math.isfinite(row["fake_loss"])
+    assert different(before, weights(phase_2.generator.module))
     for sampler in (OneStep(), Heun(num_steps=4), Heun(num_steps=4, stop_at=law.sigma_max)):
         (drawn,) = generate(phase_2.ema.module, sampler, range(5), shape, corruption=law)
         assert drawn.shape == (5, *shape) and drawn.isfinite().all() and drawn.std() > 1e-3
@@ -497,3 +504,18 @@ def test_noise_of_a_measurement_is_drawn_once(tmp_path: Path) -> None:
     batches = Batches(stores[0], 20, 0, CPU)
     first, second = (b.y.flatten(1).sort(0).values for b in (batches.at(0), batches.at(1)))
     assert torch.equal(first, second)  # two epochs, the same measurements
+
+
+def test_everything_that_belongs_to_a_sample_counts_against_the_memory(tmp_path: Path) -> None:
+    """Coil maps and masks of k-space are larger than the measurements; what is too large is read batch by batch."""
+    law = Mri(acceleration=2, acs=2, coils=4)
+    source = with_phase(array_source(images(8), layout="NCHW"), 0)
+    store = corrupt_images(source, law, tmp_path / "y", None, seed=0)
+    batch = store.batch(torch.arange(8))
+    parts = [batch.y, *batch.operator.parameters().values()]
+    of_y, of_all = batch.y.nbytes, sum(tensor.nbytes for tensor in parts)
+    assert of_all > 2 * of_y and of_all <= store.nbytes < 1.1 * of_all
+    fits = {limit: Batches(store, 4, 0, CPU, resident_bytes=limit) for limit in (of_y, of_all - 1, store.nbytes)}
+    assert [batches._resident is not None for batches in fits.values()] == [False, False, True]
+    one, other = fits[of_y].at(3), fits[store.nbytes].at(3)
+    assert torch.equal(one.y, other.y) and different(one.operator.parameters(), other.operator.parameters()) == []

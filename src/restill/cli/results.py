@@ -15,14 +15,13 @@ def info(
     path: Annotated[
         Path, typer.Argument(metavar="PATH|RECIPE", help="a store, a run, a network folder, or a recipe or its name")
     ],
-    keys: Annotated[bool, typer.Option("--keys", help="every key of a recipe, with its unit and what it does")] = False,
     settings: Set = None,
     plugins: Plugins = None,
 ) -> None:
     """What a store, a run or a checkpoint holds, or what a recipe asks for and takes."""
     from ..runs.describe import describe
 
-    show(describe(path, settings or [], keys))
+    show(describe(path, settings or []))
 
 
 def sample(

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core.processes import Processes
 from ..core.progress import Advance, progress_bar, silent
-from ..core.shards import Shards
 from ..corruption import Corruption
 from ..generator import Generator
 from ..store import Samples
@@ -28,17 +28,19 @@ class Evaluator:
     Args:
         yardsticks: what images are compared with.
         settings: which metrics, how many images in each set, and the seeds of what is generated.
-        shards: this process among those that share the work.
+        processes: this process among those that share the work.
     """
 
-    def __init__(self, yardsticks: Sequence[Yardstick], settings: EvaluationSettings, shards: Shards) -> None:
-        self.yardsticks, self.shards = yardsticks, shards
+    def __init__(self, yardsticks: Sequence[Yardstick], settings: EvaluationSettings, processes: Processes) -> None:
+        self.yardsticks, self.processes = yardsticks, processes
         self.metrics, self.samples, self.seeds = settings.metrics, settings.samples, settings.seeds
 
     def of_stored(self, subject: Subject, samples: Samples[Any], how: str | None = None) -> list[Result]:
         """Images of a store against the clean ones: the measurements themselves, or reconstructions of them."""
         clean = [y for y in self.yardsticks if y.reference == "clean"]
-        sets = feature_sets(samples, [y.features for y in clean], self.shards, subject, self.samples) if clean else []
+        sets = (
+            feature_sets(samples, [y.features for y in clean], self.processes, subject, self.samples) if clean else []
+        )
         return [
             yardstick.result(name, [found], ours.n, subject=subject, sampler=how)
             for yardstick, ours in zip(clean, sets, strict=True)
@@ -55,14 +57,14 @@ class Evaluator:
         """
         found: list[list[dict[str, Measure]]] = [[] for _ in self.yardsticks]
         seconds, shown = [], torch.empty(0)
-        bar = progress_bar(f"{subject:17}", self.samples // self.shards.count * len(self.seeds))
+        bar = progress_bar(f"{subject:17}", self.samples // self.processes.count * len(self.seeds))
         with bar as advance:
             list(generator.draw(range(-generator.batch_size, 0), seed=0))  # the first batch also pays for allocation
             for number, seed in enumerate(self.seeds):
-                stream = _Stream(generator, self.samples, seed, self.shards, advance, 0 if number else show)
+                stream = _Stream(generator, self.samples, seed, self.processes, advance, 0 if number else show)
                 sets = stream.sets(self.yardsticks, corruption)
-                seconds.append(self.shards.largest(stream.seconds))
-                shown = shown if number else torch.cat(self.shards.gathered(stream.shown))[:show]
+                seconds.append(self.processes.largest(stream.seconds))
+                shown = shown if number else torch.cat(self.processes.gathered(stream.shown))[:show]
                 for measures, yardstick, ours in zip(found, self.yardsticks, sets, strict=True):
                     measures.append(measure(ours, yardstick.known, yardstick.features, self.metrics, seed))
         mean_seconds = sum(seconds) / len(seconds)
@@ -80,10 +82,16 @@ class _Stream:
     """One seed's images of one subject, on their way through all feature spaces."""
 
     def __init__(
-        self, generator: Generator, samples: int, seed: int, shards: Shards, advance: Advance = silent, show: int = 0
+        self,
+        generator: Generator,
+        samples: int,
+        seed: int,
+        processes: Processes,
+        advance: Advance = silent,
+        show: int = 0,
     ) -> None:
-        self.generator, self.seed, self.shards, self.advance, self.show = generator, seed, shards, advance, show
-        self.mine = shards.mine(samples, 256)
+        self.generator, self.seed, self.processes, self.advance, self.show = generator, seed, processes, advance, show
+        self.mine = processes.share(samples, 256)
         self.seconds = 0.0
         self.shown = torch.empty(0, *generator.config.grid)
 
@@ -102,7 +110,7 @@ class _Stream:
         for images in recorrupted(passing(), corruption, self.seed, first=self.mine.start):
             for i in measured:
                 sets[i].update(yardsticks[i].features(images))
-        return [ours.of_all(self.shards) for ours in sets]
+        return [ours.of_all(self.processes) for ours in sets]
 
     def _drawn(self) -> Iterator[Tensor]:
         """Batches of images; only their drawing counts as time."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ..core.errors import UserError
-from ..core.shards import Shards
+from ..core.processes import Processes
 from .frechet import MomentAccumulator, Moments
 
 KEPT = 10_000  # feature vectors for what needs pairs; the published protocols of KID and precision use as many or fewer
@@ -74,11 +74,11 @@ class FeatureSet:
         accumulator = self._accumulator
         return torch.tensor([accumulator.n]), accumulator.mean, accumulator.scatter, self.kept
 
-    def of_all(self, shards: Shards) -> FeatureSet:
+    def of_all(self, processes: Processes) -> FeatureSet:
         """The set of all processes that share the work, on every process, in the order of their shares."""
-        if shards.count == 1:
+        if processes.count == 1:
             return self
-        columns = [shards.gathered(tensor) for tensor in self.tensors()]
+        columns = [processes.gathered(tensor) for tensor in self.tensors()]
         return FeatureSet.merged(list(zip(*columns, strict=True)), self.keep)
 
     @classmethod

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..core.errors import UserError
 from ..core.files import sha256
+from ..core.processes import Processes
 from ..core.progress import progress_bar
-from ..core.shards import Shards
 from ..core.tensors import seeded
 from ..store import Samples
 from .feature_set import KEPT, FeatureSet
@@ -54,11 +54,11 @@ class Yardstick:
 
 
 def yardsticks_of(
-    samples: Samples[Any], against: Against, spaces: Sequence[Features], shards: Shards
+    samples: Samples[Any], against: Against, spaces: Sequence[Features], processes: Processes
 ) -> list[Yardstick]:
     """Clean images or measurements, all of them, in every feature space."""
     title = {"clean": "reference", "measurements": "measurements"}[against]
-    sets = feature_sets(samples, spaces, shards, title)
+    sets = feature_sets(samples, spaces, processes, title)
     return [Yardstick(space, against, known, samples.fingerprint) for space, known in zip(spaces, sets, strict=True)]
 
 
@@ -68,11 +68,11 @@ def random_order(store: Samples[Any]) -> Tensor:
 
 
 def feature_sets(
-    samples: Samples[Any], spaces: Sequence[Features], shards: Shards, title: str, n: int | None = None
+    samples: Samples[Any], spaces: Sequence[Features], processes: Processes, title: str, n: int | None = None
 ) -> list[FeatureSet]:
     """Samples on the image grid, all or `n` random ones, in every feature space; `title` is that of the progress."""
     order = random_order(samples)[:n]
-    mine = shards.mine(len(order), samples.block)
+    mine = processes.share(len(order), samples.block)
     sets = [FeatureSet(space.dim, KEPT) for space in spaces]
     with progress_bar(f"{title:17}", len(mine)) as advance:
         for index in order[mine.start : mine.stop].split(samples.block):
@@ -80,7 +80,7 @@ def feature_sets(
             for known, space in zip(sets, spaces, strict=True):
                 known.update(space(images))
             advance(done=len(index))
-    return [known.of_all(shards) for known in sets]
+    return [known.of_all(processes) for known in sets]
 
 
 def yardstick_of_file(path: Path, spaces: Sequence[Features]) -> Yardstick:
@@ -94,7 +94,7 @@ def write_reference(path: Path, clean: Samples[Any] | None, spaces: Sequence[Fea
     space = _only(spaces, path)
     if clean is None:
         raise UserError(f"{path}: there are no clean images to take statistics of; give a store with --reference")
-    [known] = feature_sets(clean, [space], Shards(), "reference")
+    [known] = feature_sets(clean, [space], Processes(), "reference")
     save_reference(path, known.moments, space)
 
 

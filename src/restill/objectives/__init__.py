@@ -1,7 +1,7 @@
 """What is minimised: denoising objectives (teacher and fake score) and distillation losses (generator)."""
 
 from .consistency import Consistency
-from .denoising import AmbientTweedie, AnyObjective, Draw, Objective, Standard
+from .denoising import AmbientTweedie, AnyObjective, Draw, Objective, Standard, noised
 from .distillation import DMD, SDS, AnyLoss, DistillationLoss, SiD
 from .noise_levels import GeneratorLevels, LogNormalLevels
 
@@ -19,4 +19,5 @@ __all__ = [
     "Objective",
     "SiD",
     "Standard",
+    "noised",
 ]

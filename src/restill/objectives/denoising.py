@@ -13,6 +13,7 @@ which for pure noise is :math:`c D(x_t) + (1-c) x_t - y` with :math:`x_t = y + e
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
 import torch
@@ -37,14 +38,25 @@ class Draw(NamedTuple):
 
 
 class Noised(NamedTuple):
-    """A measurement, noised to the level at which the network is asked to denoise it."""
+    """Measurements as a network is shown them, and the noise that was added."""
 
     x_t: Tensor
-    """network input `[n, C, H, W]`"""
-    added: Tensor
-    """`measured~(e)`, the noise that was added, where it is white: none where the network is shown nothing"""
-    c: Tensor
-    """`1 - sigma_n^2 / s^2`, `[n]`"""
+    """network input `[n, C, h, w]`"""
+    e: Tensor
+    """`level * n`, `[n, *noise_shape]`"""
+
+
+def noised(y: Tensor, further: Operator, level: Tensor, noise: Tensor) -> Noised:
+    """What a network is shown of measurements, in the domain; both phases ask it the same way.
+
+    Args:
+        y: measurements `[n, ...]`.
+        further: the more corrupted operators that the network is shown.
+        level: standard deviation of the noise to be added, `[n]`.
+        noise: standard normal `[n, *noise_shape]`.
+    """
+    e = right_broadcast(level, noise) * noise
+    return Noised(further.to_domain(further.restrict(y)) + further.noise(e), e)
 
 
 class Objective(Described, LogNormalLevels, ABC, family="objective"):
@@ -61,20 +73,21 @@ class Objective(Described, LogNormalLevels, ABC, family="objective"):
     def noise_floor(self, operator: Operator) -> Tensor:
         """The noise level, `[n]`, that the objective knows to be in each measurement."""
 
-    def draw(self, image: Tensor, operator: Operator, generator: torch.Generator) -> Draw:
-        """Draw noise levels and noise for measurements whose `to_domain(y)` is `image` `[n, C, H, W]`."""
-        sigma = self.draw_levels(self.noise_floor(operator).to(image), generator)
-        shape = (len(image), *operator.noise_shape(tuple(image.shape[1:])))
-        noise = torch.randn(shape, generator=generator, device=image.device, dtype=image.dtype)
-        return Draw(sigma, noise)
+    def draw(self, operator: Operator, white: Sequence[int], generator: torch.Generator) -> Draw:
+        """Draw noise levels and noise.
+
+        Args:
+            operator: those of the measurements, `n` of them.
+            white: shape of the space where their noise is white, `Corruption.shapes(...).white`.
+        """
+        sigma = self.draw_levels(self.noise_floor(operator), generator)
+        shape = (len(operator), *white)
+        return Draw(sigma, torch.randn(shape, generator=generator, device=sigma.device, dtype=sigma.dtype))
 
     def noised(self, y: Tensor, operator: Operator, further: Operator, draw: Draw) -> Noised:
-        """The network's input for measurements `y` at the drawn levels."""
+        """The network's input for measurements `y` at the drawn levels: their own noise is a part of it."""
         floor = self.noise_floor(operator).to(draw.sigma)
-        c = 1 - (floor / draw.sigma) ** 2
-        scale = right_broadcast((draw.sigma**2 - floor**2).clamp_min(0).sqrt(), draw.noise)
-        noise = scale * draw.noise
-        return Noised(further.to_domain(further.restrict(y)) + further.noise(noise), further.measured(noise), c)
+        return noised(y, further, (draw.sigma**2 - floor**2).clamp_min(0).sqrt(), draw.noise)
 
     def whitened(self, residual: Tensor, further: Operator, sigma: Tensor, c: Tensor, prior: Prior) -> Tensor:
         """The residual as it is squared: over the scale of the network's output, and `max(c, c_min)^.5`.
@@ -106,12 +119,13 @@ class Objective(Described, LogNormalLevels, ABC, family="objective"):
             further: the more corrupted operators that the network is shown; `operator` itself where there are none.
             draw: the noise, from `draw()`.
         """
-        noised = self.noised(y, operator, further, draw)
-        denoised = denoiser(noised.x_t, draw.sigma, further, labels, augment)
+        x_t, e = self.noised(y, operator, further, draw)
+        denoised = denoiser(x_t, draw.sigma, further, labels, augment)
         predicted = operator.predicted(denoised)
-        c = right_broadcast(noised.c, predicted)
-        residual = c * predicted + (1 - c) * noised.added - c * operator.observed(y)
-        squares = self.whitened(residual, further, draw.sigma, noised.c, denoiser.prior).square()
+        share = 1 - (self.noise_floor(operator).to(draw.sigma) / draw.sigma) ** 2
+        c = right_broadcast(share, predicted)
+        residual = c * predicted + (1 - c) * further.measured(e) - c * operator.observed(y)
+        squares = self.whitened(residual, further, draw.sigma, share, denoiser.prior).square()
         return squares.flatten(1).sum(1) / denoised[0].numel()
 
 

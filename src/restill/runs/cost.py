@@ -8,7 +8,7 @@ others are held (DMD, SDS: a fifth more), what the libraries of a device take, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..diffusion import NetworkDenoiser
 from ..diffusion.networks import build_network
-from ..training import DistillationSettings, TeacherSettings
+from ..training import OPPONENTS, DistillationSettings, Generator, Player, TeacherSettings, Work
+from ..training.settings import PhaseSettings
 
 PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16}
 _FLOAT = 4  # bytes
@@ -71,8 +72,7 @@ class PhaseCost:
         batch: images of an iteration.
         at_once: of which the memory holds the activations of so many.
         flop: of one image of an iteration.
-        copies: of the parameters, in float32, by what they are.
-        parameters: number of weights of one copy.
+        weights: numbers in float32 that are as many as weights, by what they are.
         activations: bytes for a batch of `at_once` images, as a function of it, in each precision.
     """
 
@@ -80,8 +80,7 @@ class PhaseCost:
     batch: int
     at_once: int
     flop: float
-    copies: Mapping[str, int]
-    parameters: int
+    weights: Mapping[str, int]
     activations: Mapping[str, Saved]
 
     @property
@@ -90,13 +89,13 @@ class PhaseCost:
         return -(-self.images // self.batch)
 
     def held(self, name: str) -> int:
-        """Bytes of the copies of the parameters that are `name`."""
-        return _FLOAT * self.parameters * self.copies[name]
+        """Bytes of the weights, averages, gradients or moments."""
+        return _FLOAT * self.weights[name]
 
     @property
     def fixed(self) -> int:
-        """Bytes of all copies of the parameters."""
-        return sum(map(self.held, self.copies))
+        """Bytes of all of these."""
+        return sum(map(self.held, self.weights))
 
     def memory(self, precision: str) -> float:
         """Bytes in all."""
@@ -132,49 +131,46 @@ def teacher_cost(network: NetworkCost, settings: TeacherSettings) -> PhaseCost:
     """Phase I: one network, its average, and with consistency further graphs of the same network."""
     ends, steps = settings.consistency.ends, settings.consistency.steps
     graphs, paths = (2 + ends, ends * steps) if settings.consistency.weight else (1, 0)
-    return PhaseCost(
-        settings.images,
-        settings.batch_size,
-        -(-settings.batch_size // settings.accumulate),
-        graphs * (network.forward + network.backward_weights) + paths * network.forward,
-        {"weights": 1, "averages": 1, "gradients": 1, "Adam's moments": 2},
-        network.parameters,
-        {name: _times(with_dropout, graphs) for name, (with_dropout, _) in network.saved.items()},
-    )
+    work = Work(forward=graphs + paths, to_weights=graphs, graphs=graphs, networks=1, trained=1, averages=1)
+    return _cost(network, settings, work, dropout=True)
 
 
-def student_cost(network: NetworkCost, settings: DistillationSettings) -> PhaseCost:
-    """Phase II: generator, teacher and fake score, two of which are trained.
+def student_cost(
+    network: NetworkCost, settings: DistillationSettings, opponents: Sequence[type[Player[Any]]] = OPPONENTS
+) -> PhaseCost:
+    """Phase II: the frozen teacher, and what each player says that it takes.
 
-    The loss decides what is held at once: the graphs of all three where it is differentiated through the scores, else
-    that of the generator alone.
+    The loss decides what is held at once: the graphs of all three networks where it is differentiated through the
+    scores, else that of the generator alone.
     """
-    loss, trained = settings.loss, 2 if settings.loss.uses_fake else 1
-    scores = 1 + loss.uses_fake
-    one = network.forward + network.backward_weights
-    flop = one + scores * (network.forward + network.backward_input * loss.through_networks)
-    if loss.uses_fake:
-        drawn_anew = settings.fake_steps - settings.share_samples
-        flop += settings.fake_steps * one + drawn_anew * network.forward
-    graphs = 1 + scores * loss.through_networks
+    players: list[type[Player[Any]]] = [Generator, *opponents]
+    works = [Work(networks=1), *(player.work(settings) for player in players)]
+    work = Work(*(sum(column) for column in zip(*works, strict=True)))
+    return _cost(network, settings, work, dropout=False)
+
+
+def _cost(network: NetworkCost, settings: PhaseSettings, work: Work, *, dropout: bool) -> PhaseCost:
+    own, trained = network.parameters, int(work.trained * network.parameters + work.parameters)
+    activations = {
+        name: Saved(work.graphs * saved.fixed, work.graphs * saved.per_image + work.activations)
+        for name, saved in ((name, pair[not dropout]) for name, pair in network.saved.items())
+    }
     return PhaseCost(
         settings.images,
         settings.batch_size,
         settings.batch_size // settings.accumulate,
-        flop,
+        work.forward * network.forward
+        + work.to_weights * network.backward_weights
+        + work.to_input * network.backward_input
+        + work.flop,
         {
-            "weights": 3,
-            "averages": 1 + len(settings.power_ema),
+            "weights": int(work.networks * own + work.parameters),
+            "averages": int(work.averages * own),
             "gradients": trained,
             "Adam's moments": 2 * trained,
         },
-        network.parameters,
-        {name: _times(without, graphs) for name, (_, without) in network.saved.items()},
+        activations,
     )
-
-
-def _times(saved: Saved, graphs: int) -> Saved:
-    return Saved(graphs * saved.fixed, graphs * saved.per_image)
 
 
 def _saved(network: NetworkDenoiser, shape: tuple[int, ...], dtype: torch.dtype | None) -> tuple[Saved, Saved]:

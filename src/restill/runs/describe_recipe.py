@@ -18,8 +18,7 @@ from ..store import open_store
 from .cost import PRECISIONS, NetworkCost, PhaseCost, network_cost, student_cost, teacher_cost
 from .facts import facts_table
 from .objects import given_by
-from .recipe import Recipe
-from .recipe_keys import keys_table
+from .recipe_files import Recipe
 from .run_store import acquisition_of, with_law_of_store
 
 _CHANNELS = 3  # of images that are not there to be looked at
@@ -46,11 +45,8 @@ class Images(NamedTuple):
     num_classes: int = 0
 
 
-def describe_recipe(recipe: Recipe, all_keys: bool = False) -> RenderableType:
+def describe_recipe(recipe: Recipe) -> RenderableType:
     """A recipe in words, with parameters, arithmetic and memory of both phases.
-
-    Args:
-        all_keys: show every key, not only those that differ from the defaults.
 
     Where the images are not there, colour images of the recipe's `data.resize` are assumed, and this is said.
 
@@ -74,15 +70,13 @@ def describe_recipe(recipe: Recipe, all_keys: bool = False) -> RenderableType:
     title = f"{recipe.name}: recipe"
     if images.shape is None:
         facts["network"] = f"{recipe.network.kind}; of what size, the images decide"
-        return Group(facts_table(title, facts | schedules), Text(), keys_table(recipe, all_keys))
+        return facts_table(title, facts | schedules)
     given = given_by(recipe, law, images.shape, images.num_classes)
     shape = (given.channels, *network_grid(law, images.shape)[1:])
     cost = network_cost(*recipe.network.arguments(given), shape)
     facts["network"] = _network(recipe, law, images.shape, shape, cost)
     phases = teacher_cost(cost, teacher), student_cost(cost, student)
-    facts |= schedules
-    counted = Text(_NOT_COUNTED, style="dim")
-    return Group(facts_table(title, facts), Text(), _takes(*phases), counted, Text(), keys_table(recipe, all_keys))
+    return Group(facts_table(title, facts | schedules), Text(), _takes(*phases), Text(_NOT_COUNTED, style="dim"))
 
 
 def images_of(recipe: Recipe) -> Images:
@@ -150,7 +144,7 @@ def _takes(teacher: PhaseCost, student: PhaseCost) -> Table:
     row("GFLOP per image", (_figures(phase.flop / 1e9) for phase in phases))
     row("in all", (_flop(phase.flop * phase.images) for phase in phases))
     row("at 100 TFLOP/s", (_time(phase.flop * phase.images / _RATE) for phase in phases))
-    for name in teacher.copies:
+    for name in teacher.weights:
         row(name, (_bytes(phase.held(name)) for phase in phases))
     for precision in PRECISIONS:
         row(f"activations, {precision}", (_bytes(phase.activations[precision](phase.at_once)) for phase in phases))

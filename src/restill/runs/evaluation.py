@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..checks.audit import AUDITED, Audit
 from ..core.errors import UserError
-from ..core.shards import Shards, joined
+from ..core.processes import ALONE, Processes, joined
 from ..metrics import (
     Check,
     Evaluator,
@@ -38,7 +38,7 @@ def evaluate(
     run: Run,
     reference: Path | None = None,
     spaces: Sequence[Features] = (),
-    shards: Shards = Shards(),
+    processes: Processes = ALONE,
     held_out: Path | None = None,
 ) -> Measured:
     """Measure everything that the run has trained, and write `metrics.json`.
@@ -50,7 +50,7 @@ def evaluate(
             has one. Without it only proximal metrics.
         spaces: feature spaces beside pixels, the classifier and those that the recipe names; of complex images they
             are given the magnitudes, `[n, k, H, W]`.
-        shards: this process among those that share the work; the first one has all results and writes them.
+        processes: this process among those that share the work; the first one has all results and writes them.
         held_out: store of measurements that nothing was trained on, for the checks of memorisation and likelihood.
 
     Raises:
@@ -61,16 +61,16 @@ def evaluate(
         raise UserError(f"{run.path}: has no trained network to evaluate yet; run `restill pretrain` first")
     own = next((drawn for subject, drawn in generators.items() if subject != "l1-edm"), next(iter(generators.values())))
     store, section = open_store(run.store), run.recipe.evaluation
-    audit = _audit(run, store, held_out) if section.checks and shards.first else None
+    audit = _audit(run, store, held_out) if section.checks and processes.first else None
     spaces = [*_named(section.features, store), *(as_displayed(space, store.is_complex) for space in spaces)]
     clean = _clean_images(run, store, reference)
     from_file = [yardstick_of_file(reference, spaces)] if reference is not None and clean is None else []
-    yardsticks = [*from_file, *_yardsticks(run, store, clean, spaces, shards)]
-    evaluator = Evaluator(yardsticks, section, shards)
+    yardsticks = [*from_file, *_yardsticks(run, store, clean, spaces, processes)]
+    evaluator = Evaluator(yardsticks, section, processes)
     results = evaluator.of_stored("measurements", store)
     if run.reconstructions.exists():
         results += evaluator.of_stored("l1-wavelet", open_store(run.reconstructions), how_reconstructed(run))
-    if clean is not None and shards.first:
+    if clean is not None and processes.first:
         results += scores(run, store, clean, own)
     checks: list[Check] = []
     if audit is not None:
@@ -79,9 +79,9 @@ def evaluate(
         measured, images = evaluator.of_generated(subject, generator, store.corruption, AUDITED)
         results += measured
         checks += [] if audit is None or subject == "l1-edm" else audit.of_subject(subject, generator.config, images)
-    if shards.first:
+    if processes.first:
         save_results(run.metrics, results, checks, section.model_dump(mode="json"))
-    shards.wait()
+    processes.wait()
     return Measured(results, checks)
 
 
@@ -106,16 +106,16 @@ def evaluation_of(
         Results, verdict and checks; None where there is nothing to say, in all processes but the first.
     """
     recipe = amended(path, overrides)
-    with joined() as shards, working_on(path, recipe) if shards.first else nullcontext(Run(path, recipe)) as run:
+    with joined() as processes, working_on(path, recipe) if processes.first else nullcontext(Run(path, recipe)) as run:
         store = open_store(run.store)
         if statistics is not None:
-            if shards.first:
+            if processes.first:
                 spaces = _named([*recipe.evaluation.features, *features], store)
                 write_reference(statistics, _clean_images(run, store, reference), spaces)
             return None
         spaces = [open_features(spec, store.displayed_shape) for spec in features]
-        results, checks = evaluate(run, reference, spaces, shards, held_out)
-        if not shards.first:
+        results, checks = evaluate(run, reference, spaces, processes, held_out)
+        if not processes.first:
             return None
         return results, judge(results, len(store), store.corruption.describe()), checks
 
@@ -141,14 +141,14 @@ def _clean_images(run: Run, store: Store, reference: Path | None) -> Reference |
 
 
 def _yardsticks(
-    run: Run, store: Store, clean: Reference | None, spaces: Sequence[Features], shards: Shards
+    run: Run, store: Store, clean: Reference | None, spaces: Sequence[Features], processes: Processes
 ) -> list[Yardstick]:
     """The clean images in every feature space, if there are any, and the measurements in those that need no labels."""
     pixels = pixels_of(store.image_shape, store.is_complex)
     others = [space for space in spaces if space.fingerprint != pixels.fingerprint]  # pixels need not be named
     yardsticks: list[Yardstick] = []
     if clean is not None:
-        classifier = reference_classifier(run, clean, shards)
+        classifier = reference_classifier(run, clean, processes)
         labelled = [] if classifier is None else [classifier]
-        yardsticks = yardsticks_of(clean, "clean", [pixels, *labelled, *others], shards)
-    return [*yardsticks, *yardsticks_of(store, "measurements", [pixels, *others], shards)]
+        yardsticks = yardsticks_of(clean, "clean", [pixels, *labelled, *others], processes)
+    return [*yardsticks, *yardsticks_of(store, "measurements", [pixels, *others], processes)]

@@ -9,7 +9,7 @@ import torch
 from ..core.errors import UserError
 from ..core.memory import keep_freed_memory
 from ..core.settings import Section, setting
-from ..diffusion import Denoiser, NetworkDenoiser
+from ..diffusion import NetworkDenoiser
 
 
 class ExecutionSettings(Section):
@@ -39,10 +39,10 @@ class ExecutionSettings(Section):
         denoiser.autocast = torch.bfloat16 if self.precision == "bf16" else None
         return denoiser
 
-    def compiled(self, denoiser: Denoiser) -> None:
-        """Compile in place where it is asked for; parameter names stay."""
+    def compiled(self, module: torch.nn.Module) -> None:
+        """Compile what a module is made of in place, where it is asked for; parameter names stay."""
         if self.compile:
-            for part in denoiser.children():
+            for part in module.children():
                 part.compile(dynamic=False)
 
 

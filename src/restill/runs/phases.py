@@ -16,7 +16,7 @@ from ..metrics import Proximal, pixels_of
 from ..selection.best import BestStudent
 from ..selection.snapshots import Snapshots
 from ..store import Store, open_store
-from ..training import Batches, Distillation, Progress, TeacherTraining, Training
+from ..training import OPPONENTS, Batches, Distillation, Progress, TeacherTraining, Training
 from ..training import run as training_loop
 from .folder import Run
 from .objects import (
@@ -56,7 +56,8 @@ def train_denoiser(run: Run, stage: str, store: Store) -> None:
 def distill(run: Run) -> None:
     """Phase II: distil the student from the run's teacher, or continue, or find it done.
 
-    The store is opened for one purpose only, the moments of the measurements for the proximal distance.
+    The store is opened for the moments of the measurements, which the proximal distance needs, and for players that
+    ask for measurements.
     """
     if finished(run, "student"):
         return
@@ -65,6 +66,7 @@ def distill(run: Run) -> None:
         raise UserError(f"{run.path}: has no trained teacher yet; run `restill pretrain` first")
     device = recipe.execution.place()
     teacher, config = load_network(run.stage("teacher"))
+    asked_for = any(opponent.needs_measurements for opponent in OPPONENTS)
     training = Distillation(
         recipe.execution.prepared(teacher),
         store.corruption,
@@ -73,10 +75,11 @@ def distill(run: Run) -> None:
         recipe.objective,
         recipe.seed,
         device,
+        batches=Batches(store, recipe.student.batch_size, recipe.seed, device) if asked_for else None,
     )
     del teacher  # the training has a copy
-    for network in (training.teacher, training.student, training.fake):
-        recipe.execution.compiled(network)
+    for module in (training.teacher, *(player.module for player in training.players.values())):
+        recipe.execution.compiled(module)
     snapshots = Snapshots(run.snapshots, training)
     selection = _selection(run, training, store, config)
 

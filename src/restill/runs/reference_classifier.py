@@ -6,8 +6,8 @@ import torch
 
 from ..core.errors import UserError
 from ..core.files import read_json, write_json
+from ..core.processes import Processes
 from ..core.progress import progress_bar
-from ..core.shards import Shards
 from ..core.views import displayed
 from ..metrics import Features, as_displayed, load_classifier, train_classifier
 from ..store.reference import Reference
@@ -16,7 +16,7 @@ from .folder import Run
 _STEPS = 400
 
 
-def reference_classifier(run: Run, clean: Reference, shards: Shards) -> Features | None:
+def reference_classifier(run: Run, clean: Reference, processes: Processes) -> Features | None:
     """The classifier trained on the labelled reference; None without labels, or where images are below 8 by 8.
 
     Of complex images it sees the magnitudes.
@@ -24,12 +24,12 @@ def reference_classifier(run: Run, clean: Reference, shards: Shards) -> Features
     if not run.recipe.evaluation.classifier or clean.labels is None or min(clean.image_shape[1:]) < 8:
         return None
     folder, trained_on = run.path / "classifier", run.path / "classifier" / "reference.json"
-    if shards.first and not _kept(run, clean):
+    if processes.first and not _kept(run, clean):
         images = displayed(clean.images(torch.arange(len(clean))), clean.is_complex)
         with progress_bar(f"{'classifier':17}", _STEPS, unit="steps") as advance:
             train_classifier(images, clean.labels, steps=_STEPS, advance=advance).save(folder)
         write_json(trained_on, {"reference": clean.fingerprint})  # last: it says that the rest is complete
-    shards.wait()
+    processes.wait()
     return as_displayed(load_classifier(folder), clean.is_complex)
 
 

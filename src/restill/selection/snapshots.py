@@ -36,10 +36,10 @@ class Snapshots:
 
     def __call__(self, progress: Progress) -> None:
         """After a step: perhaps write one file for each average."""
-        if progress.step not in self.steps or not self.training.powers:
+        if progress.step not in self.steps or not self.training.generator.powers:
             return
         self.training.guard.check()  # no snapshot holds a NaN
-        for power in self.training.powers:
+        for power in self.training.generator.powers:
             tensors = {name.removeprefix("net."): value for name, value in module_state(power.module).items()}
             data = {"images": progress.images, "sigma_rel": power.sigma_rel}
             save_state(self.folder / f"{progress.images:08d}-{power.sigma_rel:g}.safetensors", tensors, data)

@@ -1,25 +1,33 @@
 """Training of the teacher and distillation of the student."""
 
 from .batches import Batches
-from .distillation import Distillation, DistillationSettings, loss_in_one_place
+from .distillation import OPPONENTS, Distillation, FakeScore, Generator
 from .ema import EMA, Average, frozen_copy
 from .loop import Progress, run
+from .players import Opponent, Player, Work
+from .settings import DistillationSettings, TeacherSettings, loss_in_one_place
 from .state import Training
-from .teacher import TeacherSettings, TeacherTraining
+from .teacher import TeacherTraining
 from .update import Adam, FiniteGuard
 
 __all__ = [
     "EMA",
+    "OPPONENTS",
     "Adam",
     "Average",
     "Batches",
     "Distillation",
     "DistillationSettings",
+    "FakeScore",
     "FiniteGuard",
+    "Generator",
+    "Opponent",
+    "Player",
     "Progress",
     "TeacherSettings",
     "TeacherTraining",
     "Training",
+    "Work",
     "frozen_copy",
     "loss_in_one_place",
     "run",

@@ -9,21 +9,31 @@ from ..core.tensors import seeded
 from ..store import Batch, Store
 
 
+def selected(batch: Batch, index: Tensor) -> Batch:
+    """Some samples of a batch, in the given order."""
+    labels = None if batch.labels is None else batch.labels[index]
+    return Batch(batch.y[index], batch.operator.select(index), labels)
+
+
 class Batches:
     """Shuffled batches of a store; batch `k` depends on `seed` and `k` alone, so that a run can continue anywhere.
 
     Each epoch is a new permutation. Stores that are small enough are moved to the device once.
 
     Args:
-        resident_bytes: stores up to this size are kept on the device.
+        resident_bytes: stores up to this size, with masks, coil maps and all, are kept on the device.
+
+    Attributes:
+        image_shape: `(C, H, W)` of the images that were measured.
     """
 
     def __init__(
         self, store: Store, batch_size: int, seed: int, device: torch.device, resident_bytes: int = 4 << 30
     ) -> None:
         self.store, self.batch_size, self.seed, self.device = store, batch_size, seed, device
+        self.image_shape: tuple[int, ...] = store.image_shape
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
-        small = store.nbytes <= resident_bytes  # with masks and coil maps, which can be as large as the measurements
+        small = store.nbytes <= resident_bytes
         self._resident = store.batch(torch.arange(len(store))).to(device) if small else None
 
     def at(self, step: int) -> Batch:
@@ -31,13 +41,7 @@ class Batches:
         index = self._index(step)
         if self._resident is None:
             return self.store.batch(index).to(self.device)
-        index = index.to(self.device)
-        y, operator, labels = self._resident.y, self._resident.operator, self._resident.labels
-        return Batch(
-            y[index],
-            operator.select(index),
-            None if labels is None else labels[index],
-        )
+        return selected(self._resident, index.to(self.device))
 
     def _index(self, step: int) -> Tensor:
         first = step * self.batch_size

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Generic, TypeVar
+from abc import ABC, abstractmethod
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,23 @@ class Average(Section):
     rampup: float | None = setting(0.05, "largest half-life as a share of the images so far; null sets no limit", gt=0)
 
 
-class EMA(Generic[Module]):
+class Averaging(ABC, Generic[Module]):
+    """A copy of a module whose parameters are averages of its own.
+
+    Attributes:
+        module: the copy, frozen.
+        required: whether a state must have it; others may be missing in states from before there were any.
+    """
+
+    required: ClassVar[bool] = True
+    module: Module
+
+    @abstractmethod
+    def update(self, module: nn.Module, batch_size: int, images_seen: int) -> None:
+        """One step after `batch_size` more images, `images_seen` in all before them."""
+
+
+class EMA(Averaging[Module]):
     """Average of `module`'s parameters with a half-life in images (EDM, appendix F.2).
 
     The ramp-up lets early averages forget the initialisation.
@@ -36,7 +53,6 @@ class EMA(Generic[Module]):
 
     @torch.no_grad()
     def update(self, module: nn.Module, batch_size: int, images_seen: int) -> None:
-        """One step after `batch_size` more images, `images_seen` in all before them."""
         halflife, rampup = self.average.halflife_images, self.average.rampup
         halflife = halflife if rampup is None else min(halflife, rampup * images_seen)
         decay = 0.5 ** (batch_size / max(halflife, 1e-8))

@@ -19,14 +19,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Generic
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..core.errors import UserError
-from .ema import Module, frozen_copy
+from .ema import Averaging, Module, frozen_copy
 
 TRACKED = (0.05, 0.10)  # lengths that are averaged during a run (EDM2, section 3.2)
 Profile = tuple[float, float]  # time (images or steps) and sigma_rel
@@ -51,7 +50,7 @@ def gamma_of(sigma_rel: float) -> float:
     return max(0.0, float(np.roots([1.0, 7.0, 16.0 - inverse, 12.0 - inverse]).real.max()))
 
 
-class PowerEMA(Generic[Module]):
+class PowerEMA(Averaging[Module]):
     """Power-function average of `module`'s parameters; its start is forgotten with the first step.
 
     Args:
@@ -59,13 +58,16 @@ class PowerEMA(Generic[Module]):
         sigma_rel: relative width of the profile.
     """
 
+    required = False  # it cannot begin midway
+
     def __init__(self, module: Module, sigma_rel: float) -> None:
         self.module = frozen_copy(module)
         self.sigma_rel, self.gamma = sigma_rel, gamma_of(sigma_rel)
 
     @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
-        """After step number `step`, from 1 on: the decay is `(1 - 1/step)^(gamma + 1)` (EDM2, section 3.1)."""
+    def update(self, module: nn.Module, batch_size: int, images_seen: int) -> None:
+        """After step number k, from 1 on, the decay is `(1 - 1/k)^(gamma + 1)` (EDM2, section 3.1)."""
+        step = images_seen // batch_size + 1
         share = 1.0 if step == 1 else -math.expm1((self.gamma + 1) * math.log1p(-1 / step))
         averages: list[Tensor] = list(self.module.parameters())
         values: list[Tensor] = list(module.parameters())

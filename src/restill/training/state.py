@@ -4,29 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from pydantic import model_validator
 from torch import Tensor
-from typing_extensions import Self
 
-from ..core.settings import Section, setting, wrong
-from .ema import Average
 from .means import Means
 from .update import FiniteGuard
-
-
-class PhaseSettings(Section):
-    """What the settings of both phases have in common."""
-
-    images: int = setting(..., "length of the training in images, repeats counted", unit="images", gt=0)
-    batch_size: int = setting(..., "images in an iteration", unit="images", gt=0)
-    accumulate: int = setting(1, "parts into which a batch is split to save memory; must divide batch_size", gt=0)
-    ema: Average = setting(Average(), "average of the weights, which is used as the result")
-
-    @model_validator(mode="after")
-    def _parts_of_one_size(self) -> Self:
-        if self.batch_size % self.accumulate:
-            raise wrong("accumulate", f"must divide batch_size {self.batch_size}, not {self.accumulate}")
-        return self
 
 
 class Training(ABC):

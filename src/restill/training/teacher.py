@@ -8,29 +8,18 @@ import torch
 from torch import Tensor
 
 from ..core.modules import module_state, restore_module
-from ..core.settings import setting
 from ..core.tensors import mix_seed, seeded
 from ..corruption import Corruption, Operator
 from ..diffusion import Denoiser
-from ..objectives import Consistency, Draw, Objective
+from ..objectives import Draw, Objective
 from ..objectives.consistency import Step
 from ..store import Batch
 from .augment import Moves
 from .batches import Batches
 from .ema import EMA
-from .state import PhaseSettings, Training, prefixed, under
-from .update import Adam, FiniteGuard, Update
-
-
-class TeacherSettings(PhaseSettings):
-    """Phase I."""
-
-    section = "teacher"
-    images: int = setting(200_000_000, "length of the training in images, repeats counted", unit="images", gt=0)
-    batch_size: int = setting(512, "images in an iteration", unit="images", gt=0)
-    adam: Adam = setting(Adam(), "optimiser")
-    augment: float = setting(0.0, "probability of each flip or quarter turn", ge=0, le=1)
-    consistency: Consistency = setting(Consistency(), "consistency regulariser")
+from .settings import TeacherSettings
+from .state import Training, prefixed, under
+from .update import FiniteGuard, Update
 
 
 class Presented(NamedTuple):
@@ -87,6 +76,7 @@ class TeacherTraining(Training):
         self.denoiser, self.batches, self.corruption = denoiser, batches, corruption
         self.settings, self.objective, self.seed = settings, objective, seed
         self.device = batches.device
+        self.white = corruption.shapes(batches.image_shape).white
         self.guard = FiniteGuard(self.device)
         self.ema = EMA(denoiser, settings.ema)
         self.update = Update(denoiser.train(), settings.adam, settings.images, self.guard)
@@ -114,8 +104,7 @@ class TeacherTraining(Training):
             moves = Moves.draw(len(y), y.shape[-2:], settings.augment, generator)
             y, operator, augment_labels = moves(y), operator.moved(moves), moves.labels
         further = self.corruption.further(operator, generator)
-        image = operator.to_domain(y)
-        draw = self.objective.draw(image, operator, generator)
+        draw = self.objective.draw(operator, self.white, generator)
         step = settings.consistency.draw(draw.noise, draw.sigma, generator) if settings.consistency.weight else None
         labels = batch.labels if self.denoiser.num_classes else None
         return Presented(y, operator, further, draw, step, labels, augment_labels)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import NonFiniteError
+from ..core.processes import ALONE, Processes
 from ..core.settings import Section, setting
 
 
@@ -59,23 +60,32 @@ class FiniteGuard:
 
 
 class Update:
-    """Applies gradients to a module.
+    """Applies gradients to a module: the one place where the gradient of a batch is complete.
+
+    If several processes each accumulate the gradient of a mean over their share of a batch, of one size, `measure`
+    makes it that of the whole batch. Not there yet: sharing out the batch and its random numbers, and one process that
+    logs and saves; so far a training runs in one process.
 
     Args:
         module: the network; its parameters are trained.
         adam: its optimiser.
         images: length of the training, where a decay of the learning rate ends.
         guard: watches each gradient norm.
+        processes: that have each a share of the batch.
     """
 
-    def __init__(self, module: nn.Module, adam: Adam, images: int, guard: FiniteGuard) -> None:
-        self.module, self.adam, self.images, self.guard = module, adam, images, guard
+    def __init__(
+        self, module: nn.Module, adam: Adam, images: int, guard: FiniteGuard, processes: Processes = ALONE
+    ) -> None:
+        self.module, self.adam, self.images, self.guard, self.processes = module, adam, images, guard, processes
         self.parameters = list(module.parameters())
         self.optimiser = torch.optim.Adam(self.parameters, lr=adam.lr, betas=(adam.beta1, adam.beta2), fused=True)
 
     def measure(self, step: int) -> Tensor:
-        """Norm of the accumulated gradients, 0-dimensional; watched by the guard. Touches no weight."""
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        """Norm of the gradients of all processes, 0-dimensional; watched by the guard. Touches no weight."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        self.processes.average_(gradients)
+        norm = torch.nn.utils.get_total_norm(gradients)
         self.guard.watch(norm, step)
         return norm
 

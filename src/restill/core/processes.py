@@ -1,4 +1,7 @@
-"""Work shared between the processes that `torchrun` has started; one process alone is the case of one share."""
+"""The processes that `torchrun` has started, and their common work; one process alone is the case of one share.
+
+A `Processes` is passed to whoever shares work, never global. It knows tensors and ranges alone.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Shards:
-    """This process among all that do the same work.
+class Processes:
+    """This process among all that do the same work; those of the default group of torch.distributed if several.
 
     Attributes:
         rank: its number, from 0.
@@ -29,7 +32,7 @@ class Shards:
         """Whether this process writes and speaks for all."""
         return self.rank == 0
 
-    def mine(self, n: int, multiple: int) -> range:
+    def share(self, n: int, multiple: int = 1) -> range:
         """This process's consecutive share of `range(n)`; shares begin at multiples of `multiple`."""
         blocks = -(-n // multiple)
         start, stop = (min(n, blocks * k // self.count * multiple) for k in (self.rank, self.rank + 1))
@@ -49,8 +52,18 @@ class Shards:
         return [part[: int(length)] for part, length in zip(parts, lengths, strict=True)]
 
     def sum(self, values: Sequence[float]) -> list[float]:
-        """Sums over all processes."""
+        """Sums over all processes, alike in all of them."""
         return torch.stack(self.gathered(torch.tensor(values, dtype=torch.float64))).sum(dim=0).tolist()
+
+    def average_(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its mean over all processes; these have tensors of equal shapes and dtype in order."""
+        if self.count == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])  # one exchange instead of one for each
+        dist.all_reduce(flat)
+        flat /= self.count
+        for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
 
     def largest(self, value: float) -> float:
         """The largest value of all processes, e.g. the wall clock of work that they share."""
@@ -62,17 +75,20 @@ class Shards:
             dist.barrier()
 
 
+ALONE = Processes()
+
+
 @contextmanager
-def joined() -> Iterator[Shards]:
+def joined() -> Iterator[Processes]:
     """This process among those of `torchrun`, which sets WORLD_SIZE and RANK; alone where they are not set."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
-        yield Shards()
+        yield ALONE
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     dist.init_process_group("gloo")
     try:
-        yield Shards(dist.get_rank(), dist.get_world_size())
+        yield Processes(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()

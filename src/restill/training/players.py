@@ -1,0 +1,249 @@
+"""Who takes part in phase II: the generator, and opponents that are fitted to what it draws.
+
+Each player is a module with its update, its gradient, and what else it keeps. `Distillation` loops over them; so do the
+state, the log and the estimate of cost. An opponent is one class, whose constructor takes the game, and which says
+`loss`, by which it is fitted, `term`, what it adds to the generator's loss, and `work`, what it takes; and one entry in
+the list that `Distillation` is given.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator as arithmetic
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar, Generic, NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from ..core.modules import module_state, restore_module
+from ..core.processes import ALONE, Processes
+from ..corruption import Corruption
+from ..diffusion import Denoiser
+from ..objectives import Objective
+from ..store import Batch
+from .ema import Averaging, Module
+from .settings import DistillationSettings
+from .state import prefixed, under
+from .update import Adam, FiniteGuard, Update
+
+
+class Generated(NamedTuple):
+    """A part of a batch of generated images."""
+
+    images: Tensor
+    """`[n, C, H, W]`; with the generator's graph while its own gradient is taken"""
+    labels: Tensor | None
+    """the classes that they were drawn for, int64 `[n]`"""
+    measured: Batch | None
+    """as many real measurements, if a player asks for them"""
+
+
+class Loss(NamedTuple):
+    """A loss, and 0-dimensional values to log beside it."""
+
+    value: Tensor
+    """mean over the images, 0-dimensional"""
+    log: Mapping[str, Tensor]
+
+
+@dataclass
+class Iteration:
+    """What the players of one iteration share.
+
+    Attributes:
+        step: its number.
+        random: the source of all random numbers.
+        measured: real measurements for each part of the batch, if a player asks for them.
+        drawn: the parts of the generator's update, without their graph.
+    """
+
+    step: int
+    random: torch.Generator
+    measured: Sequence[Batch | None]
+    drawn: list[Generated] = field(default_factory=list)
+
+
+class Work(NamedTuple):
+    """What a player takes in arithmetic and memory, from which the cost of an iteration is estimated.
+
+    Passes are of one image through the teacher's network, copies those of its weights. Modules of another kind are
+    counted by themselves.
+    """
+
+    forward: float = 0
+    """passes forward in one iteration"""
+    to_weights: float = 0
+    """backward, to the weights"""
+    to_input: float = 0
+    """backward, to the input alone"""
+    graphs: float = 0
+    """passes whose activations are held at once while the generator's gradient is taken"""
+    networks: float = 0
+    """copies"""
+    trained: float = 0
+    """of them with a gradient"""
+    averages: float = 0
+    """copies that are averages"""
+    flop: float = 0
+    """of other modules, for one image of an iteration"""
+    parameters: float = 0
+    """their weights, all trained"""
+    activations: float = 0
+    """bytes that they keep for the backward pass of one image"""
+
+
+@dataclass(frozen=True)
+class Game:
+    """What all players of a distillation know.
+
+    Attributes:
+        teacher: frozen.
+        corruption: that of the measurements, through which every generated image goes.
+        shape: of an image, `(C, H, W)`.
+        objective: the teacher's.
+        players: all of them; the generator is the first.
+        opponents: the others.
+    """
+
+    teacher: Denoiser
+    corruption: Corruption
+    shape: tuple[int, ...]
+    settings: DistillationSettings
+    objective: Objective
+    device: torch.device
+    guard: FiniteGuard
+    processes: Processes = ALONE
+    players: list[Player[Any]] = field(default_factory=list)
+    opponents: list[Opponent[Any]] = field(default_factory=list)
+
+    @cached_property
+    def white(self) -> tuple[int, ...]:
+        """Shape of the space where the noise of a measurement is white."""
+        return self.corruption.shapes(self.shape).white
+
+    def drawn_anew(self, iteration: Iteration) -> list[Generated]:
+        """A batch of new images without a graph."""
+        with torch.no_grad():
+            return list(self.players[0].parts(iteration))
+
+    @contextmanager
+    def trains(self, one: Player[Any]) -> Iterator[None]:
+        """While the gradient of one player is taken, the weights of the others need none."""
+        others = [player.module for player in self.players if player is not one]
+        for module in others:
+            module.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for module in others:
+                module.requires_grad_(True)
+
+
+class Player(ABC, Generic[Module]):
+    """A module that is trained in phase II.
+
+    Args:
+        module: it takes gradients.
+        adam: how it is updated.
+        averages: of its weights, by the name that they have in a state.
+        steps: updates in one iteration; with 0 it only stands by.
+        scale: factor on its loss.
+
+    Attributes:
+        name: of its tensors in a state, and of what an opponent logs.
+        needs_measurements: whether the parts must hold real measurements.
+    """
+
+    name: ClassVar[str]
+    needs_measurements: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        game: Game,
+        module: Module,
+        adam: Adam,
+        *,
+        averages: Mapping[str, Averaging[Module]] | None = None,
+        steps: int = 1,
+        scale: float = 1.0,
+    ) -> None:
+        self.game, self.module, self.averages, self.steps, self.scale = game, module, dict(averages or {}), steps, scale
+        self.update = Update(module, adam, game.settings.images, game.guard, game.processes)
+        self._norm = torch.zeros(())
+
+    @classmethod
+    @abstractmethod
+    def work(cls, settings: DistillationSettings) -> Work:
+        """What it takes."""
+
+    @abstractmethod
+    def parts(self, iteration: Iteration) -> Iterable[Generated]:
+        """The parts of the batch by which it is updated."""
+
+    @abstractmethod
+    def loss(self, part: Generated, iteration: Iteration) -> Loss:
+        """What it minimises, on one part of a batch."""
+
+    @final
+    def take_gradient(self, iteration: Iteration) -> dict[str, Tensor]:
+        """The gradient of a whole batch; touches no weight. Returns what to log: means over its parts, and the norm."""
+        guard, rows = self.game.guard, []
+        with self.game.trains(self):
+            for part in self.parts(iteration):
+                loss = self.loss(part, iteration)
+                (loss.value * (self.scale / self.game.settings.accumulate)).backward()
+                guard.watch(loss.value.detach(), iteration.step)
+                rows.append({"loss": loss.value.detach(), **loss.log})
+        self._norm = self.update.measure(iteration.step)
+        means = {name: torch.stack([row[name] for row in rows]).mean() for name in rows[0]}
+        return {**means, "grad_norm": self._norm}
+
+    @final
+    def apply(self, images_seen: int) -> None:
+        """One step by the gradient that was taken."""
+        self.update.apply(self._norm, images_seen)
+        for average in self.averages.values():
+            average.update(self.module, self.game.settings.batch_size, images_seen)
+
+    @final
+    def state(self) -> dict[str, Tensor]:
+        """Weights, averages and moments as plain tensors."""
+        state = prefixed(self.name, module_state(self.module))
+        for key, average in self.averages.items():
+            state |= prefixed(key, module_state(average.module))
+        return state | prefixed(f"{self.name}_optimiser", self.update.state())
+
+    @final
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Continue from `state()`. An average that may be missing, and is, is no longer kept."""
+        restore_module(self.module, under(self.name, tensors))
+        self.averages = {key: a for key, a in self.averages.items() if a.required or under(key, tensors)}
+        for key, average in self.averages.items():
+            restore_module(average.module, under(key, tensors))
+        self.update.restore(under(f"{self.name}_optimiser", tensors))
+
+
+class Opponent(Player[Module]):
+    """A player that is fitted to what the generator draws, and judges it."""
+
+    @abstractmethod
+    def term(self, part: Generated, iteration: Iteration) -> Loss:
+        """What it adds to the generator's loss; gradients pass through `part.images`."""
+
+    @final
+    def parts(self, iteration: Iteration) -> Iterable[Generated]:
+        """The images of the generator's update, or new ones."""
+        if iteration.drawn and self.game.settings.share_samples:
+            return iteration.drawn
+        return self.game.drawn_anew(iteration)
+
+
+def total(losses: Sequence[Loss]) -> Loss:
+    """The sum of losses, with all that is logged beside them."""
+    value = functools.reduce(arithmetic.add, [loss.value for loss in losses])
+    return Loss(value, {name: value for loss in losses for name, value in loss.log.items()})
