@@ -230,6 +230,7 @@ class PhaseTwo:
         assert isinstance(score, FakeScore)
         score.module = ConditionalLinear(nn.Parameter(fake), self.prior)
         score.levels = At(tmax=800, level=self.level)
+        vars(score.game)["white"] = tuple(self.domain)  # `Listed` draws as many as it has, whatever it is asked for
         return score
 
     def exact(self, *shapes: Sequence[int]) -> list[Tensor]:
