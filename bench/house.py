@@ -60,14 +60,25 @@ def contract(package: Path) -> dict[str, list[str]]:
 
 
 def said(package: Path) -> dict[str, int]:
-    """How many public methods each operator of the package defines."""
-    found = {}
-    for file in sorted((package / "corruption").rglob("*.py")):
-        for node in ast.parse(file.read_text()).body:
-            if isinstance(node, ast.ClassDef) and any("Operator" in ast.unparse(base) for base in node.bases):
-                names = [m.name for m in node.body if isinstance(m, Function) and not m.name.startswith("_")]
-                found[node.name] = len(names)
-    return found
+    """How many public methods each operator of the package defines; `bases.py` has what they share."""
+    files = sorted((package / "corruption").rglob("*.py"))
+    classes = {
+        node.name: (file.stem, node)
+        for file in files
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.ClassDef)
+    }
+    operators = {"Operator"}
+    while (
+        more := {name for name, (_, node) in classes.items() if operators & {ast.unparse(base) for base in node.bases}}
+        - operators
+    ):
+        operators |= more
+    return {
+        name: sum(isinstance(part, Function) and not part.name.startswith("_") for part in classes[name][1].body)
+        for name in sorted(operators - {"Operator"})
+        if classes[name][0] not in ("bases", "traits")
+    }
 
 
 def process(code: str, source: Path) -> tuple[str, float]:
@@ -86,13 +97,14 @@ def measured(source: Path, turns: int) -> dict[str, object]:
     modules = [name for name in json.loads(process(DEPLOYER, source)[0]) if name.split(".")[0] == "restill"]
     seconds = [process(HELP, source)[1] for _ in range(turns)]
     bare = [process("pass", source)[1] for _ in range(turns)]
-    methods = contract(package)
+    methods, defined = contract(package), said(package)
     return {
         "lines of src": sum(len(text.splitlines()) for text in texts),
-        "methods an operator must define": len(methods["must"]),
         "methods an operator may define": len(methods["must"] + methods["may"]),
         "methods derived from them, final": len(methods["final"]),
-        "most methods that an operator of ours defines": max(said(package).items(), key=lambda item: item[1]),
+        "methods that our operators define, median / most": (
+            f"{statistics.median(defined.values()):g} / {max(defined.values())}"
+        ),
         "functions": len(lengths),
         "lines of a function, median / 90th percentile / most": (
             f"{statistics.median(lengths):g} / {lengths[int(0.9 * len(lengths))]} / {lengths[-1]}"
@@ -107,7 +119,7 @@ def measured(source: Path, turns: int) -> dict[str, object]:
 def additions(tests: Path) -> dict[str, object]:
     """Lines of code of each kind that the tests add from outside the package, with what it needs of its file."""
     found: dict[str, object] = {}
-    for file in sorted(tests.glob("custom_*.py")):
+    for file in sorted([*tests.glob("custom_*.py"), *tests.glob("plugins/*.py")]):
         tree = ast.parse(file.read_text())
         parts = {node.name: node for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
         for name, node in parts.items():
