@@ -67,7 +67,7 @@ def _run_app(arguments: list[str]) -> int:
 
 
 def _users_traceback(error: BaseException) -> list[str]:
-    """Where a user's own code failed, from its first line on: what called it is of no interest."""
+    """The traceback of a user's own code, without the frames of restill that called it."""
     import traceback
 
     ours, frame = f"{Path(__file__).parents[1]}{os.sep}", error.__traceback__

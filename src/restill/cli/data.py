@@ -1,4 +1,4 @@
-"""The commands that make stores of measurements and look at their noise."""
+"""The commands that write stores of measurements and estimate their noise."""
 
 from __future__ import annotations
 
@@ -49,17 +49,19 @@ class DescribedBySettings(TyperCommand):
 def corrupt(
     source: Annotated[str, typer.Argument(help="folder, archive or array file of clean images, or `digits`")],
     out_path: Annotated[Path, typer.Option("--out", metavar="STORE", help="store of measurements to write")],
-    reference: Annotated[Path | None, typer.Option(help="store of the clean images to write, for evaluate")] = None,
-    sigma_n: Annotated[float | None, typer.Option(help="noise alone, of this level, where images span [-1, 1]")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="store of the clean images to write, for restill evaluate")
+    ] = None,
+    sigma_n: Annotated[float | None, typer.Option(help="noise only, of this level, for images in [-1, 1]")] = None,
     clean_fraction: Annotated[float, typer.Option(help="share of images left without noise, 0 to 1")] = 0.0,
     corruption: Law = None,
-    recipe: Annotated[str | None, typer.Option(help="take the corruption from a recipe instead")] = None,
+    recipe: Annotated[str | None, typer.Option(help="recipe whose corruption is used instead")] = None,
     settings: Set = None,
     plugins: Plugins = None,
     resize: Annotated[int | None, typer.Option(help="crop to the centre square and resize to this side")] = None,
-    seed: Annotated[int, typer.Option(help="of operators and noise")] = 0,
+    seed: Annotated[int, typer.Option(help="seed of the operators and the noise")] = 0,
 ) -> None:
-    """Make a benchmark: corrupt clean images once, into a store, and keep the clean ones apart."""
+    """Make a benchmark: corrupt clean images into a store, and keep the clean ones in a store of their own."""
     from ..acquisition import corrupt_images
     from ..core.progress import progress_bar
     from ..io import images_named
@@ -83,7 +85,9 @@ def _law(
     from ..runs.recipe_files import load_recipe
 
     if [sigma_n, corruption, recipe].count(None) != 2:
-        raise UserError("say how to corrupt: either --sigma-n or --corruption or --recipe, and noise within it")
+        raise UserError(
+            "state the corruption by either --sigma-n or --corruption or --recipe; the latter two state the noise too"
+        )
     if not 0 <= clean_fraction <= 1:
         raise UserError(f"--clean-fraction must lie between 0 and 1, not {clean_fraction:g}")
     if clean_fraction and sigma_n is None:
@@ -124,14 +128,17 @@ def import_(
     maps: Annotated[str | None, typer.Option(metavar="PATH")] = None,
     reference: Annotated[
         Path | None,
-        typer.Option(metavar="STORE", help="k-space undersampled by --corruption: store of full images"),
+        typer.Option(
+            metavar="STORE", help="k-space that --corruption undersamples: store of fully sampled images to write"
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="k-space: of the lines that are dropped; 0 by default")] = None,
+    seed: Annotated[int | None, typer.Option(help="k-space: seed of the dropped lines; 0 by default")] = None,
     tolerance: Annotated[
-        float | None, typer.Option(help="k-space: share of calibration data left by coil maps that is warned of, 0.2")
+        float | None,
+        typer.Option(help="k-space: warn if coil maps leave more than this share of the calibration data, 0.2"),
     ] = None,
 ) -> None:
-    """Take real measurements, images or k-space, into a store, with noise that is stated or estimated (auto)."""
+    """Write real measurements, images or k-space, to a store; their noise is stated, or estimated (auto)."""
     from ..acquisition import measurements_of, write
     from ..core.progress import progress_bar
     from ..io import is_kspace
@@ -158,7 +165,7 @@ def import_(
     say(f"{out_path}: {residuals.summary(store) if kspace else _summary(store)}")
     residuals.warn(TOLERANCE if tolerance is None else tolerance)
     if resize is not None:
-        warn("note: resizing averages noise; --sigma-n must be that of the resized images")
+        warn("note: resizing averages noise; --sigma-n must be the noise level of the resized images")
 
 
 def _data_of(source: Path, kspace: bool, stated: dict[str, Any], others: dict[str, Any]) -> DataSettings:
@@ -204,14 +211,14 @@ def _summary(store: Store) -> str:
 def estimate_noise(
     path: Annotated[Path, typer.Argument(help="a store, or a folder, archive, .npy or .npz of measurements")],
     model: Annotated[
-        str, typer.Option(help="gaussian (white), or poisson-gaussian where photons are counted and 0 is no light")
+        str, typer.Option(help="gaussian (white noise), or poisson-gaussian (photon counts, where 0 is no light)")
     ] = "gaussian",
     out_path: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="write .json, or .npy of each image's level")
     ] = None,
     layout: Annotated[str, typer.Option(help="axes of arrays: auto, NHW, NHWC or NCHW")] = "auto",
 ) -> None:
-    """Estimate the noise of measurements, with an interval, from nothing but the measurements."""
+    """Estimate the noise of measurements, with an interval, from the measurements alone."""
     from ..runs.noise_report import estimate
 
     show(estimate(path, model, out_path, layout))

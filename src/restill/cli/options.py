@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their words are read."""
+"""Options that several commands share, and the functions that parse them."""
 
 from __future__ import annotations
 

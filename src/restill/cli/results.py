@@ -1,4 +1,4 @@
-"""The commands that look at what there is: contents, images, measures and reports."""
+"""The commands that show results: contents, samples, evaluations and reports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def info(
     settings: Set = None,
     plugins: Plugins = None,
 ) -> None:
-    """What a store, a run or a checkpoint holds, or what a recipe asks for and takes."""
+    """Show what a store, a run or a checkpoint holds, or the settings and the cost of a recipe."""
     from ..runs.describe import describe
 
     show(describe(path, settings or []))
@@ -28,13 +28,13 @@ def sample(
     path: RunPath,
     out_path: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder for the images")],
     n: Annotated[int, typer.Option("-n", help="number of images")] = 64,
-    seed: Annotated[int, typer.Option(help="image k of a seed is always the same")] = 0,
+    seed: Annotated[int, typer.Option(help="seed; image k of a seed is always the same")] = 0,
     sampler: Annotated[str, typer.Option(help="student, teacher-full, teacher-truncated or l1-edm")] = "student",
     plugins: Plugins = None,
     device: Device = None,
     precision: Precision = None,
 ) -> None:
-    """Draw images: PNG, .npy too for data that is not 8-bit, and a grid."""
+    """Draw images; write them as PNG (and as .npy unless the data is 8-bit) with a grid."""
     from ..runs.samples import sample_run
 
     sample_run(path, out_path, n, seed, sampler, overrides_of(None, device, precision))
@@ -45,23 +45,27 @@ def evaluate(
     path: RunPath,
     reference: Annotated[
         Path | None,
-        typer.Option(metavar="CLEAN_STORE|NPZ", help="clean images, or statistics of them; the run's own by default"),
+        typer.Option(
+            metavar="CLEAN_STORE|NPZ", help="clean images or their statistics; the run's own reference by default"
+        ),
     ] = None,
     features: Annotated[
-        list[str] | None, typer.Option(metavar="SPACE", help="also in inception:FILE or dino:FOLDER; may be repeated")
+        list[str] | None,
+        typer.Option(metavar="SPACE", help="additional features: inception:FILE or dino:FOLDER; may be repeated"),
     ] = None,
     held_out: Annotated[
-        Path | None, typer.Option(metavar="STORE", help="measurements that training never saw, for the checks")
+        Path | None, typer.Option(metavar="STORE", help="measurements that were not used in training, for the checks")
     ] = None,
     write_reference: Annotated[
-        Path | None, typer.Option(metavar="NPZ", help="only write the statistics of the clean images, for others")
+        Path | None,
+        typer.Option(metavar="NPZ", help="only write the statistics of the clean images, and evaluate nothing"),
     ] = None,
     settings: Set = None,
     plugins: Plugins = None,
     device: Device = None,
     precision: Precision = None,
 ) -> None:
-    """Measure teacher and student, against clean images where there are some, else through the corruption.
+    """Evaluate teacher and student against clean images, or against the measurements if there are none.
 
     `torchrun --nproc-per-node N -m restill evaluate RUN` shares the work between N processes.
     """
@@ -84,7 +88,7 @@ def report(
     ] = None,
     plugins: Plugins = None,
 ) -> None:
-    """Write report.html and the sample grids of an evaluated run; of several runs, one page side by side."""
+    """Write report.html and the sample grids of an evaluated run, or one page that compares several runs."""
     from ..runs import amended, working_on
     from ..runs import report as stage
     from ..runs.reporting import compare_runs

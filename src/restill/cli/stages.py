@@ -1,4 +1,4 @@
-"""The commands that train: a whole run, its two phases, and the choice among what they leave."""
+"""The commands that train: a whole run, each of its two phases, and the choice of a checkpoint."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run(
     device: Device = None,
     precision: Precision = None,
 ) -> None:
-    """Everything from data to report; the same command continues an interrupted run."""
+    """Do everything from data to report; the same command continues an interrupted run."""
     from ..runs import run as run_experiment
 
     results, verdict = run_experiment(recipe, out_path, overrides_of(settings, device, precision))
@@ -36,7 +36,7 @@ def pretrain(
     device: Device = None,
     precision: Precision = None,
 ) -> None:
-    """Phase I alone: train the teacher on a store; the same command continues it."""
+    """Phase I only: train the teacher on a store; the same command continues it."""
     from ..runs import amended, baselines, prepare_store, recipe_on_store, working_on
     from ..runs import pretrain as stage
 
@@ -63,7 +63,7 @@ def distill(
     device: Device = None,
     precision: Precision = None,
 ) -> None:
-    """Phase II alone: distil the run's teacher into a one-step generator; the same command continues it."""
+    """Phase II only: distil the run's teacher into a one-step generator; the same command continues it."""
     from ..runs import amended, working_on
     from ..runs import distill as stage
 
@@ -75,17 +75,21 @@ def distill(
 def select(
     path: RunPath,
     reference: Annotated[
-        Path | None, typer.Option(metavar="CLEAN_STORE", help="also show distances to clean images; they never choose")
+        Path | None,
+        typer.Option(metavar="CLEAN_STORE", help="also show distances to clean images; the choice ignores them"),
     ] = None,
     sigma_rel: Annotated[
-        str, typer.Option(metavar="A,B,...", help="lengths of the average of the weights, relative to the run's")
+        str,
+        typer.Option(
+            metavar="A,B,...", help="lengths of the average of the weights, relative to the length of the run"
+        ),
     ] = "0.03,0.05,0.1,0.15,0.2",
-    keep: Annotated[bool, typer.Option("--keep", help="make the best the run's student")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="make the best checkpoint the run's student")] = False,
     plugins: Plugins = None,
     device: Device = None,
     precision: Precision = None,
 ) -> None:
-    """Choose among all snapshots of the student and lengths of average by the proximal distance: no clean image."""
+    """Choose the best snapshot of the student and length of average by the proximal distance, without clean images."""
     from ..report.selection_report import selection_table
     from ..runs import amended, working_on
     from ..runs.selecting import select as stage
