@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,11 @@ from restill.cli import app as cli
 from restill.corruption import AdditiveNoise
 from restill.runs.cost import PRECISIONS
 from restill.runs.recipe_files import load_recipe, save_recipe
+from restill.runs.recipe_keys import FAMILIES, recipe_keys
 from tiny import images, settings, tiny_store
 
 Call = Callable[..., str]
+KINDS = {"corruption": "noise", "network": "ddpmpp", "objective": "standard", "student.loss": "sid"}
 
 
 @pytest.fixture
@@ -53,6 +56,31 @@ def test_a_shipped_recipe(call: Call) -> None:
     assert re.search(r"images of an iteration 16 16 of them at a time 8 2 GFLOP per image", text)
     assert all(f"{row}, {precision}" in text for row in ("activations", "memory in all") for precision in PRECISIONS)
     assert "Not counted:" in text
+
+
+def test_keys_of_a_recipe(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    changed = call("digits-noise", "--set", "teacher.adam.decay=none", "--set", "student.loss=dmd")
+    assert "Keys that differ from the defaults" in changed
+    assert "teacher.images 128_000 images length of the training in images" in changed
+    assert "student.loss.kind dmd loss of the generator" in changed and "network.channel_mult [1, 1] factors" in changed
+    assert "teacher.adam.decay" not in changed and "student.loss.alpha" not in changed
+    every = call("digits-noise", "--keys")
+    assert all(f" {key.name} " in every for key in recipe_keys(KINDS) if key.name not in ("name", "description"))
+    assert "execution.checkpoint_every_s 30 seconds time between checkpoints" in every
+
+
+def test_the_documented_table_of_keys_is_current() -> None:
+    folder = Path(__file__).parents[1] / "docs"
+    spec = importlib.util.spec_from_file_location("recipe_keys_page", folder / "recipe_keys.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    written = (folder / "recipe-keys.md").read_text(encoding="utf-8")
+    assert written == module.page(), "run `python docs/recipe_keys.py`"
+    for key in recipe_keys(KINDS):  # every key is described, and has a row
+        assert key.does
+        assert f"| `{key.name}` |" in written or key.name.rpartition(".")[0] in FAMILIES
 
 
 def test_a_recipe_whose_images_are_there(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,7 +142,7 @@ def test_plain_data_describe_a_section_completely() -> None:
 def test_the_keys_of_a_section() -> None:
     keys = {key.name: key for key in keys_of(Student)}
     assert list(keys) == ["images", "batch", "clip", "size", "loss", "net", "adam.lr", "adam.decay", "half.number"]
-    assert keys["images"] == Key("images", "whole number, above 0", None, "images", "length")
+    assert keys["images"] == Key("images", "whole number, above 0", ..., "images", "length")
     assert keys["clip"].type == "number or null, above 0"
     assert keys["adam.lr"] == Key("adam.lr", "number, above 0", 1e-3, "per image", "learning rate")  # as given there
     assert keys["adam.decay"].type == "none or cosine" and keys["loss"].type == "test-loss"

@@ -15,13 +15,14 @@ def info(
     path: Annotated[
         Path, typer.Argument(metavar="PATH|RECIPE", help="a store, a run, a network folder, or a recipe or its name")
     ],
+    keys: Annotated[bool, typer.Option("--keys", help="every key of a recipe, with its unit and what it does")] = False,
     settings: Set = None,
     plugins: Plugins = None,
 ) -> None:
     """Show what a store, a run or a checkpoint holds, or the settings and the cost of a recipe."""
     from ..runs.describe import describe
 
-    show(describe(path, settings or []))
+    show(describe(path, settings or [], keys))
 
 
 def sample(

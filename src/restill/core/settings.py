@@ -194,7 +194,7 @@ def _section_in(annotation: Any) -> type[BaseModel] | None:
 
 
 class Key(NamedTuple):
-    """One key of a section as a table shows it; `default` is None where the key must be stated."""
+    """One key of a section as a table shows it; `default` is `...` where the key must be stated."""
 
     name: str
     type: str
@@ -213,7 +213,7 @@ def keys_of(model: type[BaseModel], prefix: str = "", defaults: BaseModel | None
         defaults: the section whose values are the defaults, where they are not those of the fields.
     """
     for name, field in model.model_fields.items():
-        default = None if field.is_required() else field.get_default(call_default_factory=True)
+        default: Any = ... if field.is_required() else field.get_default(call_default_factory=True)
         default = default if defaults is None else getattr(defaults, name)
         inner = _section_in(field.annotation)
         if inner is not None and not hasattr(inner, "family"):

@@ -25,14 +25,16 @@ from .recipe_files import load_recipe, shipped_recipes
 _BINS, _WIDTH = 10, 40
 
 
-def describe(path: Path, overrides: Sequence[str] = ()) -> RenderableType:
+def describe(path: Path, overrides: Sequence[str] = (), all_keys: bool = False) -> RenderableType:
     """A summary of whatever lies at `path`, or of the shipped recipe of that name with `overrides`.
 
     Raises:
         UserError: `path` is nothing of restill's, or there are overrides for something that is no recipe.
     """
     if _is_recipe(path):
-        return describe_recipe(load_recipe(path, overrides))
+        return describe_recipe(load_recipe(path, overrides), all_keys)
+    if all_keys:
+        raise UserError(f"{path}: --keys shows the keys of a recipe, and this is none")
     if overrides:
         raise UserError(f"{path}: --set changes a key of a recipe, and this is none")
     if not path.exists():

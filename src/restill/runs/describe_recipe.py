@@ -18,7 +18,8 @@ from ..store import open_store
 from .cost import PRECISIONS, NetworkCost, PhaseCost, network_cost, student_cost, teacher_cost
 from .facts import facts_table
 from .objects import given_by
-from .recipe_files import Recipe
+from .recipe import Recipe
+from .recipe_keys import keys_table
 from .run_store import acquisition_of, with_law_of_store
 
 _CHANNELS = 3  # of images that are not there to be looked at
@@ -45,8 +46,11 @@ class Images(NamedTuple):
     num_classes: int = 0
 
 
-def describe_recipe(recipe: Recipe) -> RenderableType:
+def describe_recipe(recipe: Recipe, all_keys: bool = False) -> RenderableType:
     """A recipe in words, with parameters, arithmetic and memory of both phases.
+
+    Args:
+        all_keys: show every key, not only those that differ from the defaults.
 
     Where the images are not there, colour images of the recipe's `data.resize` are assumed, and this is said.
 
@@ -70,13 +74,15 @@ def describe_recipe(recipe: Recipe) -> RenderableType:
     title = f"{recipe.name}: recipe"
     if images.shape is None:
         facts["network"] = f"{recipe.network.kind}; of what size, the images decide"
-        return facts_table(title, facts | schedules)
+        return Group(facts_table(title, facts | schedules), Text(), keys_table(recipe, all_keys))
     given = given_by(recipe, law, images.shape, images.num_classes)
     shape = (given.channels, *network_grid(law, images.shape)[1:])
     cost = network_cost(*recipe.network.arguments(given), shape)
     facts["network"] = _network(recipe, law, images.shape, shape, cost)
     phases = teacher_cost(cost, teacher), student_cost(cost, student)
-    return Group(facts_table(title, facts | schedules), Text(), _takes(*phases), Text(_NOT_COUNTED, style="dim"))
+    facts |= schedules
+    counted = Text(_NOT_COUNTED, style="dim")
+    return Group(facts_table(title, facts), Text(), _takes(*phases), counted, Text(), keys_table(recipe, all_keys))
 
 
 def images_of(recipe: Recipe) -> Images:

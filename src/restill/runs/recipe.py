@@ -31,8 +31,8 @@ class Recipe(Section):
     corruption: dict[str, Any] = Field(
         default_factory=lambda: {"kind": "noise"}, description="what happened to the images, by its kind"
     )
-    network: AnyArchitecture = DDPMpp()
-    objective: AnyObjective = AmbientTweedie()
+    network: AnyArchitecture = setting(DDPMpp(), "architecture of the denoiser's network")
+    objective: AnyObjective = setting(AmbientTweedie(), "denoising objective of the teacher and the fake score")
     teacher: TeacherSettings = TeacherSettings()
     student: DistillationSettings = DistillationSettings()
     baselines: BaselineSettings = BaselineSettings()
