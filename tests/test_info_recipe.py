@@ -18,7 +18,7 @@ from restill.runs.recipe_keys import FAMILIES, recipe_keys
 from tiny import images, settings, tiny_store
 
 Call = Callable[..., str]
-KINDS = {"corruption": "noise", "network": "ddpmpp", "objective": "standard", "student.loss": "sid"}
+KINDS = {"corruption": "noise", "network": "ddpmpp", "objective": "standard", "student.loss": "sid", "sampling": "heun"}
 
 
 @pytest.fixture

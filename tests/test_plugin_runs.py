@@ -15,18 +15,21 @@ from restill.core.errors import UserError
 from restill.diffusion.networks import Architecture
 from restill.generator import load_denoiser
 from restill.objectives import DistillationLoss
+from restill.sampling import Sampler
+from restill.sampling.settings import SamplingSettings
 from test_plugins import install
 from tiny import SETTINGS
 
 HERE = Path(__file__).with_name("plugins")
-LOSS, NETWORK = HERE / "huber_loss.py", HERE / "plain_network.py"
+LOSS, NETWORK, SAMPLER = HERE / "huber_loss.py", HERE / "plain_network.py", HERE / "euler_sampler.py"
 RECIPE = """\
 name: mine
-plugins: [huber_loss, plain_network]
+plugins: [huber_loss, plain_network, euler_sampler]
 data: {source: digits}
 corruption: {kind: noise, sigma_n: 0.4}
 network: {architecture: plain, width: 12}
 student: {loss: {kind: huber, delta: 0.3}}
+sampling: {sampler: euler, steps: 4}
 """
 Call = Callable[..., tuple[int, str, str]]
 
@@ -49,7 +52,12 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     def forgotten() -> None:
         monkeypatch.setattr(plugins, "_LOADED", {})
-        for family, kind in ((DistillationLoss, "huber"), (Architecture, "plain")):
+        for family, kind in (
+            (DistillationLoss, "huber"),
+            (Architecture, "plain"),
+            (Sampler, "euler"),
+            (SamplingSettings, "euler"),
+        ):
             monkeypatch.setattr(family, "_members", {k: v for k, v in family._members.items() if k != kind})
 
     forgotten()
@@ -57,20 +65,22 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 def sets(*more: str) -> list[str]:
-    mine = [setting for setting in SETTINGS if not setting.startswith("network")]
+    mine = [setting for setting in SETTINGS if not setting.startswith(("network", "sampling.num"))]
     return [word for setting in (*mine, *more) for word in ("--set", setting)]
 
 
 def test_they_are_trained_sampled_and_reported(tmp_path: Path, call: Call, forget: Callable[[], None]) -> None:
     recipe, out = tmp_path / "mine.yaml", tmp_path / "run"
     recipe.write_text(RECIPE)
-    named = ["--plugin", LOSS, "--plugin", NETWORK]
+    named = ["--plugin", LOSS, "--plugin", NETWORK, "--plugin", SAMPLER]
     code, _, error = call("run", recipe, "--out", out, *sets(), *named)
     assert code == 0, error
     config = json.loads((out / "student" / "config.json").read_text())
     assert config["cls"] == "plain" and config["kwargs"]["width"] == 12
     assert config["kwargs"]["given"]["channels"] == 1 and (out / "report.html").exists()
     assert {r["subject"] for r in json.loads((out / "metrics.json").read_text())["results"]} >= {"student"}
+    results = json.loads((out / "metrics.json").read_text())["results"]
+    assert "Euler(steps=4, stop_at=0.0)" in {r["sampler"] for r in results if r["subject"] == "teacher-full"}
     denoiser = load_denoiser(out / "teacher")
     x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     assert denoiser(x, 0.5).shape == x.shape and not torch.equal(denoiser(x, 0.5), denoiser(x, 2.0))
@@ -90,17 +100,19 @@ def test_they_are_trained_sampled_and_reported(tmp_path: Path, call: Call, forge
 
 def test_a_recipe_that_does_not_say_what_it_needs(tmp_path: Path, call: Call, forget: Callable[[], None]) -> None:
     recipe = tmp_path / "mine.yaml"
-    recipe.write_text(RECIPE.replace("plugins: [huber_loss, plain_network]\n", ""))
+    recipe.write_text(RECIPE.replace("plugins: [huber_loss, plain_network, euler_sampler]\n", ""))
     code, _, error = call("run", recipe, "--out", tmp_path / "run", "--plugin", LOSS)
     assert code == 2 and error.count("\n") == 1
     known = "adm, ddpmpp, ncsnpp, or name the file that defines it with --plugin"
     assert f"network.architecture: 'plain' is no known kind: use one of {known}" in error
     recipe.write_text(RECIPE.replace("width: 12", "widht: 12"))
-    code, _, error = call("run", recipe, "--out", tmp_path / "run", "--plugin", LOSS, "--plugin", NETWORK)
+    code, _, error = call(
+        "run", recipe, "--out", tmp_path / "run", "--plugin", LOSS, "--plugin", NETWORK, "--plugin", SAMPLER
+    )
     assert code == 2 and "unknown key network.widht: did you mean network.width?" in error
     code, _, error = call("info", recipe, "--plugin", "unheard-of")
     assert code == 2 and "--plugin unheard-of: no such file, and no installed plug-in of this name" in error
-    recipe.write_text(RECIPE.replace("[huber_loss, plain_network]", f"['{LOSS}']"))
+    recipe.write_text(RECIPE.replace("[huber_loss, plain_network, euler_sampler]", f"['{LOSS}']"))
     code, _, error = call("info", recipe)
     assert code == 2 and "must be a name; write 'huber_loss' and give the file with --plugin" in error
 

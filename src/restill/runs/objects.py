@@ -14,7 +14,8 @@ from ..corruption import Corruption, Mri, MriOperator, Operator
 from ..diffusion import NetworkDenoiser, Prior
 from ..diffusion.networks import Given
 from ..estimation import RadialPower
-from ..sampling import Heun, OneStep, Sampler
+from ..sampling import OneStep, Sampler
+from ..sampling.settings import SamplingSettings
 from ..store import Store
 from ..training.augment import WIDTH
 from .recipe import Recipe
@@ -124,10 +125,10 @@ def fresh_denoiser(config: NetworkConfig, seed: int) -> NetworkDenoiser:
         return config.build()
 
 
-def sampler_of(subject: str, num_steps: int, config: NetworkConfig) -> Sampler:
+def sampler_of(subject: str, section: SamplingSettings, config: NetworkConfig) -> Sampler:
     """The sampler of `student`, `teacher-full` or `teacher-truncated`."""
     if subject == "student":
         if config.init_sigma is None:
             raise UserError("the student's config.json lacks init_sigma")
         return OneStep(init_sigma=config.init_sigma)
-    return Heun(num_steps=num_steps, stop_at=config.law().sigma_max if subject == "teacher-truncated" else 0.0)
+    return section.of_teacher(config.law().sigma_max if subject == "teacher-truncated" else 0.0)

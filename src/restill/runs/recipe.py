@@ -15,7 +15,7 @@ from ..diffusion.networks.architecture import AnyArchitecture, DDPMpp
 from ..metrics.settings import EvaluationSettings
 from ..objectives import AmbientTweedie, AnyObjective
 from ..restoration.baselines import BaselineSettings
-from ..sampling.settings import SamplingSettings
+from ..sampling.settings import AnySampling, HeunSampling
 from ..training import DistillationSettings, TeacherSettings
 from .execution import ExecutionSettings
 
@@ -36,7 +36,7 @@ class Recipe(Section):
     teacher: TeacherSettings = TeacherSettings()
     student: DistillationSettings = DistillationSettings()
     baselines: BaselineSettings = BaselineSettings()
-    sampling: SamplingSettings = SamplingSettings()
+    sampling: AnySampling = setting(HeunSampling(), "sampler of the teacher")
     evaluation: EvaluationSettings = EvaluationSettings()
     execution: ExecutionSettings = ExecutionSettings()
 

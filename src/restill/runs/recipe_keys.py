@@ -14,6 +14,7 @@ from ..core.settings import Key, keys_of
 from ..corruption import Corruption
 from ..diffusion.networks import Architecture
 from ..objectives import DistillationLoss, Objective
+from ..sampling.settings import SamplingSettings
 from .recipe import Recipe, flat
 
 FAMILIES: dict[str, type[Pluggable]] = {
@@ -21,6 +22,7 @@ FAMILIES: dict[str, type[Pluggable]] = {
     "network": Architecture,
     "objective": Objective,
     "student.loss": DistillationLoss,
+    "sampling": SamplingSettings,
 }
 """Keys that hold a member of a family, whose own keys depend on its kind."""
 
@@ -28,15 +30,15 @@ FAMILIES: dict[str, type[Pluggable]] = {
 def keys_table(recipe: Recipe, complete: bool) -> Table:
     """Keys, values, units and what they do: of those that differ from the defaults, or of all."""
     known = {key.name: key for key in recipe_keys({key: recipe.value(f"{key}.{tag(key)}") for key in FAMILIES})}
-    usual = flat(Recipe(name=recipe.name).model_dump(mode="json"))
+    values, usual = (flat(each.model_dump(mode="json")) for each in (recipe, Recipe(name=recipe.name)))
     table = Table(title="Keys" if complete else "Keys that differ from the defaults", title_justify="left", box=None)
     for column in ("key", "value", "unit", "what it does"):
         table.add_column(column)
-    for name, value in flat(recipe.model_dump(mode="json")).items():
-        changed = name not in usual or usual[name] != value
+    for name in {**known, **values}:
+        key = known.get(name, Key(name, "", None, "", ""))
+        changed = name in values and (name not in usual or usual[name] != values[name])
         if (changed or complete) and name not in ("name", "description"):
-            key = known.get(name, Key(name, "", None, "", ""))
-            words = (name, written(value, 40), key.unit, key.does)
+            words = (name, written(values.get(name, key.default), 40), key.unit, key.does)
             table.add_row(*map(Text, words), style="bold" if changed and complete else None)
     return table
 

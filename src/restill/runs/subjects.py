@@ -36,4 +36,4 @@ def trained(run: Run, subject: Subject) -> Generator:
     denoiser = run.recipe.execution.prepared(denoiser)
     run.recipe.execution.compiled(denoiser)
     section = run.recipe.sampling
-    return Generator(denoiser, config, sampler_of(subject, section.num_steps, config), section.batch_size)
+    return Generator(denoiser, config, sampler_of(subject, section, config), section.batch_size)
