@@ -14,17 +14,4 @@ if TYPE_CHECKING:
     from .pipeline import Acquisition, write
     from .settings import DataSettings
 
-__all__ = [
-    "Acquisition",
-    "DataSettings",
-    "corrupt_images",
-    "from_clean_images",
-    "from_kspace",
-    "from_measured_images",
-    "import_kspace",
-    "import_measurements",
-    "measurements_of",
-    "write",
-]
-
 __getattr__, __dir__ = lazily(__name__)

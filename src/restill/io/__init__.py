@@ -11,32 +11,3 @@ from .mask_files import Binary, open_masks
 from .phantoms import phantoms
 from .pictures import Pictures
 from .reader import Format, Header, Image, ImageReader, KspaceReader, KspaceSlice
-
-__all__ = [
-    "Arrays",
-    "Binary",
-    "ComplexArrays",
-    "File",
-    "Format",
-    "Hdf5",
-    "Header",
-    "Image",
-    "ImageReader",
-    "ImageSource",
-    "KspaceReader",
-    "KspaceSlice",
-    "KspaceSource",
-    "Layout",
-    "Pictures",
-    "array_source",
-    "check_mask",
-    "digits",
-    "images_named",
-    "is_kspace",
-    "open_images",
-    "open_kspace",
-    "open_maps",
-    "open_mask",
-    "open_masks",
-    "phantoms",
-]

@@ -53,9 +53,7 @@ class _Stored:
 
 
 @contextmanager
-def reading(
-    where: object, kind: str = "a plain NumPy array", or_: str = ", or save it anew with numpy.save"
-) -> Iterator[None]:
+def reading(where: object, kind: str = "a plain NumPy array") -> Iterator[None]:
     """Turns what goes wrong while arrays are read, on opening and later, into one line that names the file."""
     try:
         yield
