@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -72,8 +73,9 @@ class Smeared(CustomCorruption, WithoutGaps, kind="test-smeared"):
 class Vignette(PixelOperator):
     """Brightness that differs from pixel to pixel, some of which are dead."""
 
+    shown: ClassVar[tuple[str, ...]] = ("alive",)
     gain: Tensor
-    mask: Tensor
+    alive: Tensor
 
     def apply(self, x: Tensor) -> Tensor:
         return self.restrict(self.gain.to(x) * x)
@@ -82,10 +84,10 @@ class Vignette(PixelOperator):
         return self.gain.to(y) * self.restrict(y)
 
     def restrict(self, y: Tensor) -> Tensor:
-        return self.mask.to(y) * y
+        return self.alive.to(y) * y
 
     def condition(self) -> Tensor:
-        return self.mask
+        return self.alive
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def test_what_follows_of_a_few_methods(masked: bool) -> None:
     torch.testing.assert_close(operator.restrict(operator.whole().apply(x)), operator.apply(x))
     moved = operator.moved(lambda image: image.flip(-1))
     assert torch.equal(moved.seen(x.flip(-1)), seen.flip(-1))
-    assert set(operator.select(slice(0, 2)).parameters()) == ({"sigma_n", "gain", "mask"} if masked else {"sigma_n"})
+    assert set(operator.select(slice(0, 2)).parameters()) == ({"sigma_n", "gain", "alive"} if masked else {"sigma_n"})
 
 
 def test_a_domain_of_other_channels_than_the_image() -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -76,7 +75,7 @@ def describe_recipe(recipe: Recipe, all_keys: bool = False) -> RenderableType:
         facts["network"] = f"{recipe.network.kind}; of what size, the images decide"
         return Group(facts_table(title, facts | schedules), Text(), keys_table(recipe, all_keys))
     given = given_by(recipe, law, images.shape, images.num_classes)
-    shape = (given.channels, *network_grid(law, images.shape)[1:])
+    shape = (given.channels, *images.shape[1:])  # networks work on the image grid
     cost = network_cost(*recipe.network.arguments(given), shape)
     facts["network"] = _network(recipe, law, images.shape, shape, cost)
     phases = teacher_cost(cost, teacher), student_cost(cost, student)
@@ -114,12 +113,6 @@ def _read(recipe: Recipe, words: str) -> Images:
         return Images(f"{words}: {len(store):,} of {_by(store.image_shape)}", store.image_shape, store.num_classes)
     acquisition = acquisition_of(recipe)
     return Images(f"{words}: {acquisition.in_words}", acquisition.image_shape, acquisition.num_classes)
-
-
-def network_grid(law: Corruption, image_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """`(C, H, W)` of what the network is given of a measurement, its condition left out."""
-    domain = torch.zeros(1, *law.shapes(image_shape).domain)
-    return tuple(law.template(image_shape).lift(domain).shape[1:])
 
 
 def _network(
