@@ -116,16 +116,13 @@ def test_one_denoiser_for_all_lines(coils: int, sigma_n: tuple[float, ...], sigm
 
 
 class NoiseOfImages(MriOperator):
-    """The noise that is added is white on the image grid and seen through `A^H A`, as for masks."""
+    """The noise that is added is white on the image grid, where `extract(e)` is white, and seen through `A^H A`."""
 
     def noise(self, e: Tensor) -> Tensor:
-        return self.seen(e)
+        return self.seen(self.extract(e))
 
     def measured(self, e: Tensor) -> Tensor:
-        return self.predicted(e)
-
-    def noise_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return shape
+        return self.predicted(self.extract(e))
 
 
 @pytest.mark.parametrize("coils", [1, 2])

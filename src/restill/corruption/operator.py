@@ -191,13 +191,6 @@ class Operator(ABC):
         named = {name: change(value) for name, value in parameters.items() if name.rpartition(".")[2] in self.shown}
         return self.with_parameters(parameters | named) if named else self
 
-    @final
-    def noise_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of the white space for a domain of `shape` `(c, h, w)`."""
-        if self.white_domain:
-            return shape
-        return tuple(self.select(slice(0, 1)).embed(torch.zeros(1, *shape, device=self.sigma_n.device)).shape[1:])
-
     # parameters
 
     @final

@@ -34,7 +34,7 @@ class Draw(NamedTuple):
     sigma: Tensor
     """noise levels `[n]`"""
     noise: Tensor
-    """standard normal, where the noise of the measurements is white: `[n, *noise_shape]`"""
+    """standard normal, in the white space `[n, ...]`"""
 
 
 class Noised(NamedTuple):
@@ -43,7 +43,7 @@ class Noised(NamedTuple):
     x_t: Tensor
     """network input `[n, C, h, w]`"""
     e: Tensor
-    """`level * n`, `[n, *noise_shape]`"""
+    """`level * n`, in the white space `[n, ...]`"""
 
 
 def noised(y: Tensor, further: Operator, level: Tensor, noise: Tensor) -> Noised:
@@ -53,7 +53,7 @@ def noised(y: Tensor, further: Operator, level: Tensor, noise: Tensor) -> Noised
         y: measurements `[n, ...]`.
         further: the more corrupted operators that the network is shown.
         level: standard deviation of the noise to be added, `[n]`.
-        noise: standard normal `[n, *noise_shape]`.
+        noise: standard normal, in the white space `[n, ...]`.
     """
     e = right_broadcast(level, noise) * noise
     return Noised(further.to_domain(further.restrict(y)) + further.noise(e), e)
