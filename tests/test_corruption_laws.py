@@ -423,7 +423,7 @@ def test_the_list_holds_every_kind_and_every_way() -> None:
     from restill.corruption import corruption_kinds
     from restill.corruption.blur import BOUNDARIES
     from restill.corruption.downsampling import METHODS
-    from restill.corruption.mri_lines import PATTERNS as LINES
+    from restill.corruption.mri.lines import PATTERNS as LINES
     from restill.corruption.patterns import PATTERNS
 
     laws: list[Corruption] = [instance.law for instance in INSTANCES.values()]

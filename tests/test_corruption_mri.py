@@ -13,8 +13,8 @@ from torch import Tensor
 from restill.core.errors import UserError
 from restill.core.tensors import channels_to_complex
 from restill.corruption import Embedded, Mri, MriOperator, corruption_from
-from restill.corruption.coil_maps import birdcage, coarse, refined
-from restill.corruption.mri_lines import centre, equispaced_lines, fewer, random_lines
+from restill.corruption.mri.lines import centre, equispaced_lines, fewer, random_lines
+from restill.corruption.mri.maps import birdcage, coarse, refined
 
 F64 = torch.float64
 

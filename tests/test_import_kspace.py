@@ -20,7 +20,7 @@ from restill.acquisition import DataSettings
 from restill.core.errors import UserError
 from restill.core.tensors import channels_to_complex, complex_to_channels, seeded
 from restill.corruption import Embedded, Mri, MriOperator
-from restill.corruption.coil_maps import coarse
+from restill.corruption.mri.maps import coarse
 from restill.estimation import compress_coils
 from restill.runs import prepare_store, pretrain, working_on
 from restill.store import Store, open_store

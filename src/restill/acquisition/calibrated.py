@@ -10,7 +10,7 @@ from torch import Tensor
 from ..core.errors import UserError
 from ..core.tensors import complex_to_channels
 from ..corruption import MriOperator
-from ..corruption.coil_maps import normalised
+from ..corruption.mri.maps import normalised
 from ..estimation import calibration_residual, compress_coils, espirit
 from ..estimation.coil_compression import centre_block
 

@@ -15,8 +15,8 @@ from ..core.errors import UserError
 from ..core.progress import Advance
 from ..core.tensors import seeded
 from ..corruption import Embedded, Mri, corruption_from
-from ..corruption.coil_maps import BANK, coarse
 from ..corruption.mask import chosen_masks
+from ..corruption.mri.maps import BANK, coarse
 from ..io import KspaceSlice, KspaceSource, check_mask
 from .calibrated import CALIBRATION
 from .cropping import Mask, calibration_block, cropped_mask, is_whole, mask_of

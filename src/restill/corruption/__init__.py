@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from .embedded import Embedded
     from .function import Function, FunctionOperator, load_operator, register_operator
     from .mask import Mask, MaskOperator
-    from .mri import Mri
-    from .mri_operator import MriOperator
+    from .mri.corruption import Mri
+    from .mri.operator import MriOperator
     from .noise import AdditiveNoise
     from .operator import Operator
     from .poisson import Poisson, PoissonOperator, photons_of

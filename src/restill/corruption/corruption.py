@@ -19,7 +19,8 @@ from .embedded import Embedded
 from .operator import Operator
 from .words import in_words
 
-_OWN = ("blur", "compose", "downsampling", "function", "mask", "mri", "noise", "poisson")  # each in a file of its name
+_FILES = ("blur", "compose", "downsampling", "function", "mask", "noise", "poisson")
+_OWN = {**{kind: f"{__package__}.{kind}" for kind in _FILES}, "mri": f"{__package__}.mri.corruption"}
 
 
 class Loss(Enum):
@@ -49,7 +50,7 @@ class Shapes(NamedTuple):
     condition: int
 
 
-class Corruption(Described, ABC, family="corruption", builtin={kind: f"{__package__}.{kind}" for kind in _OWN}):
+class Corruption(Described, ABC, family="corruption", builtin=_OWN):
     r"""What happened to the images, :math:`y = A(x) + \sigma_n \epsilon`: draws operators, noise levels and noise.
 
     A kind is a class whose fields are plain data, `class Haze(CustomCorruption, WithoutGaps, kind="haze")`. It says

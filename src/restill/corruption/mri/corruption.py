@@ -12,15 +12,15 @@ from pydantic import field_validator, model_validator
 from torch import Tensor
 from typing_extensions import Self
 
-from ..core.errors import UserError
-from ..core.settings import Limits, OneOrSeveral, setting, wrong
-from .coil_maps import BANK, birdcage, refined
-from .corruption import Loss
-from .embedded import Embedded
-from .mri_lines import PATTERNS, fewer
-from .mri_operator import MriOperator
-from .operator import Operator
-from .traits import GaussianNoise
+from ...core.errors import UserError
+from ...core.settings import Limits, OneOrSeveral, setting, wrong
+from ..corruption import Loss
+from ..embedded import Embedded
+from ..operator import Operator
+from ..traits import GaussianNoise
+from .lines import PATTERNS, fewer
+from .maps import BANK, birdcage, refined
+from .operator import MriOperator
 
 MOST_MASKS = 4096  # that a law keeps of measured ones
 

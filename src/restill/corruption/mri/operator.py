@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..core.fourier import fft2c, ifft2c
-from ..core.tensors import channels_to_complex, complex_to_channels
-from .bases import SamplingOperator
+from ...core.fourier import fft2c, ifft2c
+from ...core.tensors import channels_to_complex, complex_to_channels
+from ..bases import SamplingOperator
 
 
 @dataclass(frozen=True)
