@@ -93,7 +93,7 @@ def test_data_consistency_counts_noise() -> None:
     residual, noise = data_consistency(x, y, operator)
     ratio = residual / noise
     assert abs(ratio.mean() - 1) < 5 * ratio.std() / 200**0.5 + 1e-3
-    with pytest.raises(UserError, match="measurement 3 is all 0"):
+    with pytest.raises(UserError, match="measurement 3 holds only 0"):
         data_consistency(x, torch.where(torch.arange(200)[:, None, None, None] == 3, 0.0, y), operator)
 
 

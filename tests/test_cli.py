@@ -494,7 +494,7 @@ def test_ctrl_c_outside_of_training(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("restill.runs.samples.save_image", interrupted)
+    monkeypatch.setattr("restill.runs.draw_images.save_image", interrupted)
     assert cli._run_app(["sample", str(run), "--out", str(tmp_path / "s")]) == 130
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and error.startswith("restill: interrupted; ")

@@ -36,7 +36,7 @@ def sample(
     precision: Precision = None,
 ) -> None:
     """Draw images; write them as PNG (and as .npy unless the data is 8-bit) with a grid."""
-    from ..runs.samples import sample_run
+    from ..runs.draw_images import sample_run
 
     sample_run(path, out_path, n, seed, sampler, overrides_of(None, device, precision))
     say(f"{out_path}: {n:,} images; {out_path / 'grid.png'} shows them together")
