@@ -81,6 +81,7 @@ def test_they_are_trained_sampled_and_reported(tmp_path: Path, call: Call, forge
     assert {r["subject"] for r in json.loads((out / "metrics.json").read_text())["results"]} >= {"student"}
     results = json.loads((out / "metrics.json").read_text())["results"]
     assert "Euler(steps=4, stop_at=0.0)" in {r["sampler"] for r in results if r["subject"] == "teacher-full"}
+    assert "--plugin huber_loss.py --plugin plain_network.py" in (out / "report.html").read_text()
     denoiser = load_denoiser(out / "teacher")
     x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     assert denoiser(x, 0.5).shape == x.shape and not torch.equal(denoiser(x, 0.5), denoiser(x, 2.0))

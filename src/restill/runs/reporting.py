@@ -101,7 +101,7 @@ def _data(
         measurements=facts_of(store, found),
         nearest=near,
         shown=_shown(store),
-        command=f"restill run {run.path / 'recipe.yaml'} --out {run.path}-again{_operator_file(store.corruption)}",
+        command=f"restill run {run.path / 'recipe.yaml'} --out {run.path}-again{_plugins(run, store.corruption)}",
         missing=missing,
         phases={name: phase_colours(drawn) for name, drawn in images.items()} if store.is_complex else {},
     )
@@ -147,9 +147,10 @@ def facts_of(store: Store, found: tuple[float, float]) -> Measurements:
     )
 
 
-def _operator_file(corruption: Corruption) -> str:
-    """The option that loads a user's operator, which nothing else does."""
-    return f" --operator {corruption.functions[0]}.py" if corruption.functions else ""
+def _plugins(run: Run, corruption: Corruption) -> str:
+    """The options that load a user's operator and the plug-ins that the recipe asks for."""
+    operators = [f" --operator {name}.py" for name in corruption.functions[:1]]
+    return "".join([*operators, *(f" --plugin {name}.py" for name in run.recipe.plugins)])
 
 
 def versions() -> dict[str, str]:
