@@ -169,13 +169,8 @@ class Distillation(Training):
         processes: Processes = ALONE,
     ) -> None:
         super().__init__(settings.images, settings.batch_size)
-        self.corruption, self.settings, self.seed, self.device, self.batches = (
-            corruption,
-            settings,
-            seed,
-            device,
-            batches,
-        )
+        self.corruption, self.settings, self.batches = corruption, settings, batches
+        self.seed, self.device = seed, device
         self.guard, self.teacher = FiniteGuard(device), frozen_copy(teacher)
         game = Game(self.teacher, corruption, shape, settings, objective, device, self.guard, processes)
         self.generator = Generator(game)
