@@ -160,8 +160,11 @@ def test_a_failure_of_ours_is_one_line_too(monkeypatch: pytest.MonkeyPatch, caps
         (["pretrain", "--recipe", "tiny-noise"], "--out is missing"),
         (["pretrain", "--recipe", "tiny-noise", "--out", "x"], "a new run needs both STORE and --recipe"),
         (["corrupt", "digits", "--out", "x"], "either --sigma-n or --corruption or --recipe"),
-        (["corrupt", "digits", "--sigma-n", "-1", "--out", "x"], "corruption.sigma_n and weights must be finite"),
-        (["corrupt", "digits", "--sigma-n", "nan", "--out", "x"], "corruption.sigma_n and weights must be finite"),
+        (["corrupt", "digits", "--sigma-n", "-1", "--out", "x"], "corruption.sigma_n: must be at least 0, not -1.0"),
+        (
+            ["corrupt", "digits", "--sigma-n", "nan", "--out", "x"],
+            "corruption.sigma_n: must be a finite number, not nan",
+        ),
         (["corrupt", "digits", "--sigma-n", "1", "--clean-fraction", "2", "--out", "x"], "--clean-fraction must lie"),
         (["import", "x", "--out", "y"], "--sigma-n is missing: state the standard deviation of the noise"),
         (["import", "x", "--out", "y", "--sigma-n", "loud"], "--sigma-n 'loud' is neither a number nor a file"),
@@ -179,7 +182,10 @@ def test_a_failure_of_ours_is_one_line_too(monkeypatch: pytest.MonkeyPatch, caps
         (["run", "digits-noise", "--out", "x", "--set", "teacher.imags=1"], "did you mean teacher.images?"),
         (["run", "digits-noise", "--out", "x", "--set", "teacher.images=many"], "teacher.images: must be"),
         (["run", "digits-noise", "--out", "x", "--set", "objective.kind=standard"], "use ambient-tweedie"),
-        (["run", "digits-noise", "--out", "x", "--set", "teacher.accumulate=3"], "must divide teacher.batch_size"),
+        (
+            ["run", "digits-noise", "--out", "x", "--set", "teacher.accumulate=3"],
+            "teacher.accumulate: must divide batch_size 128, not 3",
+        ),
         (["run", "digits-noise", "--out", "x", "--precision", "fp8"], "execution.precision: must be 'fp32' or"),
         (
             ["run", "digits-noise", "--out", "x", "--device", "abacus"],
