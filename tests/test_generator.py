@@ -78,7 +78,7 @@ def test_a_configuration_is_checked_key_by_key(student: Path) -> None:
         '{"sigma_data": "much"}': "sigma_data: must be a number, not 'much'",
         '{"shape": 8}': "shape: must be a list, not 8",
         '{"sigma_dat": 1}': "unknown key sigma_dat: did you mean sigma_data?",
-        '{"value_range": [0]}': "value_range.1: is missing",
+        '{"value_range": [0]}': "value_range[1]: is missing",
     }.items():
         path.write_text(json.dumps(written | json.loads(change)))
         with pytest.raises(restill.UserError, match=re.escape(f"{path}: is not a network configuration ({message}")):
