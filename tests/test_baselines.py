@@ -21,9 +21,9 @@ from restill.diffusion import Prior
 from restill.metrics import load_results
 from restill.restoration import compressed_sensing
 from restill.runs import Run, baselines, open_run, prepare_store, working_on
-from restill.runs.objects import estimate_power
 from restill.runs.recipe_files import recipe_from
 from restill.store import open_store
+from restill.store.statistics import estimate_power
 from tiny import images, settings
 
 

@@ -33,7 +33,7 @@ class RadialPower:
 
         Args:
             kspace: `[n, 2 coils, H, W]`, 0 where it was not measured.
-            mask: True where it was, bool `[n, 1, 1 or H, W]`.
+            mask: True or 1 where it was, `[n, 1, 1 or H, W]`.
             sigma_n: of each slice, `[n]`.
         """
         wide = wide_dtype(kspace.device)
