@@ -68,7 +68,7 @@ def seconds(function: Callable[[], object], device: torch.device, repeats: int) 
 
 def naive_iteration(training: Distillation) -> None:
     """The same two updates without sharing or freezing anything."""
-    law, settings, n = training.corruption, training.settings, training.batch_size
+    corruption, settings, n = training.corruption, training.settings, training.batch_size
     student, fake = training.generator, training.players["fake"]
     game = student.game
     generator = seeded("naive", training.step, device=training.device)
@@ -78,8 +78,8 @@ def naive_iteration(training: Distillation) -> None:
         z = torch.randn(n, *game.white, generator=generator, device=training.device)
         return student.module(z * settings.init_sigma, sigma_init)
 
-    operator = law.draw(n, game.shape, generator)
-    y = law.corrupt(draw().detach(), operator, generator)
+    operator = corruption.draw(n, game.shape, generator)
+    y = corruption.corrupt(draw().detach(), operator, generator)
     drawn = game.objective.draw(operator, game.white, generator)
     game.objective(fake.module, y, operator, operator, drawn).mean().backward()
     fake.update.apply(fake.update.measure(0), 0)
@@ -107,18 +107,18 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.channels_last and arguments.mode == "shared":
         denoiser.to(memory_format=torch.channels_last)
     denoiser.autocast = torch.bfloat16 if arguments.precision == "bf16" else None
-    law, adam = AdditiveNoise(sigma_n=0.2), Adam()
+    corruption, adam = AdditiveNoise(sigma_n=0.2), Adam()
     objective = AmbientTweedie()
     teacher = TeacherTraining(
         denoiser,
         Noise(shape, batch, device),
-        law,
+        corruption,
         TeacherSettings(batch_size=batch, adam=adam),
         objective,
         0,
     )
     settings = DistillationSettings(batch_size=batch, generator=adam, fake=adam, snapshots=0)
-    student = Distillation(denoiser, law, shape, settings, objective, 0, device)
+    student = Distillation(denoiser, corruption, shape, settings, objective, 0, device)
     if arguments.compile:
         trained = [player.module for player in student.players.values()]
         for module in (teacher.denoiser, teacher.ema.module, student.teacher, *trained):

@@ -23,8 +23,8 @@ def distillation(preset: str, share: bool, bf16: bool = False) -> Distillation:
     denoiser = NetworkDenoiser(build_network("EDMPrecond", {**kwargs, "dropout": 0.13, "attn_resolutions": [16]}), 3)
     denoiser.autocast = torch.bfloat16 if bf16 else None
     settings = DistillationSettings(batch_size=batch, share_samples=share, snapshots=0)
-    law, cpu = AdditiveNoise(sigma_n=0.2), torch.device("cpu")
-    return Distillation(denoiser, law, (3, size, size), settings, AmbientTweedie(), 0, cpu)
+    corruption, cpu = AdditiveNoise(sigma_n=0.2), torch.device("cpu")
+    return Distillation(denoiser, corruption, (3, size, size), settings, AmbientTweedie(), 0, cpu)
 
 
 def main() -> None:

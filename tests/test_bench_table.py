@@ -34,9 +34,9 @@ def test_every_row_is_a_valid_run_of_its_own(bench: ModuleType) -> None:
         recipe = load_recipe(row.recipe, [*row.settings, f"seed={row.seed}"])
         assert recipe.seed == row.seed
         noisy = "noise" in row.title
-        assert (row.images == "brains") == recipe.law().is_complex == ("R = " in row.title)
-        assert (recipe.law().sigma_max > 0) == noisy
-        assert not noisy or f"noise {recipe.law().sigma_max:g}".replace("0.", ".") in row.title
+        assert (row.images == "brains") == recipe.build_corruption().is_complex == ("R = " in row.title)
+        assert (recipe.build_corruption().sigma_max > 0) == noisy
+        assert not noisy or f"noise {recipe.build_corruption().sigma_max:g}".replace("0.", ".") in row.title
     assert {r.seed for r in rows if r.title in ("noise .4", "inpainting .8") and r.images == "digits"} == {0, 1, 2}
 
 

@@ -795,7 +795,7 @@ def test_a_run_on_a_store_takes_its_corruption(store: Path, call: Cli, tmp_path:
     (tmp_path / "mine.yaml").write_text(text)
     words = ["run", tmp_path / "mine.yaml", "--out", tmp_path / "run", *settings()]
     call(*words)
-    assert load_recipe(tmp_path / "run").law().sigma_n == 0.2
+    assert load_recipe(tmp_path / "run").build_corruption().sigma_n == 0.2
     call(*words)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from restill.cli import app as cli
-from restill.cli.options import law_of
+from restill.cli.options import corruption_of
 from restill.corruption import Downsampling, Mask, Poisson, corruption_from, function
 from restill.corruption.corruption import drawn_once
 from restill.store import open_store
@@ -141,7 +141,7 @@ def test_every_corruption_in_the_documentation_is_one(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     np.save("psf.npy", np.ones((3, 3)))
     text = (ROOT / "docs" / "your-data.md").read_text(encoding="utf-8")
-    found = [law_of(law) for law in re.findall(r'"(\{kind: .*?\})"', text)]
+    found = [corruption_of(law) for law in re.findall(r'"(\{kind: .*?\})"', text)]
     kinds = {"blur", "downsampling", "poisson", "function", "compose", "mask", "mri"}
     assert {corruption_from(law).kind for law in found} == kinds == {law["kind"] for law in found}
 

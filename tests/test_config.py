@@ -24,7 +24,8 @@ def test_the_promised_recipes_are_shipped() -> None:
 def test_shipped_recipes_load_and_come_back(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name and recipe.description
-    assert recipe.law().sigma_max > 0 or recipe.law().kind != "noise"  # some corruption there is
+    corruption = recipe.build_corruption()
+    assert corruption.sigma_max > 0 or corruption.kind != "noise"  # some corruption there is
     save_recipe(tmp_path / "recipe.yaml", recipe)
     assert load_recipe(tmp_path / "recipe.yaml") == recipe == load_recipe(tmp_path)
     saved = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
@@ -57,7 +58,7 @@ def test_published_settings(name: str) -> None:
 
 @pytest.mark.parametrize("level", [0.1, 0.2, 0.4])
 def test_one_cifar_recipe_for_three_levels(level: float) -> None:
-    assert load_recipe("cifar10-noise", [f"corruption.sigma_n={level}"]).law().sigma_n == level
+    assert load_recipe("cifar10-noise", [f"corruption.sigma_n={level}"]).build_corruption().sigma_n == level
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ from restill.corruption import AdditiveNoise
 from restill.diffusion import NetworkDenoiser
 from restill.diffusion.networks import build_network
 from restill.objectives import DMD, SDS, AmbientTweedie, Consistency
-from restill.runs.cost import (
+from restill.store import Batch
+from restill.training import Distillation, DistillationSettings, TeacherSettings, TeacherTraining, Training
+from restill.training.cost import (
     PRECISIONS,
     NetworkCost,
     PhaseCost,
@@ -29,8 +31,6 @@ from restill.runs.cost import (
     student_cost,
     teacher_cost,
 )
-from restill.store import Batch
-from restill.training import Distillation, DistillationSettings, TeacherSettings, TeacherTraining, Training
 
 SHAPE, CPU, LAW = (3, 32, 32), torch.device("cpu"), AdditiveNoise(sigma_n=0.2)
 SMALL: dict[str, Any] = {

@@ -464,7 +464,7 @@ def test_a_run_needs_no_file_that_its_recipe_named(call: Cli, tmp_path: Path) ->
     assert len(str(caught.value)) < 500  # the kernel is not written out
     (tmp_path / "psf.npy").unlink()
     again = load_recipe(tmp_path / "run")
-    assert again == recipe and again.law() == open_store(tmp_path / "run" / "store").corruption
+    assert again == recipe and again.build_corruption() == open_store(tmp_path / "run" / "store").corruption
 
 
 def test_masks_may_be_kept_in_many_ways(tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ import pytest
 
 from restill.cli import app as cli
 from restill.corruption import AdditiveNoise
-from restill.runs.cost import PRECISIONS
 from restill.runs.recipe_files import load_recipe, save_recipe
 from restill.runs.recipe_keys import FAMILIES, recipe_keys
+from restill.training.cost import PRECISIONS
 from tiny import images, settings, tiny_store
 
 Call = Callable[..., str]
+UNSHOWN = ("name", "description")
 KINDS = {"corruption": "noise", "network": "ddpmpp", "objective": "standard", "student.loss": "sid", "sampling": "heun"}
 
 
@@ -66,7 +67,7 @@ def test_keys_of_a_recipe(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "student.loss.kind dmd loss of the generator" in changed and "network.channel_mult [1, 1] factors" in changed
     assert "teacher.adam.decay" not in changed and "student.loss.alpha" not in changed
     every = call("digits-noise", "--keys")
-    assert all(f" {key.name} " in every for key in recipe_keys(KINDS) if key.name not in ("name", "description"))
+    assert all(f" {key.name} " in every for key in recipe_keys(KINDS) if key.name not in UNSHOWN)
     assert "execution.checkpoint_every_s 30 seconds time between checkpoints" in every
 
 
@@ -119,7 +120,7 @@ def test_where_nobody_can_know_the_size(call: Call, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("name: mine\n")
     text = call(path)
-    assert "their shape is not known" in text and "of what size, the images decide" in text
+    assert "their shape is not known" in text and "its size follows from the images" in text
     assert "What it takes" not in text and "200,000,000 images: 390,625 iterations of 512" in text
 
 
@@ -129,11 +130,14 @@ def test_images_that_cannot_be_read_are_assumed(call: Call, tmp_path: Path) -> N
 
 
 def test_a_folder_of_the_name_of_a_recipe(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "digits-noise").mkdir()
     assert "digits-noise: recipe" in call("digits-noise")
-    save_recipe(tmp_path / "digits-noise" / "recipe.yaml", load_recipe("digits-noise"))
+    save_recipe(tmp_path / "digits-noise" / "recipe.yaml", load_recipe("digits-noise", ["seed=11"]))
     assert "digits-noise: run" in call("digits-noise")
+    keys = call("digits-noise", "--keys")  # those of the run's own recipe, with its values
+    assert "seed 11" in keys and all(f" {key.name} " in keys for key in recipe_keys(KINDS) if key.name not in UNSHOWN)
 
 
 def test_mistakes(fails: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,3 +152,4 @@ def test_mistakes(fails: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "corruption.factor 3 does not divide" in fails("digits-superresolution", "--set", "corruption.factor=3")
     tiny_store(tmp_path / "y")
     assert "--set changes a key of a recipe" in fails("y", "--set", "seed=1")
+    assert "--keys shows the keys of a recipe or of a run" in fails("y", "--keys")

@@ -18,9 +18,9 @@ from restill.core.tensors import seeded
 from restill.corruption import AdditiveNoise
 from restill.diffusion.networks import build_network
 from restill.objectives import AmbientTweedie
-from restill.runs.cost import network_cost, student_cost
 from restill.training import OPPONENTS, Adam, Batches, Distillation, DistillationSettings, FakeScore, Opponent, Work
 from restill.training import run as training_loop
+from restill.training.cost import network_cost, student_cost
 from restill.training.players import Game, Generated, Iteration, Loss
 from tiny import different, tiny_denoiser, tiny_store
 

@@ -126,6 +126,7 @@ def test_those_of_installed_packages(
     recipe.write_text("name: mine\ndata: {source: digits}\nstudent: {loss: huber}\n")
     code, printed, error = call("info", recipe, *sets())
     assert code == 0 and "huber, 48 images" in printed, error
+    assert plugins.from_files(["restill_test_losses"]) == []  # needs no option on the command line
     forget()
     monkeypatch.delitem(__import__("sys").modules, "restill_test_losses_package")
     code, printed, _ = call("info", recipe, *sets(), "--plugin", "restill_test_losses")

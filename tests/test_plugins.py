@@ -10,7 +10,7 @@ import pytest
 from restill.core import plugins
 from restill.core.errors import UserCodeError, UserError
 from restill.core.kinds import Described, described, kinds, of_kind
-from restill.core.plugins import load_installed, require, run_file
+from restill.core.plugins import from_files, load_installed, require, run_file
 
 FAMILY = "from test_plugins import Colour\n"
 
@@ -48,6 +48,7 @@ def test_a_file_registers_its_classes(tmp_path: Path) -> None:
     module = run_file(file)
     assert of_kind(Colour, "red") is module.Red
     require(["mine"])
+    assert from_files(["mine", "never-loaded"]) == ["mine"]
     assert described(Colour, {"kind": "red", "depth": 3}).model_dump() == {"kind": "red", "depth": 3}
 
 

@@ -27,7 +27,7 @@ def shape_of(name: str) -> tuple[int, int, int]:
 def parameters(name: str, *overrides: str) -> int:
     recipe = load_recipe(name, overrides)
     with torch.device("meta"):
-        network = build_network(*recipe.network.arguments(given_by(recipe, recipe.law(), shape_of(name))))
+        network = build_network(*recipe.network.arguments(given_by(recipe, recipe.build_corruption(), shape_of(name))))
     return sum(p.numel() for p in network.parameters())
 
 
@@ -56,9 +56,9 @@ def test_brains(acceleration: int) -> None:
     recipe = load_recipe("fastmri-brain", [f"corruption.acceleration={acceleration}"])
     shape = (2, *(recipe.data.crop or ()))
     with torch.device("meta"):
-        network = build_network(*recipe.network.arguments(given_by(recipe, recipe.law(), shape)))
+        network = build_network(*recipe.network.arguments(given_by(recipe, recipe.build_corruption(), shape)))
     assert sum(p.numel() for p in network.parameters()) == 20_014_980
-    law = recipe.law()
+    law = recipe.build_corruption()
     assert shape == (2, 384, 320) and law == Mri(acceleration=acceleration, acs=20, coils=4)
     assert law.shapes(shape).condition + shape[0] == 4
     teacher, student = recipe.teacher, recipe.student
@@ -83,7 +83,7 @@ def test_celebahq_settings(problem: str) -> None:
 
 
 def test_corruptions() -> None:
-    laws = {problem: load_recipe(f"celebahq64-{problem}").law() for problem in CELEBA}
+    laws = {problem: load_recipe(f"celebahq64-{problem}").build_corruption() for problem in CELEBA}
     assert laws["inpainting"] == Mask(p=0.6, delta=0.1, pattern="pixels")
     assert laws["inpainting-noise"] == Mask(p=0.9, delta=0.1, sigma_n=0.2)
     assert laws["deblurring"] == Blur(kernel="gaussian", size=9, std=2.0, boundary="reflect")
@@ -99,7 +99,7 @@ def test_corruptions() -> None:
 
 @pytest.mark.parametrize("name", FULL_SIZE)
 def test_every_law_draws_full_size_images(name: str) -> None:
-    law, shape, generator = load_recipe(name).law(), shape_of(name), torch.Generator().manual_seed(0)
+    law, shape, generator = load_recipe(name).build_corruption(), shape_of(name), torch.Generator().manual_seed(0)
     operator = law.draw(2, shape, generator)
     y = law.corrupt(torch.zeros(2, *shape), operator, generator)
     assert y.shape[1:] == law.shapes(shape).observation
@@ -121,7 +121,7 @@ def test_every_law_draws_full_size_images(name: str) -> None:
     ],
 )
 def test_other_columns_of_the_tables_by_an_override(name: str, override: str, key: str, value: object) -> None:
-    assert getattr(load_recipe(name, [override]).law(), key) == value
+    assert getattr(load_recipe(name, [override]).build_corruption(), key) == value
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_impossible_overrides_name_their_key(name: str, override: str, message: 
 @pytest.mark.parametrize("problem", ["inpainting", "superresolution"])
 def test_what_is_counted_is_what_is_trained(problem: str, tmp_path: Path) -> None:
     recipe = load_recipe(f"celebahq64-{problem}")
-    store = tiny_store(tmp_path / "store", recipe.law(), shape=(3, 16, 16))
+    store = tiny_store(tmp_path / "store", recipe.build_corruption(), shape=(3, 16, 16))
     config = network_config(recipe, store)
-    given = given_by(recipe, recipe.law(), (3, 16, 16))._replace(sigma_data=config.sigma_data)
+    given = given_by(recipe, recipe.build_corruption(), (3, 16, 16))._replace(sigma_data=config.sigma_data)
     assert (config.cls, config.kwargs) == recipe.network.arguments(given)

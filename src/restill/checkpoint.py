@@ -113,7 +113,7 @@ class NetworkConfig(Section):
         """`(C, H, W)` of an image."""
         return self.image_shape or self.shape
 
-    def law(self) -> Corruption:
+    def build_corruption(self) -> Corruption:
         """The corruption."""
         return corruption_from(self.corruption)
 

@@ -53,7 +53,7 @@ class Generator:
             indices,
             self.config.shape,
             seed,
-            corruption=self.config.law(),
+            corruption=self.config.build_corruption(),
             num_classes=self.config.num_classes,
             image_shape=self.config.grid,
             batch_size=batch_size or self.batch_size,
@@ -65,7 +65,8 @@ class Generator:
         """What a teacher draws lies in the domain of the measurements, what a student draws on the image grid."""
         if self.config.role == "student":
             return drawn
-        operator = self.config.law().draw(1, self.config.grid, seeded("domain"))  # the same for all samples
+        corruption = self.config.build_corruption()
+        operator = corruption.draw(1, self.config.grid, seeded("domain"))  # the same for all samples
         return operator.select(torch.zeros(len(drawn), dtype=torch.int64)).from_domain(drawn)
 
     def to_physical(self, images: Tensor) -> Tensor:

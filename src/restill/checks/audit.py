@@ -53,7 +53,7 @@ class Audit:
 
     def of_subject(self, subject: Subject, config: NetworkConfig, images: Tensor) -> list[Check]:
         """Statements on generated images `[m, C, H, W]` of a network with this configuration."""
-        corruption = config.law()
+        corruption = config.build_corruption()
         measured, held_out = _some(self.store), None if self.held_out is None else _some(self.held_out)
         anew = torch.cat(list(recorrupted([images], corruption, self.seed)))
         looks = [displayed(x, self.store.is_complex) for x in (images, anew, measured)]

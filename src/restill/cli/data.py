@@ -11,10 +11,10 @@ from typer.core import TyperCommand
 from ..core.errors import UserError
 from .kspace import TOLERANCE, Residuals
 from .options import (
-    Law,
+    CorruptionOption,
     Plugins,
     Set,
-    law_of,
+    corruption_of,
     level_of,
     range_of,
     say,
@@ -54,7 +54,7 @@ def corrupt(
     ] = None,
     sigma_n: Annotated[float | None, typer.Option(help="noise only, of this level, for images in [-1, 1]")] = None,
     clean_fraction: Annotated[float, typer.Option(help="share of images left without noise, 0 to 1")] = 0.0,
-    corruption: Law = None,
+    corruption: CorruptionOption = None,
     recipe: Annotated[str | None, typer.Option(help="recipe whose corruption is used instead")] = None,
     settings: Set = None,
     plugins: Plugins = None,
@@ -95,9 +95,9 @@ def _law(
     if settings and recipe is None:
         raise UserError("--set goes with --recipe; write everything else into --corruption")
     if recipe is not None:
-        return load_recipe(recipe, settings or ()).law()
+        return load_recipe(recipe, settings or ()).build_corruption()
     if corruption is not None:
-        return corruption_from(law_of(corruption))
+        return corruption_from(corruption_of(corruption))
     assert sigma_n is not None
     if clean_fraction:
         return AdditiveNoise(sigma_n=(0.0, sigma_n), weights=(clean_fraction, 1 - clean_fraction))
@@ -116,7 +116,7 @@ def import_(
         ),
     ] = None,
     sigma_unit: Annotated[str | None, typer.Option(metavar="data|normalised")] = None,
-    corruption: Law = None,
+    corruption: CorruptionOption = None,
     masks: Annotated[str | None, typer.Option(metavar="PATH|nan")] = None,
     plugins: Plugins = None,
     image_size: Annotated[str | None, typer.Option(metavar="H,W")] = None,
@@ -143,7 +143,7 @@ def import_(
     from ..core.progress import progress_bar
     from ..io import is_kspace
 
-    law = None if corruption is None else law_of(corruption)
+    law = None if corruption is None else corruption_of(corruption)
     stated: dict[str, Any] = {
         "sigma_unit": sigma_unit,
         "masks": masks,

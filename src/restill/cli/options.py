@@ -62,7 +62,7 @@ def _load_plugins(words: list[str] | None) -> list[str] | None:
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a key of the recipe")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps")]
 Precision = Annotated[str | None, typer.Option(help="fp32 or bf16")]
-Law = Annotated[
+CorruptionOption = Annotated[
     str | None,
     typer.Option(metavar="YAML|FILE", help='what happened to the images, e.g. "{kind: mask, p: 0.6, sigma_n: 0.1}"'),
 ]
@@ -85,7 +85,7 @@ def overrides_of(settings: list[str] | None, device: str | None, precision: str 
     return [*(settings or []), *(f"{key}={value}" for key, value in shorthand.items() if value is not None)]
 
 
-def law_of(text: str) -> dict[str, Any]:
+def corruption_of(text: str) -> dict[str, Any]:
     """`--corruption`: a mapping in YAML, a kind alone, or a file with a mapping. Raises UserError for anything else."""
     import yaml
 
@@ -99,22 +99,26 @@ def law_of(text: str) -> dict[str, Any]:
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{text}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     try:
-        law = parse_yaml(content)
+        corruption = parse_yaml(content)
     except yaml.YAMLError as error:
         raise UserError(f"{where}: is not YAML ({' '.join(str(error).split())})") from error
-    if isinstance(law, str):
-        law = {"kind": law}
-    if not isinstance(law, dict) or "kind" not in law:
+    if isinstance(corruption, str):
+        corruption = {"kind": corruption}
+    if not isinstance(corruption, dict) or "kind" not in corruption:
         raise UserError(f'{where}: must say the kind of corruption, e.g. "{{kind: mask, p: 0.6}}"')
-    return law
+    return corruption
 
 
-def level_of(text: str | None, law: Mapping[str, Any] | None = None) -> float | Path | str | None:
-    """`--sigma-n`: a number, a file of numbers, or a word; None where the law says it. Raises UserError otherwise."""
+def level_of(text: str | None, corruption: Mapping[str, Any] | None = None) -> float | Path | str | None:
+    """`--sigma-n`: a number, a file of numbers, or a word; None where the corruption states it.
+
+    Raises:
+        UserError: anything else.
+    """
     if text is None:
         from ..corruption import has_photon_noise
 
-        if law is not None and ("sigma_n" in law or has_photon_noise(law)):
+        if corruption is not None and ("sigma_n" in corruption or has_photon_noise(corruption)):
             return None
         raise UserError(
             "--sigma-n is missing: state the standard deviation of the noise, a number or a file of them, or auto"

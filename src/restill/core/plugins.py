@@ -82,5 +82,10 @@ def require(names: Iterable[str]) -> None:
             raise UserError(f"plugins: {name!r} is not loaded; name its file with --plugin {name}.py")
 
 
+def from_files(names: Iterable[str]) -> list[str]:
+    """Those of the plug-ins that were loaded from a file; installed ones need no option on the command line."""
+    return [name for name in names if _LOADED.get(name) is not None]
+
+
 def _installed(name: str | None) -> Iterable[EntryPoint]:
     return entry_points(group=GROUP) if name is None else entry_points(group=GROUP, name=name)

@@ -13,7 +13,7 @@ from .folder import Run, amended, open_run, working_on
 from .phases import distill, pretrain
 from .recipe_files import Recipe, load_recipe
 from .reporting import report
-from .run_store import prepare_store, recipe_on_store, with_law_of_store
+from .run_store import prepare_store, recipe_on_store, with_corruption_of_store
 from .subjects import trained
 
 
@@ -33,7 +33,7 @@ def run(recipe: str | Path | Recipe, out: str | Path, overrides: Sequence[str] =
         KeyboardInterrupt: after Ctrl-C, when a checkpoint has been written.
     """
     checked = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
-    with working_on(Path(out), with_law_of_store(checked)) as current:
+    with working_on(Path(out), with_corruption_of_store(checked)) as current:
         prepare_store(current)
         pretrain(current)
         distill(current)

@@ -1,4 +1,4 @@
-"""`restill info`: what a store, a run, a network folder or a recipe holds, for a person."""
+"""`restill info`: the contents of a store, a run, a network folder or a recipe, in words."""
 
 from __future__ import annotations
 
@@ -17,33 +17,37 @@ from ..metrics import load_results
 from ..report import corruption_in_words, rich_table, subject_names
 from ..store import Store, open_store
 from ..store.reference import Reference, open_samples
-from .describe_recipe import describe_recipe
-from .facts import facts_table
+from .describe_recipe import describe_recipe, facts_table
 from .folder import Run, open_run
 from .recipe_files import load_recipe, shipped_recipes
+from .recipe_keys import keys_table
 
 _BINS, _WIDTH = 10, 40
 
 
 def describe(path: Path, overrides: Sequence[str] = (), all_keys: bool = False) -> RenderableType:
-    """A summary of whatever lies at `path`, or of the shipped recipe of that name with `overrides`.
+    """A summary of what lies at `path`, or of the shipped recipe of that name with `overrides`.
+
+    Args:
+        all_keys: show every key of the recipe, or of the run's recipe.
 
     Raises:
-        UserError: `path` is nothing of restill's, or there are overrides for something that is no recipe.
+        UserError: nothing of restill's lies at `path`, or `overrides` or `all_keys` do not apply to it.
     """
     if _is_recipe(path):
         return describe_recipe(load_recipe(path, overrides), all_keys)
-    if all_keys:
-        raise UserError(f"{path}: --keys shows the keys of a recipe, and this is none")
     if overrides:
         raise UserError(f"{path}: --set changes a key of a recipe, and this is none")
+    if (path / "recipe.yaml").exists():
+        run = open_run(path)
+        return keys_table(run.recipe, complete=True) if all_keys else _run(run)
+    if all_keys:
+        raise UserError(f"{path}: --keys shows the keys of a recipe or of a run, and this is neither")
     if not path.exists():
         near = difflib.get_close_matches(str(path), shipped_recipes(), n=1)
         raise UserError(f"{path}: no such file or folder{f'; did you mean the recipe {near[0]!r}?' if near else ''}")
     if (path / "manifest.json").exists():
         return _store(open_samples(path))
-    if (path / "recipe.yaml").exists():
-        return _run(open_run(path))
     if (path / "config.json").exists():
         return _network(path)
     if path.suffix == ".safetensors":

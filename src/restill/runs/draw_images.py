@@ -29,7 +29,7 @@ def sample_run(path: Path, folder: Path, n: int, seed: int, subject: str, overri
     check_output(folder)
     run = Run(path, amended(path, overrides))
     source = trained(run, next(name for name in GENERATED if name == subject))
-    if subject == "teacher-truncated" and source.config.law().sigma_max == 0:
+    if subject == "teacher-truncated" and source.config.build_corruption().sigma_max == 0:
         raise UserError(
             f"--sampler teacher-truncated stops at the noise level of the measurements, and those of {path} have no "
             "noise; use teacher-full"

@@ -22,9 +22,9 @@ def _deviation(power: tuple[float, ...], image_shape: tuple[int, ...]) -> float:
     return float(Prior.stationary(power, *image_shape[1:]).variance.mean().sqrt())
 
 
-def given_by(recipe: Recipe, law: Corruption, image_shape: tuple[int, ...], num_classes: int = 0) -> Given:
-    """What measurements by `law` of images `(C, H, W)` decide of the recipe's network; `sigma_data` is left open."""
-    network, shapes = recipe.network, law.shapes(image_shape)
+def given_by(recipe: Recipe, corruption: Corruption, image_shape: tuple[int, ...], num_classes: int = 0) -> Given:
+    """What the measurements of images `(C, H, W)` decide about the recipe's network, all but `sigma_data`."""
+    network, shapes = recipe.network, corruption.shapes(image_shape)
     return Given(
         channels=image_shape[0] + shapes.condition,
         resolution=max(image_shape[1:]),
@@ -35,10 +35,10 @@ def given_by(recipe: Recipe, law: Corruption, image_shape: tuple[int, ...], num_
 
 def network_config(recipe: Recipe, store: Store) -> NetworkConfig:
     """The teacher's configuration for a store."""
-    network, law = recipe.network, store.corruption
+    network, corruption = recipe.network, store.corruption
     image_shape = tuple(store.manifest.image_shape)
-    shapes = law.shapes(image_shape)
-    given = given_by(recipe, law, image_shape, store.num_classes)
+    shapes = corruption.shapes(image_shape)
+    given = given_by(recipe, corruption, image_shape, store.num_classes)
     if network.class_conditional and not given.classes:
         raise UserError(f"{store.path}: has no labels; set network.class_conditional to false")
     preconditioning = network.preconditioning if shapes.condition else "edm"
@@ -53,7 +53,7 @@ def network_config(recipe: Recipe, store: Store) -> NetworkConfig:
         shape=shapes.domain,
         sigma_data=sigma_data,
         num_classes=given.classes,
-        corruption=law.describe(),
+        corruption=corruption.describe(),
         offset=manifest.normalisation.offset,
         scale=manifest.normalisation.scale,
         value_range=manifest.value_range,
@@ -78,4 +78,4 @@ def sampler_of(subject: str, section: SamplingSettings, config: NetworkConfig) -
         if config.init_sigma is None:
             raise UserError("the student's config.json lacks init_sigma")
         return OneStep(init_sigma=config.init_sigma)
-    return section.of_teacher(config.law().sigma_max if subject == "teacher-truncated" else 0.0)
+    return section.of_teacher(config.build_corruption().sigma_max if subject == "teacher-truncated" else 0.0)

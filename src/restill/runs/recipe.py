@@ -48,13 +48,13 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Recipe:
-        if self.law().sigma_max > 0 and self.objective.kind == "standard":
+        if self.build_corruption().sigma_max > 0 and self.objective.kind == "standard":
             raise ValueError(
                 "objective.kind standard learns the noise too; with corruption.sigma_n > 0 use ambient-tweedie"
             )
         return self
 
-    def law(self) -> Corruption:
+    def build_corruption(self) -> Corruption:
         """The corruption; that of measurements is checked, but photon noise in it has other units than the files'.
 
         Raises:

@@ -57,7 +57,7 @@ def recipe_from(data: Mapping[str, Any], where: str = "recipe") -> Recipe:
         recipe = Recipe.model_validate(dict(data))
     except ValidationError as error:
         raise UserError(f"{where}: {explain(error, Recipe)}") from error
-    contents = with_contents(recipe.corruption, recipe.law())
+    contents = with_contents(recipe.corruption, recipe.build_corruption())
     if contents == recipe.corruption:
         return recipe
     return recipe.model_copy(update={"corruption": contents})  # complete without the files that it names

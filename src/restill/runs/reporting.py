@@ -16,6 +16,7 @@ from torch import Tensor
 from ..checks.nearest import look_through, missing_pixels
 from ..core.errors import UserError
 from ..core.files import sha256
+from ..core.plugins import from_files
 from ..core.version import VERSION
 from ..core.views import displayed, phase_colours
 from ..corruption import Corruption, Loss
@@ -148,9 +149,9 @@ def facts_of(store: Store, found: tuple[float, float]) -> Measurements:
 
 
 def _plugins(run: Run, corruption: Corruption) -> str:
-    """The options that load a user's operator and the plug-ins that the recipe asks for."""
+    """The options that load the user's files; installed plug-ins are found without one."""
     operators = [f" --operator {name}.py" for name in corruption.functions[:1]]
-    return "".join([*operators, *(f" --plugin {name}.py" for name in run.recipe.plugins)])
+    return "".join([*operators, *(f" --plugin {name}.py" for name in from_files(run.recipe.plugins))])
 
 
 def versions() -> dict[str, str]:

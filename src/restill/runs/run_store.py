@@ -24,7 +24,8 @@ def acquisition_of(recipe: Recipe) -> Acquisition:
     if data.source is None:
         raise UserError(f"{recipe.name}: which images? Give them with --set data.source=PATH")
     if data.content == "clean":
-        return from_clean_images(images_named(data.source, data.resize, data.layout), recipe.law(), recipe.seed)
+        images = images_named(data.source, data.resize, data.layout)
+        return from_clean_images(images, recipe.build_corruption(), recipe.seed)
     sigma_n = None if "sigma_n" in description or has_photon_noise(description) else 0.0
     found = measurements_of(data, description, sigma_n, recipe.seed)
     if isinstance(description.get("sigma_n"), list) and found.unit == "images":
@@ -37,13 +38,13 @@ def acquisition_of(recipe: Recipe) -> Acquisition:
 
 def recipe_on_store(name: str | Path, store: Path, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe by name or path, with the data and the corruption of a store instead of its own."""
-    law = json.dumps(open_store(store, verify=False).corruption.describe())
+    corruption = json.dumps(open_store(store, verify=False).corruption.describe())
     source = json.dumps(str(store.resolve()))
-    of_store = [f"data.source={source}", "data.content=store", f"corruption={law}"]
-    return with_law_of_store(load_recipe(name, [*of_store, *overrides]))
+    of_store = [f"data.source={source}", "data.content=store", f"corruption={corruption}"]
+    return with_corruption_of_store(load_recipe(name, [*of_store, *overrides]))
 
 
-def with_law_of_store(recipe: Recipe) -> Recipe:
+def with_corruption_of_store(recipe: Recipe) -> Recipe:
     """The recipe; where its data are a store, with that store's corruption.
 
     Raises:
@@ -51,11 +52,11 @@ def with_law_of_store(recipe: Recipe) -> Recipe:
     """
     if recipe.data.content != "store" or recipe.data.source is None:
         return recipe
-    law = open_store(recipe.data.source, verify=False).corruption
+    corruption = open_store(recipe.data.source, verify=False).corruption
     if "corruption" not in recipe.model_fields_set:
-        return recipe_from({**recipe.model_dump(), "corruption": law.describe()}, recipe.name)
-    if recipe.law() != law:
-        measured, asked = (corruption_in_words(each.describe()) for each in (law, recipe.law()))
+        return recipe_from({**recipe.model_dump(), "corruption": corruption.describe()}, recipe.name)
+    if recipe.build_corruption() != corruption:
+        measured, asked = (corruption_in_words(each.describe()) for each in (corruption, recipe.build_corruption()))
         raise UserError(
             f"{recipe.data.source}: was measured with {measured}, but the recipe's corruption is "
             f"{asked if asked != measured else 'another one of these'}; leave corruption out of the recipe"
@@ -84,13 +85,13 @@ def prepare_store(run: Run) -> Store:
 
 
 def _usable(store: Store) -> Store:
-    """The store, if its law still measures as it did. Raises UserError for a user's operator that is not loaded."""
-    law = store.corruption
-    found = law.shapes(store.image_shape).observation
+    """The store. Raises UserError where a user's operator has changed since, so that other shapes are measured."""
+    found = store.corruption.shapes(store.image_shape).observation
     if found != store.shape:
+        words = corruption_in_words(store.corruption.describe())
         raise UserError(
-            f"{store.path}: holds measurements of shape {list(store.shape)}, but {corruption_in_words(law.describe())} "
-            f"makes {list(found)} of images {list(store.image_shape)}: the operator is not the one that measured them"
+            f"{store.path}: holds measurements of shape {list(store.shape)}, but {words} makes {list(found)} of images "
+            f"{list(store.image_shape)}: the operator is not the one that measured them"
         )
     return store
 

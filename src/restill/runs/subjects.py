@@ -15,7 +15,7 @@ GENERATED: tuple[Subject, ...] = ("l1-edm", "teacher-full", "teacher-truncated",
 def subjects_of(run: Run) -> list[Subject]:
     """Everything that the run has trained. Without noise there is nothing to truncate a sampler for."""
     found: list[Subject] = [subject for subject in GENERATED if run.trained(stage_of(subject))]
-    if "teacher-truncated" in found and load_network_config(run.stage("teacher")).law().sigma_max == 0:
+    if "teacher-truncated" in found and load_network_config(run.stage("teacher")).build_corruption().sigma_max == 0:
         found.remove("teacher-truncated")
     return found
 

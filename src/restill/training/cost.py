@@ -1,4 +1,4 @@
-"""What the two phases take in memory and arithmetic: tensors without data go through the network, and are counted.
+"""Memory and arithmetic of the two phases, counted by sending tensors without data through the network.
 
 Memory for the backward pass is what autograd saves, storage by storage. It is linear in the number of images, so
 batches of 2 and of 4 tell it for any. Weights, gradients, Adam's moments and averages are copies of the parameters, in
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,22 +19,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..diffusion import NetworkDenoiser
 from ..diffusion.networks import build_network
-from ..training import OPPONENTS, DistillationSettings, Generator, Player, TeacherSettings, Work
-from ..training.settings import PhaseSettings
+from .distillation import OPPONENTS, Generator
+from .players import Player, Work
+from .settings import DistillationSettings, PhaseSettings, TeacherSettings
 
 PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16}
 _FLOAT = 4  # bytes
 _FEW, _MORE = 2, 4  # images; of a single one autograd saves other things in some operations
 
 
-@dataclass(frozen=True)
-class Saved:
-    """Bytes that a forward pass keeps for the backward pass.
-
-    Attributes:
-        fixed: whatever the batch, e.g. weights in bf16.
-        per_image: of each image.
-    """
+class Saved(NamedTuple):
+    """Bytes that a forward pass keeps for the backward pass: a fixed part, e.g. weights in bf16, and of each image."""
 
     fixed: float
     per_image: float
@@ -70,10 +65,10 @@ class PhaseCost:
     Attributes:
         images: presented in all.
         batch: images of an iteration.
-        at_once: of which the memory holds the activations of so many.
+        at_once: images of it whose activations are in memory together.
         flop: of one image of an iteration.
-        weights: numbers in float32 that are as many as weights, by what they are.
-        activations: bytes for a batch of `at_once` images, as a function of it, in each precision.
+        weights: how many numbers in float32 there are for weights, averages, gradients and moments.
+        activations: bytes as a function of the number of images, in each precision.
     """
 
     images: int
@@ -82,11 +77,6 @@ class PhaseCost:
     flop: float
     weights: Mapping[str, int]
     activations: Mapping[str, Saved]
-
-    @property
-    def iterations(self) -> int:
-        """Optimiser steps."""
-        return -(-self.images // self.batch)
 
     def held(self, name: str) -> int:
         """Bytes of the weights, averages, gradients or moments."""
@@ -120,7 +110,10 @@ def network_cost(cls: str, kwargs: Mapping[str, Any], shape: tuple[int, ...]) ->
     with FakeTensorMode():
         network = NetworkDenoiser(build_network(cls, kwargs), shape[0])
         parameters = sum(p.numel() for p in network.parameters())
-        saved = {name: _saved(network, shape, dtype) for name, dtype in PRECISIONS.items()}
+        saved = {
+            name: (_saved(network.train(), shape, dtype), _saved(network.eval(), shape, dtype))
+            for name, dtype in PRECISIONS.items()
+        }
         network.autocast = None
         forward, backward_weights = _flop(network, shape)
         _, backward_input = _flop(network.requires_grad_(False), shape)
@@ -151,38 +144,31 @@ def student_cost(
 
 def _cost(network: NetworkCost, settings: PhaseSettings, work: Work, *, dropout: bool) -> PhaseCost:
     own, trained = network.parameters, int(work.trained * network.parameters + work.parameters)
-    activations = {
-        name: Saved(work.graphs * saved.fixed, work.graphs * saved.per_image + work.activations)
-        for name, saved in ((name, pair[not dropout]) for name, pair in network.saved.items())
-    }
+    saved = {name: pair[not dropout] for name, pair in network.saved.items()}
+    flop = work.forward * network.forward + work.to_weights * network.backward_weights
     return PhaseCost(
         settings.images,
         settings.batch_size,
         settings.batch_size // settings.accumulate,
-        work.forward * network.forward
-        + work.to_weights * network.backward_weights
-        + work.to_input * network.backward_input
-        + work.flop,
+        flop + work.to_input * network.backward_input + work.flop,
         {
             "weights": int(work.networks * own + work.parameters),
             "averages": int(work.averages * own),
             "gradients": trained,
             "Adam's moments": 2 * trained,
         },
-        activations,
+        {
+            name: Saved(work.graphs * each.fixed, work.graphs * each.per_image + work.activations)
+            for name, each in saved.items()
+        },
     )
 
 
-def _saved(network: NetworkDenoiser, shape: tuple[int, ...], dtype: torch.dtype | None) -> tuple[Saved, Saved]:
-    """With dropout and without."""
+def _saved(network: NetworkDenoiser, shape: tuple[int, ...], dtype: torch.dtype | None) -> Saved:
     network.autocast = dtype
-    found = []
-    for training in (True, False):
-        network.train(training)
-        few, more = (saved_bytes(network, n, shape) for n in (_FEW, _MORE))
-        per_image = (more - few) / (_MORE - _FEW)
-        found.append(Saved(few - _FEW * per_image, per_image))
-    return found[0], found[1]
+    few, more = (saved_bytes(network, n, shape) for n in (_FEW, _MORE))
+    per_image = (more - few) / (_MORE - _FEW)
+    return Saved(few - _FEW * per_image, per_image)
 
 
 def saved_bytes(network: NetworkDenoiser, images: int, shape: tuple[int, ...]) -> int:
