@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from restill.report import ComparisonData, write_comparison, write_report
+from restill.report import write_comparison, write_report
 from test_report_compare import run
 from test_report_page import full
 
@@ -143,7 +143,7 @@ def test_nothing_is_wider_than_a_phone(report: Path, tmp_path: Path) -> None:
     comparison, control = tmp_path / "comparison.html", tmp_path / "control.html"
     runs = [run("a"), run("b-with-a-very-long-name-that-has-no-place-to-break" * 2), run("c")]
     differences = [("student.fake.lr", ["1.0", "2.0", "[1, 2, 3]"])]
-    write_comparison(comparison, ComparisonData(runs, differences, command="x" * 400))
+    write_comparison(comparison, runs, differences, {}, {}, "x" * 400)
     table = "<div style='width: 50px'><table style='width: 200px'><tr><td>wider than its place</td></tr></table></div>"
     control.write_text(f"<!doctype html>{table}<p style='width: 2000px'>wider than any page</p>", encoding="utf-8")
     pages = {"report": report.as_uri(), "comparison": comparison.as_uri(), "control": control.as_uri()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,20 +13,21 @@ import torch
 
 from restill.core.errors import UserError
 from restill.core.tensors import seeded
-from restill.metrics import Check, Result
-from restill.report import ComparisonData, RunData, write_comparison
+from restill.metrics import Check, Measured, Result
+from restill.report import RunData, write_comparison
 from test_report_curves import ROWS
-from test_report_table import CLASSIFIER, NOISE, PIXELS, results
+from test_report_table import CLASSIFIER, PIXELS, results, stored
 
 
-def run(label: str, found: list[Result] | None = None, **more: object) -> RunData:
+def run(label: str, found: list[Result] | None = None, checks: Sequence[Check] = (), **more: object) -> RunData:
     images = torch.rand(40, 1, 8, 8, generator=seeded("compare", len(label))) * 2 - 1
     known = results(PIXELS, std=0.01) + results(CLASSIFIER, "classifier") if found is None else found
-    return dataclasses.replace(RunData(label, known, 1797, NOISE, images=images, log=ROWS), **more)
+    return dataclasses.replace(RunData(label, Measured(known, [*checks]), stored(), {"student": images}, ROWS), **more)
 
 
 def page(path: Path, *runs: RunData, **more: object) -> str:
-    write_comparison(path, ComparisonData(runs, **more))  # type: ignore[arg-type]
+    about: dict[str, object] = {"differences": (), "shown": {}, "versions": {}, "command": "", **more}
+    write_comparison(path, runs, **about)  # type: ignore[arg-type]
     return html.unescape(path.read_text(encoding="utf-8"))
 
 
@@ -54,7 +56,7 @@ def test_rows_are_subjects_and_columns_are_runs(tmp_path: Path) -> None:
 
 
 def test_other_protocols_get_a_sentence_and_no_column(tmp_path: Path) -> None:
-    few = [r.model_copy(update={"n": 10}) if r.features == "pixels" else r for r in run("a").results]
+    few = [r.model_copy(update={"n": 10}) if r.features == "pixels" else r for r in run("a").measured.results]
     text = page(tmp_path / "c.html", run("a"), run("b", few), run("c"))
     assert tables(text)["Pixel-space Fréchet distance to clean images ↓"][0] == ["Of the images", "a", "c"]
     assert tables(text)["Fréchet distance to clean images in classifier features ↓"][0][1:] == ["a", "b", "c"]
@@ -81,14 +83,14 @@ def test_what_differs_and_what_warns(tmp_path: Path) -> None:
 
 
 def test_a_teacher_alone_has_no_grid(tmp_path: Path) -> None:
-    text = page(tmp_path / "c.html", run("a", images=None), run("b"))
+    text = page(tmp_path / "c.html", run("a", images={}), run("b"))
     assert text.count("<img") == 1
-    assert "None of the runs has a student" in page(tmp_path / "n.html", run("a", images=None), run("b", images=None))
+    assert "None of the runs has a student" in page(tmp_path / "n.html", run("a", images={}), run("b", images={}))
 
 
 def test_many_large_runs_stay_below_the_limit(tmp_path: Path) -> None:
     noise = torch.rand(4, 3, 256, 256, generator=seeded("large")) * 2 - 1
-    page(tmp_path / "c.html", *(run(f"run-{k}", images=noise) for k in range(8)))
+    page(tmp_path / "c.html", *(run(f"run-{k}", images={"student": noise}) for k in range(8)))
     assert (tmp_path / "c.html").stat().st_size < 5_000_000
 
 
@@ -112,8 +114,6 @@ def test_runs_need_two_different_names(tmp_path: Path) -> None:
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     bad = "</h3><script>alert(1)</script>{{ 7*7 }}"
     odd = run(bad, results(PIXELS, bad), log=[{"stage": "student", "images": k, "score_gap": k} for k in range(3)])
-    write_comparison(
-        tmp_path / "c.html", ComparisonData([odd, run("b")], [(bad, [bad, bad])], {bad: bad}, {bad: bad}, bad)
-    )
+    write_comparison(tmp_path / "c.html", [odd, run("b")], [(bad, [bad, bad])], {bad: bad}, {bad: bad}, bad)
     text = (tmp_path / "c.html").read_text(encoding="utf-8")
     assert "<script" not in text and "{{ 7*7 }}" in text

@@ -10,7 +10,7 @@ from restill.report import grid, overview
 
 def test_holds_every_grid() -> None:
     images = {name: torch.rand(40, 1, 8, 8) * 2 - 1 for name in ("measurements", "student")}
-    picture = np.asarray(overview(images))
+    picture = np.asarray(overview(images, {}))
     assert picture.shape[2] == 3
     for drawn in images.values():
         tile = np.asarray(grid(drawn[:36], min_size=40).convert("RGBA"))

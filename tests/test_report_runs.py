@@ -13,7 +13,6 @@ from restill.checks.nearest import look_through
 from restill.cli import app as cli
 from restill.core.tensors import seeded
 from restill.corruption import AdditiveNoise
-from restill.runs.reporting import facts_of
 from restill.store import open_store
 from tiny import images, settings, tiny_store
 
@@ -31,10 +30,6 @@ def test_the_nearest_measurements_are_those_of_a_plain_search(tmp_path: Path, mo
         np.testing.assert_allclose(distances.numpy(), differences[order], rtol=1e-12)
         np.testing.assert_array_equal(found.double().numpy(), y[order])
     assert found_range == (float(y.min()), float(y.max()))
-    facts = facts_of(store, found_range)
-    assert facts.found == found_range
-    assert facts.shape == (2, 8, 6) and set(facts.sigma_n) == set(store.sigma_n.tolist()) and len(facts.sigma_n) == 50
-    assert facts.value_range == (0.0, 255.0) and facts.scale == 127.5 and not facts.estimated
 
 
 def test_a_store_of_one_measurement(tmp_path: Path) -> None:

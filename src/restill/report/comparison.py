@@ -9,7 +9,7 @@ from itertools import groupby
 
 from ..core.errors import UserError
 from ..metrics import SUBJECTS, Result
-from .protocol import by_key, differences, words_of
+from .protocol import Key, Words, by_key, differences, key_of, words_of
 
 _UNCERTAINTIES = {
     "seeds": "standard deviation over sampling seeds; training was not repeated",
@@ -21,6 +21,8 @@ _UNCERTAINTIES = {
 }
 _UNITS = {"psnr": " dB"}
 RATE, SPEED_UP = "Images/s", "Speed-up"
+CLOCK = Key("", "", "")
+ARROWS = {True: "↓", False: "↑", None: ""}  # towards the better side, by whether that is the lower one
 
 
 @dataclass(frozen=True)
@@ -28,66 +30,62 @@ class Column:
     """One measured quantity of all subjects that have it.
 
     Attributes:
-        title: in words, with the reference and the features.
-        short: for the head of a table that has reference and features elsewhere.
-        metric: its name in `metrics.json`; empty for a column of the clock.
-        reference: `clean` or `measurements`; empty for a column of the clock.
-        features: name of the features; empty for a column of the clock.
+        key: what was measured; `CLOCK` for a column of the clock.
+        words: the same in words.
         values: by subject; a subject that was not measured is absent.
         stds: uncertainty by subject, where it is known.
-        lower: whether lower is better; None if it is not known.
         kinds: what each of `stds` is, by subject: `seeds`, `jackknife`, `subsets`, `splits`, or empty.
         marks: what to print behind an uncertainty of a kind; empty where all of a table are of one kind.
         suffix: unit that follows each value.
     """
 
-    title: str
-    short: str
-    metric: str
-    reference: str
-    features: str
+    key: Key
+    words: Words
     values: Mapping[str, float]
-    stds: Mapping[str, float]
-    lower: bool | None
+    stds: Mapping[str, float] = field(default_factory=dict)
     kinds: Mapping[str, str] = field(default_factory=dict)
     marks: Mapping[str, str] = field(default_factory=dict)
     suffix: str = ""
 
     @property
-    def arrow(self) -> str:
-        """Towards the better side."""
-        return {True: "↓", False: "↑", None: ""}[self.lower]
+    def heading(self) -> str:
+        """The short title with an arrow to the better side."""
+        return f"{self.words.short} {ARROWS[self.words.lower]}".rstrip()
 
     @property
     def best(self) -> frozenset[str]:
         """The subjects with the best value; empty where there is nothing to compare."""
-        return best_of(self.values, self.lower)
+        return best_of(self.values, self.words.lower)
 
     def beats(self, subject: str, other: str) -> bool:
         """Whether `subject` is strictly better than `other`."""
         difference = self.values[other] - self.values[subject]
-        return self.lower is not None and (difference > 0 if self.lower else difference < 0)
+        return self.words.lower is not None and (difference > 0 if self.words.lower else difference < 0)
 
     def clear(self, subject: str, other: str) -> bool:
         """Whether the two differ by more than twice the uncertainty of the difference, as far as it is known."""
         spread = math.hypot(self.stds.get(subject, 0.0), self.stds.get(other, 0.0))
         return abs(self.values[subject] - self.values[other]) > 2 * spread
 
-    def cell(self, subject: str) -> str:
-        """The value as text, with its uncertainty; a dash where it was not measured."""
+    def cell(self, subject: str, spread: bool = True) -> str:
+        """The value as text, with its uncertainty if `spread`; a dash where it was not measured."""
         if subject not in self.values:
             return "–"
         text, std = number(self.values[subject]), self.stds.get(subject)
-        if std is not None:
+        if spread and std is not None:
             text += f" ± {_alike(std, text)}{self.marks.get(self.kinds.get(subject, ''), '')}"
         return text + self.suffix
 
 
 @dataclass(frozen=True)
 class Block:
-    """All columns against one reference: `spaces` are pairs of a name of features and the columns in them.
+    """All columns against one reference.
 
-    `subjects` are those that any of the columns has.
+    Attributes:
+        reference: `clean` or `measurements`; empty for the clock.
+        title: in words.
+        spaces: pairs of a name of features and the columns in them.
+        subjects: measured in any of the columns.
     """
 
     reference: str
@@ -101,7 +99,7 @@ class Comparison:
     """The table: subjects are rows.
 
     Attributes:
-        subjects: in the order of the method, those that have results.
+        subjects: with results, in the order of the method.
         quality: columns that come from metrics; those against clean images first, those in pixels first of all.
         speed: columns that come from the clock.
         base: the teacher that others are timed against: teacher-truncated, or teacher-full where nothing is truncated,
@@ -120,16 +118,18 @@ class Comparison:
 
     def clock(self, short: str) -> Column | None:
         """The column of the clock with this short title, `RATE` or `SPEED_UP`."""
-        return next((column for column in self.speed if column.short == short), None)
+        return next((column for column in self.speed if column.words.short == short), None)
 
     @property
     def blocks(self) -> tuple[Block, ...]:
         """The same, one block for each reference and one for the clock, in each the columns by their features."""
         titles = {"clean": "Against clean images", "measurements": "Proximal: corrupted anew, against the measurements"}
         blocks = []
-        for reference, group in groupby(self.columns, key=lambda column: column.reference):
+        for reference, group in groupby(self.columns, key=lambda column: column.key.reference):
             columns = tuple(group)
-            spaces = tuple((name, tuple(same)) for name, same in groupby(columns, key=lambda column: column.features))
+            spaces = tuple(
+                (name, tuple(same)) for name, same in groupby(columns, key=lambda column: column.key.features)
+            )
             subjects = tuple(name for name in self.subjects if any(name in column.values for column in columns))
             blocks.append(Block(reference, titles.get(reference, "Speed"), spaces, subjects))
         return tuple(blocks)
@@ -208,19 +208,19 @@ def marked(columns: Sequence[Column]) -> tuple[Column, ...]:
 
 
 def _quality_column(results: Sequence[Result]) -> Column:
-    first, (title, short, lower) = results[0], words_of(next(iter(by_key(results))))
+    first, key = results[0], key_of(results[0])
+    words = words_of(key)
     for result in results[1:]:
         if what := differences(first, result):
             pair = f"{first.subject} and {result.subject}"
-            raise UserError(f"{title}: {pair} cannot be compared: {what}; measure both alike")
+            raise UserError(f"{words.title}: {pair} cannot be compared: {what}; measure both alike")
     by_subject: dict[str, Result] = {result.subject: result for result in results}
     if len(by_subject) < len(results):
         raise UserError(f"two results of one subject for {first.metric}, {first.features}, {first.reference}: keep one")
     values = {subject: result.value for subject, result in by_subject.items()}
     stds = {subject: result.std for subject, result in by_subject.items() if result.std is not None}
     kinds = {subject: kind_of(by_subject[subject]) for subject in stds}
-    key, suffix = (first.metric, first.reference, first.features), _UNITS.get(first.metric, "")
-    return Column(title, short, *key, values, stds, lower, kinds, suffix=suffix)
+    return Column(key, words, values, stds, kinds, suffix=_UNITS.get(first.metric, ""))
 
 
 def _clock(timed: Mapping[str, Result]) -> tuple[tuple[Column, ...], str]:
@@ -232,8 +232,8 @@ def _clock(timed: Mapping[str, Result]) -> tuple[tuple[Column, ...], str]:
     counts = {result.n for result in timed.values()}
     title = f"Seconds for {next(iter(counts)):,} images" if len(counts) == 1 else "Seconds, for different numbers"
     columns = (
-        Column(title, "Seconds", "", "", "", seconds, {}, True),
-        Column("Images per second", RATE, "", "", "", rates, {}, False),
-        Column(f"Speed-up over {base}", SPEED_UP, "", "", "", speed_up, {}, False, suffix="×"),
+        Column(CLOCK, Words(title, "Seconds", True), seconds),
+        Column(CLOCK, Words("Images per second", RATE, False), rates),
+        Column(CLOCK, Words(f"Speed-up over {base}", SPEED_UP, False), speed_up, suffix="×"),
     )
     return tuple(column for column in columns if len(column.values) > (1 if column.suffix else 0)), base

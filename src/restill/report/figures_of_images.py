@@ -45,18 +45,14 @@ class Figure:
 
 
 def subject_figures(
-    images: Mapping[str, Tensor],
-    display_range: tuple[float, float],
-    missing: Tensor | None = None,
-    more: Mapping[str, str] | None = None,
-    budget: int = GRID_BYTES,
+    images: Mapping[str, Tensor], missing: Tensor | None, more: Mapping[str, str], budget: int
 ) -> dict[str, Figure]:
     """One grid for each subject, in the order of the method; all show equally many images.
 
     Args:
         missing: where nothing was measured, for the images of the measurements.
-        budget: raw bytes of each grid.
         more: sentences to be added to the captions, by subject.
+        budget: raw bytes of each grid.
 
     Raises:
         UserError: an unknown subject, or images that cannot be shown.
@@ -66,9 +62,9 @@ def subject_figures(
         raise UserError(f"images of {', '.join(sorted(unknown))} have no place in a report: use {', '.join(SUBJECTS)}")
     count, figures = _shortest(images), dict[str, Figure]()
     for subject in (name for name in SUBJECTS if name in images):
-        caption = " ".join(filter(None, (_CAPTIONS[subject], (more or {}).get(subject, ""))))
+        caption = " ".join(filter(None, (_CAPTIONS[subject], more.get(subject, ""))))
         gaps = missing if subject == "measurements" else None
-        figures[subject] = grid_figure(subject, images[subject], count, caption, display_range, budget, gaps)
+        figures[subject] = grid_figure(subject, images[subject], count, caption, budget, gaps)
     return figures
 
 
@@ -77,7 +73,7 @@ def phase_figures(phases: Mapping[str, Tensor]) -> dict[str, Figure]:
     count, figures = _shortest(phases), dict[str, Figure]()
     for subject in (name for name in SUBJECTS if name in phases):
         caption, name = _PHASES if figures else f"{_PHASES} {_COLOURS}", f"{subject}, phase"  # once is enough
-        figures[subject] = grid_figure(name, phases[subject], count, caption, (-1.0, 1.0), HALF_BYTES)
+        figures[subject] = grid_figure(name, phases[subject], count, caption, HALF_BYTES)
     return figures
 
 
@@ -86,25 +82,19 @@ def _shortest(images: Mapping[str, Tensor]) -> int:
 
 
 def grid_figure(
-    name: str,
-    images: Tensor,
-    count: int,
-    caption: str,
-    display_range: tuple[float, float],
-    budget: int = GRID_BYTES,
-    missing: Tensor | None = None,
+    name: str, images: Tensor, count: int, caption: str, budget: int, missing: Tensor | None = None
 ) -> Figure:
     """At most `count` images `[n, C, H, W]` as a full rectangle of at most 8 by 8, within `budget` raw bytes."""
     images, gaps, factor = _reduced(images[: max(count, 1)], budget // 2, missing)
     columns, rows = _layout(count, images[0].numel(), budget)
     shown = columns * rows
-    picture = grid(images[:shown], columns, display_range, missing=None if gaps is None else gaps[:shown])
+    picture = grid(images[:shown], columns, missing=None if gaps is None else gaps[:shown])
     caption += "" if gaps is None else f" {_GAPS}"
     alt = f"{shown} images in {rows} rows of {columns}: {name}. {caption}"
     return Figure(name, data_uri(png_bytes(picture)), alt, caption + _size(factor), *picture.size)
 
 
-def nearest_figures(nearest: Nearest, display_range: tuple[float, float]) -> list[Figure]:
+def nearest_figures(nearest: Nearest) -> list[Figure]:
     """Each generated image beside the measurements nearest to it, enlarged without smoothing.
 
     Of large images fewer are shown rather than small ones.
@@ -124,7 +114,7 @@ def nearest_figures(nearest: Nearest, display_range: tuple[float, float]) -> lis
     figures = []
     for place, (row, distances) in enumerate(zip(rows, nearest.distances.tolist(), strict=False), start=1):
         missing = None if gaps is None else gaps[(place - 1) * across : place * across]
-        picture = grid(row, across, display_range, min_size, missing=missing)
+        picture = grid(row, across, min_size, missing)
         at = " and ".join(number(distance) for distance in distances)
         alt = f"Generated image {place}, and to its right the {which} nearest to it, root mean square difference {at}"
         caption = f"differs by {at}{'.' if factor > 1 else ''}{_size(factor)}"

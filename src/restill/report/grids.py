@@ -20,38 +20,33 @@ MISSING = (86, 112, 168)  # a blue that no grey image holds, as dark as its midd
 def grid(
     images: Tensor,
     columns: int | None = None,
-    display_range: tuple[float, float] = (-1.0, 1.0),
     min_size: int = 32,
     missing: Tensor | None = None,
 ) -> Image.Image:
     """Images side by side, row by row; transparent between them.
 
     Args:
-        images: `[n, C, H, W]` in normalised units. One channel is grey, three are RGB; any other number is shown in
-            grey as a mosaic, about a square, so that no channel is left out. Of complex images give what is seen of
-            them (`views`).
+        images: `[n, C, H, W]` in normalised units, clipped to [-1, 1], black to white. One channel is grey, three are
+            RGB; any other number is shown in grey as a mosaic, about a square. Complex images are given as views
+            (`core/views.py`).
         columns: per row; by default about a square.
-        display_range: values shown as black and white; what lies outside is clipped.
         min_size: small images are enlarged by the smallest integer that brings their longer side to this many pixels.
         missing: where nothing was measured, bool `[n, C, H, W]` or `[n, 1, H, W]`: shown in a blue of its own, where
             all channels of a pixel are missing; a channel that is missing alone is shown as its value.
 
     Raises:
-        UserError: no images, an empty range, values that are not finite.
+        UserError: no images, or values that are not finite.
     """
     images = images.detach().cpu().double()
     if images.ndim != 4 or not images.numel():
         raise UserError(f"a grid shows images [n, C, H, W], not {list(images.shape)}")
     if not bool(torch.isfinite(images).all()):
         raise UserError("a grid cannot show images with NaN or infinite values")
-    low, high = display_range
     gaps = None if missing is None else missing.detach().cpu().all(dim=1, keepdim=True)
     if images.shape[1] not in (1, 3):
         gaps = None if gaps is None else _mosaic(gaps.expand(images.shape).double(), 0.0) > 0.5
-        images = _mosaic(images, low)
-    if not low < high:
-        raise UserError(f"a display range must rise, not go from {low:g} to {high:g}")
-    pixels = ((images - low) / (high - low)).clamp(0, 1).mul(255).round().byte().movedim(1, -1)
+        images = _mosaic(images, -1.0)
+    pixels = ((images + 1) / 2).clamp(0, 1).mul(255).round().byte().movedim(1, -1)
     if gaps is not None:
         pixels = torch.where(gaps.movedim(1, -1), torch.tensor(MISSING, dtype=torch.uint8), pixels)
     return _tile(pixels, columns or math.ceil(math.sqrt(len(pixels))), min_size)
@@ -67,11 +62,7 @@ def _mosaic(images: Tensor, blank: float) -> Tensor:
     return tiles.permute(0, 1, 3, 2, 4).flatten(3, 4).flatten(1, 2)[:, None]
 
 
-def overview(
-    images: Mapping[str, Tensor],
-    display_range: tuple[float, float] = (-1.0, 1.0),
-    missing: Mapping[str, Tensor] | None = None,
-) -> Image.Image:
+def overview(images: Mapping[str, Tensor], missing: Mapping[str, Tensor]) -> Image.Image:
     """Grids of several subjects side by side on white, each under its name; at most 36 images of each.
 
     Args:
@@ -81,11 +72,8 @@ def overview(
         UserError: as `grid`.
     """
     margin, title = 16, 28
-    gaps = {name: where[:36] for name, where in (missing or {}).items()}
-    grids = {
-        name: grid(drawn[:36], display_range=display_range, min_size=40, missing=gaps.get(name))
-        for name, drawn in images.items()
-    }
+    gaps = {name: where[:36] for name, where in missing.items()}
+    grids = {name: grid(drawn[:36], min_size=40, missing=gaps.get(name)) for name, drawn in images.items()}
     width = sum(tile.width for tile in grids.values()) + margin * (len(grids) + 1)
     height = max(tile.height for tile in grids.values()) + title + margin
     canvas = Image.new("RGB", (width, height), "white")

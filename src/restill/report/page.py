@@ -12,31 +12,19 @@ from markupsafe import Markup
 
 from ..core.errors import UserError
 from ..core.files import write_text
+from ..corruption import Loss
 from ..metrics import Result
+from ..store import Store
 from .comparison import compare, number, uncertainties
-from .contents import Measurements, ReportData
+from .contents import ReportData
 from .curves import log_curves, stage_times
 from .figures import Plot, histogram_svg
 from .figures_of_images import GRID_BYTES, HALF_BYTES, nearest_figures, phase_figures, subject_figures
 from .protocol import by_key, separate, space_words, words_of
-from .table import BEST, heading, legend
-from .trust import (
-    agreement_sentence,
-    agreements,
-    check_groups,
-    other_warnings,
-    trust_sentence,
-    urgent,
-)
+from .table import BEST, legend
+from .trust import agreement_sentence, agreements, check_groups, other_warnings, trust_sentence, urgent
 from .verdict import judge
-from .words import (
-    details,
-    is_complex,
-    operator_in_words,
-    teacher_draws,
-    went_in,
-    what_is_compared,
-)
+from .words import details, operator_in_words, teacher_draws, went_in, what_is_compared
 
 MAX_BYTES = 5_000_000
 
@@ -72,120 +60,124 @@ def template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(style=Markup(source("report.css")), star=BEST, heading=heading, space=space_words)
+    environment.globals.update(style=Markup(source("report.css")), star=BEST, space=space_words)
     return environment.get_template(name)
 
 
 def render(data: ReportData) -> str:
     """The report as HTML text. Raises UserError as `write_report`."""
-    results, left_out = separate(list(data.results))
-    verdict = judge(data.results, data.n_measurements, data.corruption)
-    budget = HALF_BYTES if data.phases else GRID_BYTES
-    table, phases = compare(results), phase_figures(data.phases)
-    figures = subject_figures(data.images, data.display_range, data.missing, _captions(data), budget)
+    corruption, checks = data.store.corruption, data.measured.checks
+    results, left_out = separate(data.measured.results)
+    table = compare(results)
+    figures = subject_figures(
+        data.images, data.missing, _captions(data.store), HALF_BYTES if data.phases else GRID_BYTES
+    )
     agree = agreements(table)
     return template("report.html").render(
         data=data,
-        verdict=verdict,
-        groups=check_groups(data.checks),
-        trust=trust_sentence(data.checks),
-        urgent=urgent(data.checks),
-        others=other_warnings(data.checks),
-        went_in=went_in(data.n_measurements, data.corruption),
+        verdict=judge(data.measured.results, len(data.store), corruption),
+        groups=check_groups(checks),
+        trust=trust_sentence(checks),
+        urgent=urgent(checks),
+        others=other_warnings(checks),
+        went_in=went_in(len(data.store), corruption),
         facts=_facts(data),
-        levels=_levels(data.measurements),
+        levels=_levels(data.store),
         input=figures.pop("measurements", None),
         outputs=list(reversed(figures.values())),
-        phases=phases,
-        compared=what_is_compared(data.corruption),
-        nearest=nearest_figures(data.nearest, data.display_range) if data.nearest is not None else [],
-        copy=_copy_distance(data),
+        phases=phase_figures(data.phases),
+        compared=what_is_compared(corruption),
+        nearest=nearest_figures(data.nearest) if data.nearest is not None else [],
+        copy=_copy_distance(data.store),
         table=table,
         left_out=left_out,
-        legend=[legend(results), *uncertainties(table.quality)],
+        legend=[legend(table), *uncertainties(table.quality)],
         agreements=[(a.plot, a.metric == "frechet") for a in agree],
         agreement=agreement_sentence(agree),
         curves=log_curves(data.log),
         times=list(stage_times(data.log).items()),
         samplers={result.subject: result.sampler for result in results if result.sampler and result.seeds},
-        protocols=_protocols(data.results),
-        hashes={**data.hashes, **_references(data.results)},
+        protocols=_protocols(data.measured.results),
+        hashes={**data.hashes, **_references(data.measured.results)},
     )
 
 
-def _captions(data: ReportData) -> dict[str, str]:
+def _captions(store: Store) -> dict[str, str]:
     """Notes on the images of single subjects."""
-    draws, known = teacher_draws(data.corruption), data.measurements
+    draws = teacher_draws(store.corruption)
     captions = {"teacher-full": draws, "teacher-truncated": draws}
-    if is_complex(data.corruption):
+    if store.corruption.is_complex:
         captions["measurements"] = "Shown as zero-filled reconstructions: k-space is 0 where it was not measured."
-    elif known is not None and known.image_shape is not None:
-        captions["measurements"] = f"Measured on {_times(known.shape)} and shown on the grid of the images."
+    elif store.shape != store.image_shape:
+        captions["measurements"] = f"Measured on {_times(store.shape)} and shown on the grid of the images."
     return captions
 
 
 def _facts(data: ReportData) -> list[tuple[str, str]]:
     """The measurements, name by name."""
-    known = data.measurements
+    store, source = data.store, data.store.manifest.provenance.source
+    images = f", of images {_times(store.image_shape)}" if store.shape != store.image_shape else ""
     facts = [
-        ("Measurements", f"{data.n_measurements:,}{_shape(known)}"),
-        ("Operator", operator_in_words(data.corruption)),
+        ("Measurements", f"{len(store):,}, each {_times(store.shape)}{images}"),
+        ("Operator", operator_in_words(store.corruption)),
+        ("Noise level σₙ", _noise(store)),
+        *details(store.corruption),
+        ("Units", _units(store, data.found)),
     ]
-    stated = details(data.corruption)
-    if known is None:
-        return [*facts, *stated]
-    bounds = " and ".join(f"{value:g}" for value in known.value_range)
-    found = " to ".join(number(value) for value in known.found).replace("-", "−")
-    what = "stabilised values" if known.stabilised else "measured values"
-    units = f"{bounds} in the files are −1 and 1 here; {what} go from {found}"
-    if is_complex(data.corruption):
-        units = f"a magnitude of {known.value_range[1]:g} in the files is 1 here; values of k-space go from {found}"
-    facts += [("Noise level σₙ", _noise(known)), *stated, ("Units", units)]
-    return [*facts, ("From", known.source)] if known.source else facts
+    return [*facts, ("From", source)] if source else facts
 
 
-def _shape(known: Measurements | None) -> str:
-    if known is None:
-        return ""
-    return f", each {_times(known.shape)}" + (f", of images {_times(known.image_shape)}" if known.image_shape else "")
+def _units(store: Store, found: tuple[float, float]) -> str:
+    low, high = store.manifest.value_range
+    values = " to ".join(number(value) for value in found).replace("-", "−")
+    if store.corruption.is_complex:
+        return f"a magnitude of {high:g} in the files is 1 here; values of k-space go from {values}"
+    what = "stabilised" if store.corruption.loses(Loss.PHOTONS) else "measured"
+    return f"{low:g} and {high:g} in the files are −1 and 1 here; {what} values go from {values}"
 
 
 def _times(shape: Sequence[int]) -> str:
     return " × ".join(str(size) for size in shape)
 
 
-def _noise(known: Measurements) -> str:
-    low, high, mean = min(known.sigma_n), max(known.sigma_n), sum(known.sigma_n) / len(known.sigma_n)
-    how = "estimated" if known.estimated else "stated"
+def _range(store: Store) -> tuple[float, float, bool]:
+    """The smallest and the largest noise level, and whether they are one level."""
+    low, high = float(store.sigma_n.min()), float(store.sigma_n.max())
+    return low, high, high - low <= 1e-6 * high
+
+
+def _noise(store: Store) -> str:
+    (low, high, one), levels, scale = _range(store), store.sigma_n.tolist(), store.manifest.normalisation.scale
+    mean, summary = sum(levels) / len(levels), store.manifest.sigma_n
+    how = "estimated" if summary.estimated else "stated"
     if high == 0:
         return f"0: no noise, {how}"
-    if known.stabilised:
+    if store.corruption.loses(Loss.PHOTONS):
         return f"{mean:.4g} of the stabilised counts, nearly the same for any light"
-    if known.interval is not None:
-        bounds = " to ".join(f"{level:.4g}" for level in known.interval)
-        how += f" (95% interval of the set {bounds}; {known.method})"
-    if high - low < 1e-6 * high:
-        return f"{mean:.4g}, {how}; in the units of the files {mean * known.scale:.4g}"
-    scaled = f"{low * known.scale:.4g} to {high * known.scale:.4g}"
+    if summary.estimate is not None:
+        bounds = " to ".join(f"{level:.4g}" for level in summary.estimate.interval)
+        how += f" (95% interval of the set {bounds}; {summary.estimate.method})"
+    if one:
+        return f"{mean:.4g}, {how}; in the units of the files {mean * scale:.4g}"
+    scaled = f"{low * scale:.4g} to {high * scale:.4g}"
     return f"{low:.4g} to {high:.4g}, {mean:.4g} on average, {how}; in the units of the files {scaled}"
 
 
-def _levels(known: Measurements | None) -> Plot | None:
+def _levels(store: Store) -> Plot | None:
     """A histogram where measurements differ in their noise."""
-    if known is None or max(known.sigma_n) - min(known.sigma_n) <= 1e-6 * max(known.sigma_n):
+    if _range(store)[2]:
         return None
     title = "Noise level of each measurement"
-    description = f"{title}: {len(known.sigma_n):,} values, {_noise(known)}"
-    return Plot(title, histogram_svg(list(known.sigma_n), "σₙ, normalised", "levels"), description)
+    description = f"{title}: {len(store):,} values, {_noise(store)}"
+    return Plot(title, histogram_svg(store.sigma_n.tolist(), "σₙ, normalised", "levels"), description)
 
 
-def _copy_distance(data: ReportData) -> str:
+def _copy_distance(store: Store) -> str:
     """How far a measurement of exactly a generated image would be from what its operator measures of that image."""
-    known = data.measurements
-    if known is None or max(known.sigma_n) == 0:
+    low, high, one = _range(store)
+    if high == 0:
         return ""
-    low, high = min(known.sigma_n), max(known.sigma_n)
-    return f"{low:.3g}" if high - low <= 1e-6 * high else f"{low:.3g} to {high:.3g}"
+    return f"{low:.3g}" if one else f"{low:.3g} to {high:.3g}"
 
 
 def _protocols(results: Sequence[Result]) -> list[tuple[str, str]]:
@@ -198,13 +190,10 @@ def _protocols(results: Sequence[Result]) -> list[tuple[str, str]]:
             shorts.append(words_of(key).short)
     against = {"clean": "Against clean images", "measurements": "Proximal"}
     return [
-        (f"{against[reference]}, {_lower(space_words(features))}: {', '.join(shorts)}", text)
+        (f"{against[reference]}, {words[:1].lower()}{words[1:]}: {', '.join(shorts)}", text)
         for (reference, features, text), shorts in alike.items()
+        for words in [space_words(features)]
     ]
-
-
-def _lower(words: str) -> str:
-    return words[:1].lower() + words[1:]
 
 
 def _protocol(result: Result, seeds: Sequence[int]) -> str:

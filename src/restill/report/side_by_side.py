@@ -9,15 +9,14 @@ from pathlib import Path
 
 from ..core.errors import UserError
 from ..metrics import SUBJECTS, Result
-from .comparison import RATE, Column, Comparison, best_of, compare, marked, uncertainties
-from .contents import ComparisonData, RunData
+from .comparison import ARROWS, RATE, Column, Comparison, best_of, compare, marked, uncertainties
+from .contents import RunData
 from .curves import overlay, stage_times
 from .figures_of_images import Figure, grid_figure
 from .page import template, write_page
-from .protocol import Key, by_key, by_protocol, differences, separate, words_of
+from .protocol import by_key, by_protocol, differences, separate, words_of
 from .trust import other_warnings, trust_sentence, urgent
-from .verdict import Verdict, judge
-from .words import corruption_in_words, is_complex
+from .verdict import judge
 
 GENERATOR = "restill comparison"
 _GRID_BYTES = 1_600_000  # of raw pixels, all grids of the page together
@@ -42,28 +41,33 @@ class RunTable:
     shown: str = ""
 
 
-@dataclass(frozen=True)
-class RunView:
-    """The summary of a single run."""
-
-    run: RunData
-    verdict: Verdict
-    corruption: str
-    trust: str
-    warnings: tuple[str, ...]
-    others: str
-    times: str
-
-
-def write_comparison(path: Path, data: ComparisonData) -> None:
+def write_comparison(
+    path: Path,
+    runs: Sequence[RunData],
+    differences: Sequence[tuple[str, Sequence[str]]],
+    shown: Mapping[str, str],
+    versions: Mapping[str, str],
+    command: str,
+) -> None:
     """Write the page that compares runs, atomically; an earlier such page is replaced.
+
+    Args:
+        runs: at least two.
+        differences: keys in which the recipes differ, each with its value in every run, as text.
+        shown: as in `ReportData`.
+        versions: of the software that writes the page, by name.
+        command: that writes the page.
 
     Raises:
         UserError: fewer than two runs, two of one label, no results, images that cannot be shown, or another file at
             `path`.
     """
     check_replaceable(path)
-    write_page(path, render_comparison(data))
+    labels = [run.label for run in runs]
+    if len(labels) < 2 or len(set(labels)) < len(labels):
+        raise UserError(f"a comparison needs two or more runs with different names, not {', '.join(labels) or 'none'}")
+    about = {"labels": labels, "differences": differences, "versions": versions, "command": command}
+    write_page(path, template("comparison.html").render(generator=GENERATOR, **about, **_contents(runs, shown)))
 
 
 def check_replaceable(path: Path) -> None:
@@ -80,45 +84,44 @@ def _is_comparison(path: Path) -> bool:
         return False
 
 
-def render_comparison(data: ComparisonData) -> str:
-    """The page as HTML text. Raises UserError as `write_comparison`."""
-    labels = [run.label for run in data.runs]
-    if len(labels) < 2 or len(set(labels)) < len(labels):
-        raise UserError(f"a comparison needs two or more runs with different names, not {', '.join(labels) or 'none'}")
-    kept = {run.label: separate(list(run.results)) for run in data.runs}
+def _contents(runs: Sequence[RunData], shown: Mapping[str, str]) -> dict[str, object]:
+    """What the template shows of the runs."""
+    kept = {run.label: separate(run.measured.results) for run in runs}
     comparisons = _alike_marked({label: compare(results) for label, (results, _) in kept.items()})
-    tables, apart = _tables({label: results for label, (results, _) in kept.items()}, comparisons, data.shown)
+    tables, apart = _tables({label: results for label, (results, _) in kept.items()}, comparisons, shown)
     left_out = [f"{label}: {sentence}" for label, (_, sentences) in kept.items() for sentence in sentences]
-    logs = {run.label: run.log for run in data.runs}
+    logs = {run.label: run.log for run in runs}
     curves = [curve for stage, name in _CURVES if (curve := overlay(logs, stage, name)) is not None]
     titles = {table.title.rstrip(" ↑↓") for table in tables}
-    columns = [c for comparison in comparisons.values() for c in comparison.quality if c.title in titles]
-    views = [_view(run) for run in data.runs]
-    return template("comparison.html").render(
-        generator=GENERATOR,
-        data=data,
-        labels=labels,
-        views=views,
-        tables=tables,
-        speed=_speed(comparisons),
-        times=[(view.run.label, view.times) for view in views if view.times],
-        apart=[*apart, *left_out],
-        legend=uncertainties(columns),
-        figures=_figures(data.runs),
-        curves=curves,
-    )
+    columns = [c for comparison in comparisons.values() for c in comparison.quality if c.words.title in titles]
+    times = {
+        label: "; ".join(f"{stage} {text}" for stage, text in stage_times(log).items()) for label, log in logs.items()
+    }
+    return {
+        "runs": [_summary(run) for run in runs],
+        "tables": tables,
+        "speed": _speed(comparisons),
+        "times": [(label, words) for label, words in times.items() if words],
+        "apart": [*apart, *left_out],
+        "legend": uncertainties(columns),
+        "figures": _figures(runs),
+        "curves": curves,
+    }
 
 
-def _view(run: RunData) -> RunView:
-    return RunView(
-        run,
-        judge(run.results, run.n_measurements, run.corruption),
-        corruption_in_words(run.corruption),
-        trust_sentence(run.checks),
-        tuple(check.sentence for check in urgent(run.checks)),
-        other_warnings(run.checks),
-        "; ".join(f"{stage} {text}" for stage, text in stage_times(run.log).items()),
-    )
+def _summary(run: RunData) -> dict[str, object]:
+    """What a run says by itself."""
+    corruption, checks = run.store.corruption, run.measured.checks
+    verdict = judge(run.measured.results, len(run.store), corruption)
+    return {
+        "label": run.label,
+        "status": {True: "ok", False: "warning", None: "info"}[verdict.wins],
+        "answer": verdict.answer,
+        "input": f"{len(run.store):,} measurements with {corruption.in_words()}.",
+        "trust": trust_sentence(checks),
+        "warnings": [*(check.sentence for check in urgent(checks))],
+        "others": other_warnings(checks),
+    }
 
 
 def _alike_marked(comparisons: Mapping[str, Comparison]) -> dict[str, Comparison]:
@@ -137,10 +140,7 @@ def _tables(
     tables: list[RunTable] = []
     sentences: list[str] = []
     alone: dict[str, list[str]] = {}
-    columns = {
-        label: {Key(c.reference, c.features, c.metric): c for c in comparison.quality}
-        for label, comparison in comparisons.items()
-    }
+    columns = {label: {c.key: c for c in comparison.quality} for label, comparison in comparisons.items()}
     for key in by_key([result for group in results.values() for result in group]):
         first = {label: found[key][0] for label, group in results.items() if key in (found := by_key(group))}
         labels, reasons = _comparable(first)
@@ -167,13 +167,12 @@ def _comparable(first: Mapping[str, Result]) -> tuple[tuple[str, ...], list[str]
 
 
 def _table(title: str, columns: Mapping[str, Column], shown: str) -> RunTable:
-    lower, rows = next(iter(columns.values())).lower, []
+    lower, rows = next(iter(columns.values())).words.lower, []
     for subject in SUBJECTS:
         best = best_of({label: c.values[subject] for label, c in columns.items() if subject in c.values}, lower)
         if any(subject in column.values for column in columns.values()):
             rows.append((subject, tuple((column.cell(subject), label in best) for label, column in columns.items())))
-    arrow = next(iter(columns.values())).arrow
-    return RunTable(f"{title} {arrow}".rstrip(), tuple(columns), tuple(rows), shown)
+    return RunTable(f"{title} {ARROWS[lower]}".rstrip(), tuple(columns), tuple(rows), shown)
 
 
 def _speed(comparisons: Mapping[str, Comparison]) -> RunTable | None:
@@ -183,10 +182,16 @@ def _speed(comparisons: Mapping[str, Comparison]) -> RunTable | None:
 
 def _figures(runs: Sequence[RunData]) -> list[Figure]:
     """The students' grids, equally many images of each."""
-    drawn_by = {run.label: (run.images, is_complex(run.corruption)) for run in runs if run.images is not None}
-    count = min((min(len(images), _SHOWN) for images, _ in drawn_by.values()), default=0)
+    trained = [run for run in runs if "student" in run.images]
+    count = min((min(len(run.images["student"]), _SHOWN) for run in trained), default=0)
     captions = ("The student's first images.", "The student's first images, their magnitudes.")
     return [
-        grid_figure(label, images, count, captions[magnitudes], (-1.0, 1.0), _GRID_BYTES // len(drawn_by))
-        for label, (images, magnitudes) in drawn_by.items()
+        grid_figure(
+            run.label,
+            run.images["student"],
+            count,
+            captions[run.store.corruption.is_complex],
+            _GRID_BYTES // len(trained),
+        )
+        for run in trained
     ]

@@ -92,11 +92,11 @@ def _first(check: Check) -> bool:
 
 def agreements(comparison: Comparison) -> tuple[Agreement, ...]:
     """For every quantity that was measured against clean images and proximally, whether both rank alike."""
-    columns = {(c.metric, c.features, c.reference): c for c in comparison.quality}
+    columns = {column.key: column for column in comparison.quality}
     found: list[Agreement] = []
-    for (metric, features, reference), clean in columns.items():
-        proximal = columns.get((metric, features, "measurements"))
-        if reference == "clean" and proximal is not None and clean.lower is not None:
+    for key, clean in columns.items():
+        proximal = columns.get(key._replace(reference="measurements"))
+        if key.reference == "clean" and proximal is not None and clean.words.lower is not None:
             subjects = [name for name in comparison.subjects if name in clean.values and name in proximal.values]
             if len(subjects) > 1:
                 found.append(_agreement(clean, proximal, subjects, f"agreement-{len(found)}"))
@@ -106,14 +106,14 @@ def agreements(comparison: Comparison) -> tuple[Agreement, ...]:
 def _agreement(clean: Column, proximal: Column, subjects: Sequence[str], name: str) -> Agreement:
     points = {subject: (proximal.values[subject], clean.values[subject]) for subject in subjects}
     spreads = {subject: (proximal.stds.get(subject, 0.0), clean.stds.get(subject, 0.0)) for subject in subjects}
-    title = f"{clean.short} in {clean.features}"
+    title = f"{clean.words.short} in {clean.key.features}"
     parts = (f"{subject}: proximal {proximal.cell(subject)}, clean {clean.cell(subject)}" for subject in subjects)
     sentence, agrees = _ranking(clean, proximal, subjects)
     description = (
         f"{title}, each subject by its proximal value and by its value against clean images. {'; '.join(parts)}"
     )
     svg = scatter_svg(points, spreads, "proximal", "against clean images", name)
-    return Agreement(clean.metric, agrees, Plot(title, svg, description, sentence))
+    return Agreement(clean.key.metric, agrees, Plot(title, svg, description, sentence))
 
 
 def agreement_sentence(found: Sequence[Agreement]) -> str:
@@ -138,7 +138,7 @@ def _ranking(clean: Column, proximal: Column, subjects: Sequence[str]) -> tuple[
 
 
 def _order(column: Column, subjects: Sequence[str]) -> str:
-    ranked = sorted(subjects, key=lambda name: column.values[name], reverse=column.lower is False)
+    ranked = sorted(subjects, key=lambda name: column.values[name], reverse=column.words.lower is False)
     return ", ".join(ranked)
 
 

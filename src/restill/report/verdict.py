@@ -6,10 +6,10 @@ other columns are listed wherever another generator, a teacher or l1-edm, is as 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from ..corruption import Corruption
 from ..metrics import Result
 from .comparison import RATE, SPEED_UP, Block, Column, Comparison, compare, group_name, number, uncertainties
 from .protocol import separate
@@ -55,18 +55,18 @@ class Verdict:
         return "" if self.wins is None else "No measured quality puts another generator ahead of the student."
 
 
-def judge(results: Iterable[Result], n_measurements: int, corruption: Mapping[str, Any]) -> Verdict:
+def judge(results: Sequence[Result], n_measurements: int, corruption: Corruption) -> Verdict:
     """The verdict on a run.
 
     Args:
         results: all of `metrics.json`.
-        n_measurements: that the run was trained on.
-        corruption: `Corruption.describe()`.
+        n_measurements: number of measurements that the run was trained on.
+        corruption: theirs.
 
     Raises:
         UserError: no results, or two of one subject.
     """
-    kept, left_out = separate(list(results))
+    kept, left_out = separate(results)
     comparison = compare(kept)
     deciding = _deciding(comparison)
     wins, answer = _answer(deciding)
@@ -77,7 +77,9 @@ def judge(results: Iterable[Result], n_measurements: int, corruption: Mapping[st
     if deciding is not None:
         order = ("student", *RIVALS, "l1-wavelet", "measurements")
         listed = ", ".join(f"{names.get(s, s)} {deciding.cell(s)}" for s in order if s in deciding.values)
-        sentences.append(f"{deciding.title} ({'lower' if deciding.lower else 'higher'} is better): {listed}.")
+        sentences.append(
+            f"{deciding.words.title} ({'lower' if deciding.words.lower else 'higher'} is better): {listed}."
+        )
     draws = [teacher_draws(corruption)] if any(teacher in comparison.subjects for teacher in TEACHERS) else []
     draws += [what_is_compared(corruption)]
     headline, notes = " ".join([*sentences, answer]), (*left_out, *filter(None, draws), *_notes(comparison))
@@ -92,7 +94,7 @@ _PROXIMAL = (
 
 def _deciding(comparison: Comparison) -> Column | None:
     """The Fréchet distance in pixels, to clean images if there are any: `compare` puts these first."""
-    pixels = (c for c in comparison.quality if c.metric == "frechet" and c.features.startswith("pixels"))
+    pixels = (c for c in comparison.quality if c.key.metric == "frechet" and c.key.features.startswith("pixels"))
     return next(pixels, None)
 
 
@@ -102,7 +104,7 @@ def _answer(column: Column | None) -> tuple[bool | None, str]:
     measured = [rival for rival in RIVALS if rival in column.values]
     if not any(teacher in measured for teacher in TEACHERS):
         return None, "No teacher was measured, so there is no verdict."
-    what = column.title[0].lower() + column.title[1:]
+    what = column.words.title[0].lower() + column.words.title[1:]
     ahead = [rival for rival in measured if not column.beats("student", rival)]
     if ahead:
         better = " and ".join(ahead)
@@ -110,7 +112,9 @@ def _answer(column: Column | None) -> tuple[bool | None, str]:
     teachers = [teacher for teacher in measured if teacher in TEACHERS]
     whom = "both teachers" if len(teachers) == 2 else f"{teachers[0]}, the only teacher measured"
     whom += ", and l1-edm" if "l1-edm" in measured else ""
-    blind = "" if column.reference == "clean" else ", as far as measurements can tell (no clean reference was given)"
+    blind = (
+        "" if column.key.reference == "clean" else ", as far as measurements can tell (no clean reference was given)"
+    )
     return True, f"The student beats {whom} in {what}{blind}{_close(column, measured)}."
 
 
@@ -125,17 +129,19 @@ def _close(column: Column, others: list[str]) -> str:
 
 def _not_won(column: Column) -> str:
     """The column in words, if another generator is as good as the student or better."""
-    if "student" not in column.values or column.lower is None:
+    if "student" not in column.values or column.words.lower is None:
         return ""
     ahead = [rival for rival in RIVALS if rival in column.values and not column.beats("student", rival)]
     if not ahead:
         return ""
-    return f"{column.title} (student {column.cell('student')}, {', '.join(f'{t} {column.cell(t)}' for t in ahead)})"
+    return (
+        f"{column.words.title} (student {column.cell('student')}, {', '.join(f'{t} {column.cell(t)}' for t in ahead)})"
+    )
 
 
 def _group(block: Block, features: str, columns: Sequence[Column]) -> str:
     """The metrics of one reference and feature space in which the student does not win, by their short names."""
-    lost = [column.short for column in columns if column.metric and _not_won(column)]
+    lost = [column.words.short for column in columns if column.key.metric and _not_won(column)]
     return f"{group_name(block, features)} ({', '.join(lost)})" if lost else ""
 
 
@@ -149,5 +155,5 @@ def _draws(comparison: Comparison) -> str:
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    proximal = any(column.reference == "measurements" for column in comparison.quality)
+    proximal = any(column.key.reference == "measurements" for column in comparison.quality)
     return [*([_PROXIMAL] if proximal else []), *uncertainties(comparison.quality)]

@@ -84,7 +84,7 @@ def _store(store: Store | Reference) -> RenderableType:
         facts["values"] = f"complex: what is {low:.3g} to {high:.3g} in the files is 1 here, by a scale of each slice"
     if isinstance(store, Reference):
         return facts_table(f"{store.path}: clean reference", facts)
-    facts["corruption"] = corruption_in_words(store.corruption.describe())
+    facts["corruption"] = store.corruption.in_words()
     levels = f"{sigma.mean:.4g} ({sigma.min:.4g} to {sigma.max:.4g}{estimated})"
     physical = sigma.mean * scale if store.scale is None else float((store.sigma_n * store.scale).mean())
     facts["sigma_n"] = f"{levels}; in the files' units {physical:.4g}"
@@ -115,8 +115,8 @@ def _run(run: Run) -> RenderableType:
     if run.store.exists():
         store = open_store(run.store)
         what = "measurements of complex images" if store.is_complex else "measurements"
-        facts["store"] = f"{len(store):,} {what} with {corruption_in_words(store.corruption.describe())}"
-        names = subject_names(store.corruption.describe())
+        facts["store"] = f"{len(store):,} {what} with {store.corruption.in_words()}"
+        names = subject_names(store.corruption)
     for stage in ("teacher", "student"):
         facts[stage] = _progress(run, stage)
     parts: list[RenderableType] = [facts_table(f"{run.path}: run", facts)]

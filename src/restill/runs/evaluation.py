@@ -117,7 +117,7 @@ def evaluation_of(
         results, checks = evaluate(run, reference, spaces, processes, held_out)
         if not processes.first:
             return None
-        return results, judge(results, len(store), store.corruption.describe()), checks
+        return results, judge(results, len(store), store.corruption), checks
 
 
 def _named(specs: Sequence[str], store: Store) -> list[Features]:

@@ -66,7 +66,7 @@ class Recipe(Section):
     def differences(self, other: Recipe) -> list[str]:
         """Keys in which two recipes describe different runs; how the work is executed does not count."""
         mine, others = (flat(r.model_dump(mode="json", exclude={"execution", "description"})) for r in (self, other))
-        return [key for key in [*mine, *(others.keys() - mine.keys())] if mine.get(key) != others.get(key)]
+        return [key for key in {**mine, **others} if mine.get(key) != others.get(key)]
 
     def value(self, key: str) -> Any:
         """The value at a dotted key."""

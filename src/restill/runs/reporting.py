@@ -19,7 +19,7 @@ from ..core.files import sha256
 from ..core.plugins import from_files
 from ..core.version import VERSION
 from ..core.views import displayed, phase_colours
-from ..corruption import Corruption, Loss
+from ..corruption import Corruption
 from ..metrics import (
     OF_MAGNITUDES,
     ClassifierFeatures,
@@ -29,8 +29,6 @@ from ..metrics import (
     named_features,
 )
 from ..report import (
-    ComparisonData,
-    Measurements,
     ReportData,
     RunData,
     Verdict,
@@ -61,7 +59,7 @@ def report(run: Run) -> Verdict:
     """
     measured, store = _measured(run), open_store(run.store)
     images, missing, hashes = _images(run, store)
-    verdict = judge(measured.results, len(store), store.corruption.describe())
+    verdict = judge(measured.results, len(store), store.corruption)
     _save_pictures(run.path / "samples", images, missing, verdict.names, store.is_complex)
     write_report(run.report, _data(run, store, measured, images, missing, hashes))
     return verdict
@@ -88,18 +86,16 @@ def _data(
     recipe = run.recipe
     found, near = look_through(store, images["student"][:_ENLARGED] if "student" in images else None)
     return ReportData(
-        title=recipe.name,
-        results=measured.results,
-        n_measurements=len(store),
-        corruption=store.corruption.describe(),
+        recipe.name,
+        measured,
+        store,
         images={name: displayed(drawn, store.is_complex) for name, drawn in images.items()},
         log=run.read_log(),
+        found=found,
         recipe=yaml.safe_dump(shortened(recipe.model_dump(mode="json")), sort_keys=False),
         versions=versions(),
         seeds={"run": recipe.seed, **{f"sampling {i + 1}": seed for i, seed in enumerate(recipe.evaluation.seeds)}},
         hashes=hashes,
-        checks=measured.checks,
-        measurements=facts_of(store, found),
         nearest=near,
         shown=_shown(store),
         command=f"restill run {run.path / 'recipe.yaml'} --out {run.path}-again{_plugins(run, store.corruption)}",
@@ -119,32 +115,13 @@ def compare_runs(paths: Sequence[Path], out: Path) -> None:
     check_replaceable(out)
     runs = [open_run(path) for path in paths]
     seed = runs[0].recipe.evaluation.seeds[0]
-    data = ComparisonData(
+    write_comparison(
+        out,
         [_run_data(run, label, seed) for run, label in zip(runs, _labels(paths), strict=True)],
         _differences(runs),
         _shown(open_store(runs[0].store, verify=False)),
         versions(),
         command=f"restill report {' '.join(map(str, paths))} --out {out}",
-    )
-    write_comparison(out, data)
-
-
-def facts_of(store: Store, found: tuple[float, float]) -> Measurements:
-    """What a report says of the measurements of a store, whose smallest and largest values are `found`."""
-    manifest = store.manifest
-    estimate = manifest.sigma_n.estimate
-    return Measurements(
-        store.shape,
-        found,
-        manifest.value_range,
-        store.sigma_n.tolist(),
-        manifest.normalisation.scale,
-        manifest.sigma_n.estimated,
-        manifest.provenance.source,
-        estimate.interval if estimate else None,
-        estimate.method if estimate else "",
-        None if tuple(store.shape) == tuple(store.image_shape) else store.image_shape,
-        store.corruption.loses(Loss.PHOTONS),
     )
 
 
@@ -196,19 +173,11 @@ def _images(run: Run, store: Store) -> tuple[dict[str, Tensor], Tensor | None, d
 
 
 def _run_data(run: Run, label: str, seed: int) -> RunData:
-    measured, store = _measured(run), open_store(run.store, verify=False)
-    images = None
+    measured, store, images = _measured(run), open_store(run.store, verify=False), {}
     if run.trained("student"):
-        images = displayed(torch.cat(list(trained(run, "student").draw(range(_COMPARED), seed))), store.is_complex)
-    return RunData(
-        label,
-        measured.results,
-        len(store),
-        store.corruption.describe(),
-        checks=measured.checks,
-        images=images,
-        log=run.read_log(),
-    )
+        drawn = torch.cat(list(trained(run, "student").draw(range(_COMPARED), seed)))
+        images["student"] = displayed(drawn, store.is_complex)
+    return RunData(label, measured, store, images, run.read_log())
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:
