@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .generator import Generator, load_denoiser, load_generator
     from .io import digits, open_images, open_kspace, open_masks, phantoms
     from .objectives import DMD, SDS, AmbientTweedie, DistillationLoss, Objective, SiD, Standard
-    from .runs import run
+    from .runs import build_denoiser, load_recipe, run
     from .sampling import Heun, OneStep, Sampler, generate
     from .store import Store, open_store
     from .training import Batches, Distillation, DistillationSettings, TeacherSettings, TeacherTraining
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 __all__ = [  # noqa: RUF022 - by layer
     "AdditiveNoise", "Blur", "Compose", "Corruption", "Downsampling", "Function", "Identity", "Mask", "Mri",
     "Operator", "Poisson", "corruption_from", "load_operator", "register_operator", "digits", "open_images",
-    "open_kspace", "open_masks", "phantoms", "Denoiser", "NetworkDenoiser",
-    "build_network", "UserError", "run", "Generator", "load_denoiser", "load_generator", "DMD", "SDS",
+    "open_kspace", "open_masks", "phantoms", "Denoiser", "NetworkDenoiser", "build_network", "UserError",
+    "build_denoiser", "load_recipe", "run", "Generator", "load_denoiser", "load_generator", "DMD", "SDS",
     "AmbientTweedie", "DistillationLoss", "Objective", "SiD", "Standard", "Heun", "OneStep", "Sampler", "generate",
     "Store", "corrupt_images", "import_kspace", "import_measurements", "open_store", "Batches", "Distillation",
     "DistillationSettings", "TeacherSettings", "TeacherTraining",

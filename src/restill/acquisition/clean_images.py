@@ -52,8 +52,8 @@ def corrupt_images(
     source: ImageSource,
     corruption: Corruption,
     out: str | Path,
-    reference: str | Path | None,
-    seed: int,
+    reference: str | Path | None = None,
+    seed: int = 0,
     advance: Advance = silent,
     shard_bytes: int = SHARD_BYTES,
 ) -> Store:

@@ -10,6 +10,7 @@ from ..report import Verdict
 from .baselines import baselines
 from .evaluation import evaluate
 from .folder import Run, amended, open_run, working_on
+from .objects import build_denoiser
 from .phases import distill, pretrain
 from .recipe_files import Recipe, load_recipe
 from .reporting import report

@@ -10,16 +10,10 @@ from ..core.tensors import mix_seed
 from ..corruption import Corruption
 from ..diffusion import NetworkDenoiser, Prior
 from ..diffusion.networks import Given
-from ..sampling import OneStep, Sampler
-from ..sampling.settings import SamplingSettings
 from ..store import Store
 from ..store.statistics import estimate_power, estimate_sigma_data
 from ..training.augment import WIDTH
 from .recipe import Recipe
-
-
-def _deviation(power: tuple[float, ...], image_shape: tuple[int, ...]) -> float:
-    return float(Prior.stationary(power, *image_shape[1:]).variance.mean().sqrt())
 
 
 def given_by(recipe: Recipe, corruption: Corruption, image_shape: tuple[int, ...], num_classes: int = 0) -> Given:
@@ -43,7 +37,10 @@ def network_config(recipe: Recipe, store: Store) -> NetworkConfig:
         raise UserError(f"{store.path}: has no labels; set network.class_conditional to false")
     preconditioning = network.preconditioning if shapes.condition else "edm"
     power = estimate_power(store) if preconditioning == "masked" else None
-    sigma_data = network.sigma_data or (estimate_sigma_data(store) if power is None else _deviation(power, image_shape))
+    sigma_data = network.sigma_data
+    if sigma_data is None:
+        images = None if power is None else Prior.stationary(power, *image_shape[1:])
+        sigma_data = estimate_sigma_data(store) if images is None else float(images.variance.mean().sqrt())
     cls, kwargs = network.arguments(given._replace(sigma_data=sigma_data))
     manifest = store.manifest
     return NetworkConfig(
@@ -72,10 +69,10 @@ def fresh_denoiser(config: NetworkConfig, seed: int) -> NetworkDenoiser:
         return config.build()
 
 
-def sampler_of(subject: str, section: SamplingSettings, config: NetworkConfig) -> Sampler:
-    """The sampler of `student`, `teacher-full` or `teacher-truncated`."""
-    if subject == "student":
-        if config.init_sigma is None:
-            raise UserError("the student's config.json lacks init_sigma")
-        return OneStep(init_sigma=config.init_sigma)
-    return section.of_teacher(config.build_corruption().sigma_max if subject == "teacher-truncated" else 0.0)
+def build_denoiser(recipe: Recipe, store: Store) -> NetworkDenoiser:
+    """The recipe's network for the measurements of a store, with initial weights that depend on the recipe's seed.
+
+    Raises:
+        UserError: the network does not fit the measurements, or the stated noise exceeds their variance.
+    """
+    return fresh_denoiser(network_config(recipe, store), recipe.seed)

@@ -19,10 +19,7 @@ from ..store import Store, open_store
 from ..training import OPPONENTS, Batches, Distillation, Progress, TeacherTraining, Training
 from ..training import run as training_loop
 from .folder import Run
-from .objects import (
-    fresh_denoiser,
-    network_config,
-)
+from .objects import fresh_denoiser, network_config
 
 _EXPLAIN = {  # what the notes of the progress display mean
     "teacher": "phase I: the loss has no meaning in absolute value, for it levels off at what the noise leaves "

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from ..checkpoint import load_network, load_network_config
+from ..checkpoint import NetworkConfig, load_network, load_network_config
 from ..core.errors import UserError
 from ..generator import Generator
 from ..metrics import Subject
+from ..sampling import OneStep, Sampler
+from ..sampling.settings import SamplingSettings
 from .folder import Run
-from .objects import sampler_of
 
 GENERATED: tuple[Subject, ...] = ("l1-edm", "teacher-full", "teacher-truncated", "student")
 
@@ -37,3 +38,12 @@ def trained(run: Run, subject: Subject) -> Generator:
     run.recipe.execution.compiled(denoiser)
     section = run.recipe.sampling
     return Generator(denoiser, config, sampler_of(subject, section, config), section.batch_size)
+
+
+def sampler_of(subject: str, section: SamplingSettings, config: NetworkConfig) -> Sampler:
+    """The sampler of `student`, `teacher-full` or `teacher-truncated`."""
+    if subject == "student":
+        if config.init_sigma is None:
+            raise UserError("the student's config.json lacks init_sigma")
+        return OneStep(init_sigma=config.init_sigma)
+    return section.of_teacher(config.build_corruption().sigma_max if subject == "teacher-truncated" else 0.0)

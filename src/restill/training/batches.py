@@ -28,7 +28,12 @@ class Batches:
     """
 
     def __init__(
-        self, store: Store, batch_size: int, seed: int, device: torch.device, resident_bytes: int = 4 << 30
+        self,
+        store: Store,
+        batch_size: int,
+        seed: int = 0,
+        device: torch.device = torch.device("cpu"),
+        resident_bytes: int = 4 << 30,
     ) -> None:
         self.store, self.batch_size, self.seed, self.device = store, batch_size, seed, device
         self.image_shape: tuple[int, ...] = store.image_shape

@@ -13,7 +13,7 @@ from ..core.processes import ALONE, Processes
 from ..core.tensors import seeded
 from ..corruption import Corruption
 from ..diffusion import Denoiser
-from ..objectives import GeneratorLevels, Objective, noised
+from ..objectives import AmbientTweedie, GeneratorLevels, Objective, noised
 from .batches import Batches, selected
 from .ema import EMA, frozen_copy
 from .players import Game, Generated, Iteration, Loss, Opponent, Player, Work, total
@@ -160,9 +160,9 @@ class Distillation(Training):
         corruption: Corruption,
         shape: tuple[int, ...],
         settings: DistillationSettings,
-        objective: Objective,
-        seed: int,
-        device: torch.device,
+        objective: Objective = AmbientTweedie(),
+        seed: int = 0,
+        device: torch.device = torch.device("cpu"),
         *,
         batches: Batches | None = None,
         opponents: Sequence[type[Opponent[Any]]] = OPPONENTS,

@@ -11,7 +11,7 @@ from ..core.modules import module_state, restore_module
 from ..core.tensors import mix_seed, seeded
 from ..corruption import Corruption, Operator
 from ..diffusion import Denoiser
-from ..objectives import Draw, Objective
+from ..objectives import AmbientTweedie, Draw, Objective
 from ..objectives.consistency import Step
 from ..store import Batch
 from .augment import Moves
@@ -69,8 +69,8 @@ class TeacherTraining(Training):
         batches: Batches,
         corruption: Corruption,
         settings: TeacherSettings,
-        objective: Objective,
-        seed: int,
+        objective: Objective = AmbientTweedie(),
+        seed: int = 0,
     ) -> None:
         super().__init__(settings.images, settings.batch_size)
         self.denoiser, self.batches, self.corruption = denoiser, batches, corruption
