@@ -48,7 +48,7 @@ def look_through(store: Store, images: Tensor | None) -> tuple[tuple[float, floa
     """
     low, high, best = float("inf"), float("-inf"), _Best(store.corruption)
     with progress_bar(f"{'report':17}", len(store), unit="measurements") as advance:
-        for batch in store.iterate(store.block):
+        for batch in store.iterate():
             low, high = min(low, float(batch.y.min())), max(high, float(batch.y.max()))
             if images is not None:
                 best.look(images, batch)

@@ -24,7 +24,7 @@ class Residuals:
 
     def summary(self, store: Store) -> str:
         """What was imported, with the median and the worst slice, in words."""
-        masks = [batch.operator.parameters()["mask"] for batch in store.iterate(store.block)]
+        masks = [batch.operator.parameters()["mask"] for batch in store.iterate()]
         share = sum(float(mask.double().flatten(1).mean(1).sum()) for mask in masks) / len(store)
         level, (_, height, width) = store.manifest.sigma_n, store.image_shape
         noise = f"sigma_n {level.mean:.4g} in the store" if level.max else "no noise stated (sigma_n 0)"

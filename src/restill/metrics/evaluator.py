@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +34,7 @@ class Evaluator:
         self.yardsticks, self.processes = yardsticks, processes
         self.metrics, self.samples, self.seeds = settings.metrics, settings.samples, settings.seeds
 
-    def of_stored(self, subject: Subject, samples: Samples[Any], how: str | None = None) -> list[Result]:
+    def of_stored(self, subject: Subject, samples: Samples, how: str | None = None) -> list[Result]:
         """Images of a store against the clean ones: the measurements themselves, or reconstructions of them."""
         clean = [y for y in self.yardsticks if y.reference == "clean"]
         sets = (

@@ -67,8 +67,7 @@ class Proximal:
 
     def __init__(self, store: Store, features: Features) -> None:
         self.corruption, self.features = store.corruption, features
-        on_grid = (batch.operator.to_image(batch.y) for batch in store.iterate(store.block))
-        self.measured = feature_moments(on_grid, features)
+        self.measured = feature_moments(store.image_blocks(), features)
 
     def __call__(self, images: Tensor, seed: int) -> Estimate:
         """The distance of images `[n, C, H, W]`, n at least 2, with its standard error from the finite n.

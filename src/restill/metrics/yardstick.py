@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,7 +53,7 @@ class Yardstick:
 
 
 def yardsticks_of(
-    samples: Samples[Any], against: Against, spaces: Sequence[Features], processes: Processes
+    samples: Samples, against: Against, spaces: Sequence[Features], processes: Processes
 ) -> list[Yardstick]:
     """Clean images or measurements, all of them, in every feature space."""
     title = {"clean": "reference", "measurements": "measurements"}[against]
@@ -62,13 +61,13 @@ def yardsticks_of(
     return [Yardstick(space, against, known, samples.fingerprint) for space, known in zip(spaces, sets, strict=True)]
 
 
-def random_order(store: Samples[Any]) -> Tensor:
+def random_order(store: Samples) -> Tensor:
     """A permutation of a store's samples that is always the same: folders of classes are not read class by class."""
     return torch.randperm(len(store), generator=seeded("evaluation order"))
 
 
 def feature_sets(
-    samples: Samples[Any], spaces: Sequence[Features], processes: Processes, title: str, n: int | None = None
+    samples: Samples, spaces: Sequence[Features], processes: Processes, title: str, n: int | None = None
 ) -> list[FeatureSet]:
     """Samples on the image grid, all or `n` random ones, in every feature space; `title` is that of the progress."""
     order = random_order(samples)[:n]
@@ -89,7 +88,7 @@ def yardstick_of_file(path: Path, spaces: Sequence[Features]) -> Yardstick:
     return Yardstick(space, "clean", FeatureSet.of_moments(load_reference(path, space)), sha256(path))
 
 
-def write_reference(path: Path, clean: Samples[Any] | None, spaces: Sequence[Features]) -> None:
+def write_reference(path: Path, clean: Samples | None, spaces: Sequence[Features]) -> None:
     """Write the statistics of clean images as an `.npz` with `mu` and `sigma`, as the FID literature exchanges them."""
     space = _only(spaces, path)
     if clean is None:

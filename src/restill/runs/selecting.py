@@ -65,7 +65,7 @@ def _measurer(run: Run, reference: Path | None) -> Measurer:
     clean = None
     if reference is not None:
         images = open_reference(reference, store)
-        moments = feature_moments((batch.x for batch in images.iterate(images.block)), features)
+        moments = feature_moments(images.image_blocks(), features)
         clean = CleanMoments(moments, images.fingerprint)
     settings = {
         "precision": recipe.execution.precision,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
@@ -12,24 +11,8 @@ from .manifest import read_manifest
 from .samples import Samples, Store, checked_files, open_store
 
 
-@dataclass(frozen=True)
-class CleanBatch:
-    """Some clean images on the CPU.
-
-    Attributes:
-        x: normalised images, float32 `[n, C, H, W]`.
-        labels: classes, int64 `[n]`; None where there are none.
-    """
-
-    x: Tensor
-    labels: Tensor | None
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-
 @final
-class Reference(Samples[CleanBatch]):
+class Reference(Samples):
     """Clean images that `open_reference` has checked: what results are compared with, and nothing is trained on."""
 
     def images(self, index: Tensor) -> Tensor:
@@ -41,9 +24,6 @@ class Reference(Samples[CleanBatch]):
         ours, theirs = self.manifest.provenance, store.manifest.provenance
         same = (ours.source, ours.seed, len(self)) == (theirs.source, theirs.seed, len(store))
         return same and ours.seed is not None
-
-    def _batch(self, values: dict[str, Tensor]) -> CleanBatch:
-        return CleanBatch(values["y"], values.get("labels"))
 
 
 def open_reference(path: str | Path, store: Store | None = None) -> Reference:

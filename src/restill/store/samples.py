@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, final
+from typing import Literal, final
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from ..core.errors import UserError
 from ..core.views import displayed_shape
 from ..corruption import Corruption, Operator, corruption_from
 from .manifest import Manifest, read_manifest
-from .shard_files import open_shards
+from .shard_files import PREFIX, open_shards
 from .writing import writer_of, writing_path
 
 _NUMBERS = 1 << 24  # of measurements that are looked at at a time
@@ -48,11 +48,10 @@ class Batch:
         return type(self)(self.y.to(device), self.operator.to(device), labels)
 
 
-_Batch = TypeVar("_Batch")
-
-
-class Samples(ABC, Generic[_Batch]):
+class Samples(ABC):
     """What measurements and clean images on disk share. Samples stay there (memory-mapped) until they are asked for.
+
+    An index of samples is int64 `[n]`, with values 0 to len - 1 in any order; others raise IndexError.
 
     Attributes:
         path: where they lie.
@@ -115,29 +114,11 @@ class Samples(ABC, Generic[_Batch]):
         """Hex digest that is the same for equal samples in equal order and shards."""
         return hashlib.sha256("".join(shard.sha256 for shard in self.manifest.shards).encode()).hexdigest()
 
-    def batch(self, index: Tensor) -> _Batch:
-        """The samples `index`, int64 `[n]` with values 0 to len - 1, in the order asked for; on the CPU.
-
-        Raises:
-            IndexError: a value outside the store.
-        """
-        index = torch.as_tensor(index, dtype=torch.int64)
-        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(self):
-            raise IndexError(f"indices must be 0 to {len(self) - 1}")
-        values = self._gather(index)
-        values.pop("scale", None)
-        return self._batch(values)
-
-    def iterate(self, batch_size: int) -> Iterator[_Batch]:
-        """All samples in order, in batches of `batch_size` and a last one of what is left."""
-        for index in torch.arange(len(self)).split(batch_size):
-            yield self.batch(index)
-
     def to_physical(self, y: Tensor) -> Tensor:
         """Normalised images, or k-space, in the units of the files that the store was made from, float32."""
         return self.manifest.normalisation.to_physical(y)
 
-    def check_alike(self, other: Samples[Any]) -> None:
+    def check_alike(self, other: Samples) -> None:
         """Raise UserError, which names the other, unless images of both can be compared."""
         ours, theirs = self.manifest, other.manifest
         path = other.path
@@ -161,9 +142,10 @@ class Samples(ABC, Generic[_Batch]):
     def images(self, index: Tensor) -> Tensor:
         """The samples `index` on the image grid, float32 `[n, C, H, W]`."""
 
-    @abstractmethod
-    def _batch(self, values: dict[str, Tensor]) -> _Batch:
-        """A batch from its tensors by name."""
+    def image_blocks(self) -> Iterator[Tensor]:
+        """All samples on the image grid in order, `block` of them at a time."""
+        for index in torch.arange(len(self)).split(self.block):
+            yield self.images(index)
 
     def _whole(self, name: str) -> Tensor | None:
         """One tensor of all samples; None where they do not have it."""
@@ -171,6 +153,8 @@ class Samples(ABC, Generic[_Batch]):
 
     def _gather(self, index: Tensor) -> dict[str, Tensor]:
         """Rows of every tensor, with one copy per shard that is touched."""
+        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(self):
+            raise IndexError(f"indices must be 0 to {len(self) - 1}")
         owner = torch.bucketize(index, self._ends, right=True)
         touched = owner.unique().tolist()
         starts = self._ends - torch.tensor([shard.count for shard in self.manifest.shards])
@@ -186,7 +170,7 @@ class Samples(ABC, Generic[_Batch]):
 
 
 @final
-class Store(Samples[Batch]):
+class Store(Samples):
     """Measurements that `open_store` has checked.
 
     Attributes:
@@ -207,10 +191,17 @@ class Store(Samples[Batch]):
         batch = self.batch(index)
         return batch.operator.to_image(batch.y)
 
-    def _batch(self, values: dict[str, Tensor]) -> Batch:
-        y, labels = values.pop("y"), values.pop("labels", None)
-        parameters = {name.removeprefix("operator."): value for name, value in values.items()}
-        return Batch(y, self.corruption.rebuild(parameters, self.image_shape), labels)
+    def batch(self, index: Tensor) -> Batch:
+        """The samples `index`, on the CPU."""
+        values = self._gather(index)
+        parameters = {"sigma_n": values["sigma_n"]}
+        parameters |= {name[len(PREFIX) :]: value for name, value in values.items() if name.startswith(PREFIX)}
+        return Batch(values["y"], self.corruption.rebuild(parameters, self.image_shape), values.get("labels"))
+
+    def iterate(self, batch_size: int | None = None) -> Iterator[Batch]:
+        """All samples in order, in batches of `batch_size`, by default `block`, and a last one of what is left."""
+        for index in torch.arange(len(self)).split(batch_size or self.block):
+            yield self.batch(index)
 
 
 def open_store(path: str | Path, verify: bool = True) -> Store:

@@ -14,6 +14,8 @@ from ..core.errors import UserError
 from ..core.files import sha256
 from .manifest import Manifest, Shard
 
+PREFIX = "operator."  # of the names of the operators' parameters, all but sigma_n
+
 
 def open_shards(path: Path, manifest: Manifest, verify: bool) -> list[dict[str, Tensor]]:
     """The tensors of every shard, memory-mapped.

@@ -22,7 +22,7 @@ def estimate_sigma_data(store: Store) -> float:
         UserError: the stated noise is larger than all variation of the measurements.
     """
     count, total, squares, noise, generator = 0.0, 0.0, 0.0, 0.0, seeded("sigma_data")
-    for batch in store.iterate(store.block):
+    for batch in store.iterate():
         y = batch.operator.to_domain(batch.y).double()
         unit = _unit_noise(batch.operator, y, generator)
         count += float((unit > 0).sum())
@@ -56,7 +56,7 @@ def estimate_power(store: Store) -> tuple[float, ...] | None:
     if not (corruption.is_complex and corruption.loses(Loss.FREQUENCIES)):
         return None
     power = RadialPower(*store.image_shape[1:])
-    for batch in store.iterate(store.block):
+    for batch in store.iterate():
         power.add(batch.y, batch.operator.restrict(torch.ones_like(batch.y[:, :1])), batch.operator.sigma_n)
     try:
         return power.profile()

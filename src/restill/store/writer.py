@@ -29,6 +29,7 @@ from .manifest import (
     SigmaEstimate,
     SigmaSummary,
 )
+from .shard_files import PREFIX
 from .writing import WRITER_FILE, check_free, sign, writing_path
 
 SHARD_BYTES = 64 << 20
@@ -114,7 +115,7 @@ class StoreWriter:
             first = sum(map(len, self._sigma_n)) + int((~torch.isfinite(y)).flatten(1).any(1).nonzero()[0])
             raise UserError(f"{self.path}: sample {first} would hold NaN or infinity; check the corruption's settings")
         tensors = {"y": y.to(torch.float32), "sigma_n": parameters["sigma_n"].to(torch.float32)}
-        tensors |= {f"operator.{name}": value for name, value in parameters.items() if name != "sigma_n"}
+        tensors |= {f"{PREFIX}{name}": value for name, value in parameters.items() if name != "sigma_n"}
         if labels is not None:
             tensors["labels"] = labels.to(torch.int64)
         if scale is not None:
