@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from ..core.errors import UserError
 from ..core.progress import Advance, silent
-from ..corruption import Corruption, Loss, photons_of
+from ..corruption import Corruption, Embedded, Loss, corruption_from, in_units, photons_of
 from ..estimation import estimate_sigma_of
 from ..io import ImageSource
 from ..store.manifest import Normalisation
@@ -24,7 +23,7 @@ from ..store.writer import SHARD_BYTES
 from .gaps import Masks, masks_of, with_gaps
 from .pipeline import Acquisition, Plan, Samples, images_in_words, write
 from .settings import DataSettings
-from .stated import Measured, keeps_constants, mask_key, parameters_of, stated, the_mask
+from .stated import check_known, keeps_constants, mask_key, measured_shape, operators, stated, the_mask, with_masks
 from .stated_noise import SigmaN, empirical, estimated, is_auto, per_image, record
 from .value_range import Block, batches, blocks, percentiles
 
@@ -37,39 +36,14 @@ def from_measured_images(
     masks: Masks | None,
 ) -> Acquisition:
     """Measurements in files, whose corruption is known up to the level of their noise (`import_measurements`)."""
-    description, sigma_n = stated(corruption, sigma_n)
-    normalised = data.sigma_unit == "normalised"
-    measured = Measured(description, normalised, source.shape, masks is not None, data.image_size)
-    known, image_shape = measured.check(sigma_n)
-    if masks is None and known.loses(Loss.PIXELS):  # one that is known without files
-        masks, measured = the_mask(known, image_shape), dataclasses.replace(measured, masked=True)
-
-    def survey(advance: Advance) -> Plan:
-        images = source if masks is None else with_gaps(source, masks)
-        bank = None if masks is None else masks_of(images, advance)
-        found = None
-        if is_auto(sigma_n):
-            found = estimate_sigma_of(lambda: batches(images), len(images), images.shape, images.name, advance=advance)
-        level = sigma_n if found is None else estimated(found, sigma_n == "auto-per-sample", images.name)
-        levels = None if photons_of(known) is not None else per_image(level, len(images))
-        value_range = _range(images, data.range, keeps_constants(known, image_shape), advance)
-        units = Normalisation.of_range(*value_range)
-        if levels is not None and (found is not None or not normalised):
-            levels = levels / units.scale
-        final = measured.corruption({} if levels is None else empirical(levels), bank, units)
-        if levels is None:  # photon noise: that of stabilised values
-            levels = np.full(len(images), final.sigma_max)
-        samples = _samples(images, final, image_shape, units, levels)
-        estimate = None if found is None else record(found, units.scale, sigma_n == "auto-per-sample")
-        return Plan(image_shape, value_range, samples, lambda: final, estimate=estimate, classes=images.classes)
-
-    looks = (masks is not None) + 2 * is_auto(sigma_n) + (data.range is None and source.value_range is None)
+    measured = _Measured(source, sigma_n, corruption, data, masks)
+    looks = (measured.masks is not None) + 2 * measured.auto + (data.range is None and source.value_range is None)
     return Acquisition(
         source.name,
-        images_in_words(len(source), source.shape, image_shape),
-        image_shape,
+        images_in_words(len(source), source.shape, measured.image_shape),
+        measured.image_shape,
         len(source) * (1 + looks),
-        survey,
+        measured.survey,
         num_classes=source.num_classes,
         no_reference="a reference is of clean images, which measurements have not; leave the reference out",
     )
@@ -97,7 +71,7 @@ def import_measurements(
         sigma_n: standard deviation of the noise of the images that `source` gives, one number, or one per image (also
             a .npy or text file of them). "auto" estimates one level for all, "auto-per-sample" one for each
             (`estimation.estimate_sigma`). None where `corruption` says it, or for photon noise. The manifest's
-            corruption has the empirical law of the levels, in 256 quantiles if there are more.
+            corruption has the empirical distribution of the levels, in 256 quantiles if there are more.
         data: `range`, `sigma_unit` and `image_size`; what else it says of files is not looked at.
         corruption: what happened to the images, as in a recipe; additive noise by default. The operator must be the
             same for all measurements, masks apart.
@@ -113,9 +87,106 @@ def import_measurements(
     return write(acquisition, out, advance=advance, shard_bytes=shard_bytes)
 
 
+class _Measured:
+    """Images in files, and what a person states of them; arguments as of `import_measurements`.
+
+    Attributes:
+        known: the corruption, as far as it is known before files are read.
+        image_shape: `(C, H, W)` of what was measured.
+        auto: whether noise levels are to be estimated.
+
+    Raises:
+        UserError: a corruption that does not fit the images or is not known, or noise that cannot be stated so.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        sigma_n: SigmaN | None,
+        corruption: Mapping[str, Any] | None,
+        data: DataSettings,
+        masks: Masks | None,
+    ) -> None:
+        self.source, self.data, self.masks = source, data, masks
+        self.description, self.sigma_n = stated(corruption, sigma_n)
+        self.auto = is_auto(self.sigma_n)
+        self.known = known = self._corruption({}, None)
+        self.image_shape = measured_shape(known, source.shape, data.image_size)
+        check_known(known, self.image_shape, masks is not None)
+        if known.loses(Loss.PHOTONS) and self.sigma_n is not None:
+            raise UserError(
+                f"sigma_n: kind {known.kind} derives it from gain and read_noise, which corruption states; remove "
+                "sigma_n"
+            )
+        if known.loses(Loss.PIXELS):
+            if self.auto:
+                raise UserError(
+                    "sigma_n auto looks at whole images, but pixels are missing; state the noise level, e.g. as "
+                    "estimated from complete images of the same detector"
+                )
+            self.masks = masks or the_mask(known, self.image_shape)
+
+    def _corruption(
+        self, levels: Mapping[str, Any], bank: NDArray[np.bool_] | None, units: Normalisation | None = None
+    ) -> Corruption:
+        """The corruption in normalised units.
+
+        Args:
+            levels: `sigma_n` and perhaps `weights`; empty for photon noise.
+            bank: masks of the measurements, `[k, C, H, W]`; None, as long as they are not read, for nothing missing.
+            units: of the files; None as long as they are not known.
+        """
+        description = self.description
+        if self.masks is not None:
+            bank = np.ones((1, 1, *self.source.shape[1:]), dtype=bool) if bank is None else bank
+            description = with_masks(description, Embedded(bank).describe())
+        if self.data.sigma_unit == "data":
+            description = in_units(description, *(() if units is None else (units.offset, units.scale)))
+        return corruption_from({**description, **levels})
+
+    def survey(self, advance: Advance) -> Plan:
+        """Masks, noise levels and the range of the values."""
+        images = self.source if self.masks is None else with_gaps(self.source, self.masks)
+        bank = None if self.masks is None else masks_of(images, advance)
+        per_sample, found, level = self.sigma_n == "auto-per-sample", None, self.sigma_n
+        if self.auto:
+            found = estimate_sigma_of(lambda: batches(images), len(images), images.shape, images.name, advance=advance)
+            level = estimated(found, per_sample, images.name)
+        photons = self.known.loses(Loss.PHOTONS)
+        levels = None if photons else per_image(level, len(images))
+        value_range = self._range(images, advance)
+        units = Normalisation.of_range(*value_range)
+        if levels is None:  # photon noise has the level of stabilised values
+            corruption = self._corruption({}, bank, units)
+            levels = np.full(len(images), corruption.sigma_max)
+        else:
+            levels = levels / (units.scale if self.auto or self.data.sigma_unit == "data" else 1.0)
+            corruption = self._corruption(empirical(levels), bank, units)
+        return Plan(
+            self.image_shape,
+            value_range,
+            _samples(images, corruption, self.image_shape, units, levels),
+            lambda: corruption,
+            estimate=None if found is None else record(found, units.scale, per_sample),
+            classes=images.classes,
+        )
+
+    def _range(self, images: ImageSource, advance: Advance) -> tuple[float, float]:
+        """What becomes [-1, 1], in the units of the files. Raises UserError for a range that would move zero."""
+        low, high = self.data.range or percentiles(images, advance)
+        if keeps_constants(self.known, self.image_shape):
+            return low, high
+        if self.data.range is not None and low != -high:
+            raise UserError(
+                f"range {low:g},{high:g}: the operator does not keep constants, so that 0 must stay 0: state a range "
+                f"-HIGH,HIGH, e.g. {-abs(high):g},{abs(high):g}"
+            )
+        return -max(abs(low), abs(high)), max(abs(low), abs(high))
+
+
 def _samples(
     source: ImageSource,
-    law: Corruption,
+    corruption: Corruption,
     image_shape: tuple[int, int, int],
     units: Normalisation,
     levels: NDArray[np.float64],
@@ -124,17 +195,17 @@ def _samples(
     count, total, squares = 0, 0.0, 0.0
     for block in blocks(source, units):
         observed = ~block.x.isnan()
-        y = _stored(block, observed, law, units, source.name)
-        parameters = parameters_of(law, image_shape, len(y))
+        y = _stored(block, observed, corruption, units, source.name)
+        parameters = operators(corruption, image_shape, len(y)).parameters()
         parameters["sigma_n"] = torch.from_numpy(levels[block.start : block.start + len(y)]).to(torch.float32)
         if source.gaps:
-            parameters[mask_key(law)] = observed
+            parameters[mask_key(corruption)] = observed
         yield Samples(y, parameters, labels=block.labels)
         count, total = count + int(observed.sum()), total + float(y.double().sum())
         squares += float(y.double().square().sum())
     spread, noise = math.sqrt(max(0.0, squares / count - (total / count) ** 2)), math.sqrt(float((levels**2).mean()))
     if noise >= spread:
-        if photons_of(law) is not None:
+        if photons_of(corruption) is not None:
             raise UserError(
                 f"{source.name}: photon noise exceeds all that varies in the measurements; state a smaller "
                 "corruption.gain or read_noise, in the units of the files"
@@ -145,9 +216,9 @@ def _samples(
         )
 
 
-def _stored(block: Block, observed: Tensor, law: Corruption, units: Normalisation, name: str) -> Tensor:
+def _stored(block: Block, observed: Tensor, corruption: Corruption, units: Normalisation, name: str) -> Tensor:
     """What a store keeps of measurements: photons stabilised, 0 where nothing was observed."""
-    y, photons = block.x, photons_of(law)
+    y, photons = block.x, photons_of(corruption)
     if photons is not None:
         y = torch.where(observed, y, photons.zero)
         dark = (y < photons.zero - 1e-6 * max(1.0, abs(photons.zero))).flatten(1).any(1)
@@ -160,18 +231,3 @@ def _stored(block: Block, observed: Tensor, law: Corruption, units: Normalisatio
             )
         y = photons.stabilise(y)
     return torch.where(observed, y, 0.0)
-
-
-def _range(
-    source: ImageSource, stated: tuple[float, float] | None, keeps_constants: bool, advance: Advance
-) -> tuple[float, float]:
-    """What becomes [-1, 1] in the units of the files. Raises UserError for a range that would move a law's zero."""
-    low, high = stated or percentiles(source, advance)
-    if keeps_constants:
-        return low, high
-    if stated is not None and low != -high:
-        raise UserError(
-            f"range {low:g},{high:g}: the operator does not keep constants, so that 0 must stay 0: state a range "
-            f"-HIGH,HIGH, e.g. {-abs(high):g},{abs(high):g}"
-        )
-    return -max(abs(low), abs(high)), max(abs(low), abs(high))

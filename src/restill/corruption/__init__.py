@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .blur import Blur, BlurOperator
     from .chain import Chain
     from .compose import Compose
-    from .corruption import Corruption, Loss, Shapes, corruption_from, corruption_kinds
+    from .corruption import Corruption, Loss, Shapes, corruption_from, corruption_kinds, reduction
     from .descriptions import as_mapping, has_photon_noise, in_units, with_contents
     from .downsampling import Downsampling, DownsamplingOperator
     from .embedded import Embedded
@@ -83,6 +83,7 @@ __all__ = [
     "linear",
     "load_operator",
     "photons_of",
+    "reduction",
     "register_operator",
     "with_contents",
 ]

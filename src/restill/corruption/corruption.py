@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from enum import Enum
@@ -161,6 +162,12 @@ class Corruption(Described, ABC, family="corruption", builtin=_OWN):
             if data[key]:
                 raise wrong(key, _OF_MOST[key].format(kind=cls.kind))
         return {key: value for key, value in data.items() if key not in absent} if absent else data
+
+
+@functools.singledispatch
+def reduction(corruption: Corruption) -> int:
+    """By which factor the sides of a measurement are shorter than those of the image."""
+    return math.prod(reduction(part) for part in corruption.parts if part is not corruption)
 
 
 _OF_MOST = {

@@ -14,7 +14,7 @@ from typing_extensions import Self
 from ..core.errors import UserError
 from ..core.settings import setting, wrong
 from .bases import Complete, Linear, WhiteInDomain
-from .corruption import Loss
+from .corruption import Loss, reduction
 from .traits import GaussianNoise, WithoutGaps
 
 
@@ -136,3 +136,8 @@ class Downsampling(GaussianNoise, WithoutGaps, kind="downsampling"):
         return (
             f"averages of {k} x {k} pixels" if self.method == "average" else f"1/{k} of the resolution ({self.method})"
         )
+
+
+@reduction.register
+def _(corruption: Downsampling) -> int:
+    return corruption.factor
