@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -87,6 +89,20 @@ def test_a_format_of_ones_own(tmp_path: Path, call: Callable[..., str]) -> None:
     (tmp_path / "scans.rows").write_text("1 2\n3 4\n\n1 2")
     with pytest.raises(UserError, match=r"scans\.rows: image 1: has changed since"):
         list(open_images(tmp_path / "scans.rows"))
+
+
+def test_a_format_of_ones_own_on_the_command_line(tmp_path: Path, call: Callable[..., str]) -> None:
+    """In a process that does not know it: with `--plugin` the same store as from an array, without it one line."""
+    (tmp_path / "scans.rows").write_text(text(ALL))
+    np.save(tmp_path / "scans.npy", ALL)
+    words = [sys.executable, "-m", "restill", "import", str(tmp_path / "scans.rows"), "--sigma-n", "3", "--out"]
+    plugin = ["--plugin", str(custom_reader.__file__)]
+    subprocess.run([*words, str(tmp_path / "rows"), *plugin], check=True, capture_output=True)
+    call("import", tmp_path / "scans.npy", "--sigma-n", 3, "--out", tmp_path / "npy")
+    assert open_store(tmp_path / "rows").fingerprint == open_store(tmp_path / "npy").fingerprint
+    refused = subprocess.run([*words, str(tmp_path / "unknown")], capture_output=True, text=True)
+    assert refused.returncode == 2 and "scans.rows: is not a folder of images or one of .zip" in refused.stderr
+    assert refused.stderr.count("\n") == 1 and not (tmp_path / "unknown").exists()
 
 
 class PartsInFiles(KspaceReader, kind="test-parts"):

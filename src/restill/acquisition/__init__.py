@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from ..core.lazy import lazily
 
 if TYPE_CHECKING:
-    from .clean_images import corrupt_images, from_clean_images
-    from .measured_images import from_measured_images, import_measurements
-    from .measured_kspace import from_kspace, import_kspace
+    from .clean_images import CleanImages, corrupt_images
+    from .measured_images import MeasuredImages, import_measurements
+    from .measured_kspace import MeasuredKspace, import_kspace
     from .measurements import measurements_of
     from .pipeline import Acquisition, write
     from .settings import DataSettings

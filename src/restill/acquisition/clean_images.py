@@ -14,38 +14,32 @@ from ..store.manifest import Normalisation
 from ..store.samples import Store
 from ..store.writer import SHARD_BYTES
 from .phase import with_phase
-from .pipeline import Acquisition, Plan, Samples, images_in_words, write
+from .pipeline import Acquisition, Plan, Samples, write
 from .value_range import Block, blocks, extremes
 
 
-def from_clean_images(source: ImageSource, corruption: Corruption, seed: int) -> Acquisition:
-    """Clean images that are measured as `corrupt_images` says."""
-    images = with_phase(source, seed) if corruption.is_complex else source
+class CleanImages(Acquisition):
+    """Clean images, of which each is measured once (`corrupt_images`)."""
 
-    def survey(advance: Advance) -> Plan:
-        value_range = extremes(images, corruption.is_complex, advance)
-        samples = (_measured(block, corruption, seed) for block in blocks(images, Normalisation.of_range(*value_range)))
-        return Plan(images.shape, value_range, samples, lambda: corruption, seed=seed, classes=source.classes)
+    def __init__(self, source: ImageSource, corruption: Corruption, seed: int) -> None:
+        self.source = with_phase(source, seed) if corruption.is_complex else source
+        self.corruption, self.seed, self._seed = corruption, seed, seed
+        self.of_images(self.source, self.source.shape, looks=0 if source.value_range else 1)
 
-    return Acquisition(
-        source.name,
-        images_in_words(len(source), images.shape, images.shape),
-        images.shape,
-        len(source) * (1 if source.value_range else 2),
-        survey,
-        num_classes=source.num_classes,
-    )
+    def survey(self, advance: Advance) -> Plan:
+        value_range = extremes(self.source, self.corruption.is_complex, advance)
+        normalised = blocks(self.source, Normalisation.of_range(*value_range))
+        return Plan(map(self._measured, normalised), lambda: self.corruption, value_range)
 
-
-def _measured(block: Block, corruption: Corruption, seed: int) -> Samples:
-    y, parameters = [], []
-    for i, x in enumerate(block.x.split(1), start=block.start):
-        generator = seeded("corrupt", seed, i)
-        operator = corruption.draw(1, tuple(x.shape[1:]), generator)
-        y.append(corruption.corrupt(x, operator, generator))
-        parameters.append(operator.parameters())
-    joined = {name: torch.cat([each[name] for each in parameters]) for name in parameters[0]}
-    return Samples(torch.cat(y), joined, lambda: block.x, block.labels)
+    def _measured(self, block: Block) -> Samples:
+        y, parameters = [], []
+        for i, x in enumerate(block.x.split(1), start=block.start):
+            generator = seeded("corrupt", self._seed, i)
+            operator = self.corruption.draw(1, tuple(x.shape[1:]), generator)
+            y.append(self.corruption.corrupt(x, operator, generator))
+            parameters.append(operator.parameters())
+        joined = {name: torch.cat([each[name] for each in parameters]) for name in parameters[0]}
+        return Samples(torch.cat(y), joined, lambda: block.x, block.labels)
 
 
 def corrupt_images(
@@ -72,4 +66,4 @@ def corrupt_images(
     Raises:
         UserError: as `write`, or a corruption that does not measure such images.
     """
-    return write(from_clean_images(source, corruption, seed), out, reference, advance, shard_bytes)
+    return write(CleanImages(source, corruption, seed), out, reference, advance, shard_bytes)

@@ -1,4 +1,4 @@
-"""The law of imported k-space: what is stated of it, what a first pass over the files finds, and both together."""
+"""The corruption of imported k-space: what is stated, and what a first pass over the files finds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from ..core.errors import UserError
 from ..core.progress import Advance
 from ..core.tensors import seeded
-from ..corruption import Embedded, Mri, corruption_from
+from ..corruption import Corruption, Embedded, corruption_from
 from ..corruption.mask import chosen_masks
 from ..corruption.mri.maps import BANK, coarse
 from ..io import KspaceSlice, KspaceSource, check_mask
@@ -28,30 +28,24 @@ _CENTRE = 12  # at most one in so many lines is never taken away, as in fastMRI 
 _KEYS = ("kind", "acceleration", "acs", "delta", "pattern", "coils")
 
 
-@dataclass(frozen=True)
 class Statement:
     """What a person says of k-space.
 
     Attributes:
-        undersampling: the law by which lines are to be dropped; None where they are as measured.
+        corruption: what is stated, with the number of virtual coils.
+        drops: whether lines are to be dropped by that corruption; otherwise they are as measured.
         acs: centre lines that are never taken away; None where the files say it.
-        delta: what the further masks add to the acceleration.
         coils: number of virtual coils.
         sigma_n: noise levels in the units of the files.
+
+    Raises:
+        UserError: another kind, keys that the files answer, or coils that are not there.
     """
 
-    undersampling: Mri | None
-    acs: int | None
-    delta: float
-    coils: int
-    sigma_n: SigmaN
-
-    @classmethod
-    def of(
-        cls, law: Mapping[str, Any] | None, sigma_n: SigmaN | None, coils: int | None, source: KspaceSource
-    ) -> Statement:
-        """Raises UserError for another kind, keys that the files answer, or coils that are not there."""
-        description, sigma_n = stated(law or {"kind": "mri"}, sigma_n)
+    def __init__(
+        self, corruption: Mapping[str, Any] | None, sigma_n: SigmaN | None, coils: int | None, source: KspaceSource
+    ) -> None:
+        description, sigma_n = stated(corruption or {"kind": "mri"}, sigma_n)
         if description.get("kind") != "mri":
             raise UserError(f"{source.name}: is k-space, which kind mri describes, not {description.get('kind')!r}")
         if wrong := sorted(description.keys() - set(_KEYS)):
@@ -65,14 +59,14 @@ class Statement:
         count = min(source.coils, _MOST_COILS) if asked is None else asked
         if not 1 <= count <= source.coils:
             raise UserError(f"coils: {count} virtual coils cannot be made of {source.coils}; state 1 to {source.coils}")
-        checked = corruption_from({**description, "coils": count})  # whatever is stated is checked
-        assert isinstance(checked, Mri)
-        if "acceleration" not in description and "pattern" in description:
+        self.description = {**description, "coils": count}
+        self.corruption = corruption_from(self.description)
+        self.drops, self.acs, self.coils = "acceleration" in description, description.get("acs"), count
+        if "pattern" in description and not self.drops:
             raise UserError(
                 "corruption.pattern goes with corruption.acceleration, to drop lines of fully sampled k-space"
             )
-        undersampling = checked if "acceleration" in description else None
-        return cls(undersampling, description.get("acs"), checked.delta, count, 0.0 if sigma_n is None else sigma_n)
+        self.sigma_n: SigmaN = 0.0 if sigma_n is None else sigma_n
 
 
 @dataclass(frozen=True)
@@ -84,8 +78,8 @@ class Survey:
         masks: the distinct masks after cropping and dropping, all `[1, W]` or all `[H, W]`.
         mask: number of each slice's mask.
         calibration: (height, width) of each slice's fully sampled centre.
-        padded: whether some lines of fully sampled k-space were filled with zeros, so that the law cannot have drawn
-            them.
+        padded: whether some lines of fully sampled k-space were filled with zeros, so that the stated corruption cannot
+            have drawn them.
     """
 
     size: tuple[int, int]
@@ -114,17 +108,18 @@ def survey_of(
         UserError: a slice that cannot be used (`mask_of`); undersampled k-space that is to be undersampled; a centre
             that is too small to find maps.
     """
-    if statement.undersampling is not None:
-        statement.undersampling.template((2, *size))  # raises where too few lines are left
+    if statement.drops:
+        statement.corruption.template((2, *size))  # raises where too few lines are left
     masks: dict[tuple[tuple[int, ...], bytes], Mask] = {}
     keys, blocks, padded = [], [], False
     for i, item in enumerate(source):
         raw = mask_of(item, mask)
         found = cropped_mask(raw, item.kspace.shape[1:], size)
-        if statement.undersampling is not None:
+        if statement.drops:
             _check_whole(item, raw)
             padded = padded or not found.all()
-            found = found & drawn_mask(statement.undersampling, size, seed, i)
+            drawn = statement.corruption.draw(1, (2, *size), seeded("corrupt", seed, i))  # as in `corrupt_images`
+            found = found & drawn.parameters()["mask"][0, 0].numpy()
         check_mask(found, item.where)
         blocks.append(_calibration(item, found, size, has_maps))
         keys.append((found.shape, found.tobytes()))
@@ -155,14 +150,8 @@ def _calibration(item: KspaceSlice, mask: Mask, size: tuple[int, int], has_maps:
     return block
 
 
-def drawn_mask(law: Mri, size: tuple[int, int], seed: int, i: int) -> Mask:
-    """The lines that slice `i` keeps, bool `[1, W]`: those of `corrupt_images`, with `seeded("corrupt", seed, i)`."""
-    mask: Mask = law.draw(1, (2, *size), seeded("corrupt", seed, i)).mask[0, 0].numpy()
-    return mask
-
-
 class MapBank:
-    """Collects what a law keeps of the maps of `count` slices: coarse, and no more than it can hold, evenly spread."""
+    """Coarse maps for a corruption, of `count` slices: of all, or of evenly spread ones if it cannot hold all."""
 
     def __init__(self, count: int, coils: int, size: tuple[int, int]) -> None:
         each = coarse(torch.zeros(1, coils, *size, 2)).numel()
@@ -173,31 +162,33 @@ class MapBank:
 
     def add(self, maps: Tensor) -> None:
         """The maps `[n, coils, H, W, 2]` of the next slices."""
-        of_law = [k for k in range(len(maps)) if self._seen + k in self._chosen]
+        chosen = [k for k in range(len(maps)) if self._seen + k in self._chosen]
         self._seen += len(maps)
-        if of_law:
-            self._maps.append(coarse(maps[of_law]))
+        if chosen:
+            self._maps.append(coarse(maps[chosen]))
 
     def embedded(self) -> Embedded:
         """What was kept."""
         return Embedded(torch.cat(self._maps).numpy())
 
 
-def corruption_of(statement: Statement, found: Survey, bank: MapBank, levels: NDArray[np.float64]) -> Mri:
-    """The law of the measurements, from which others can be drawn.
+def corruption_of(statement: Statement, found: Survey, bank: MapBank, levels: NDArray[np.float64]) -> Corruption:
+    """The corruption of the measurements, from which others can be drawn.
 
     Args:
         levels: noise of every slice in the units of the store.
     """
-    common = {"delta": statement.delta, "coils": statement.coils, "maps": bank.embedded(), **empirical(levels)}
-    law = statement.undersampling
-    if law is not None and not found.padded:
-        return Mri(acceleration=law.acceleration, acs=law.acs, pattern=law.pattern, **common)
-    kept = chosen_masks(len(found.masks), (1, *found.masks[0].shape))
-    masks = Embedded(np.stack([found.masks[k] for k in kept])[:, None])
-    share = np.array([mask.mean() for mask in found.masks])[list(found.mask)]
-    acceleration = float(max(1.0, round(float((1 / share).mean()), 4)))
-    return Mri(acceleration=acceleration, acs=_acs(statement, found), pattern="files", masks=masks, **common)
+    description = statement.description | {"maps": bank.embedded(), **empirical(levels)}
+    if not statement.drops or found.padded:
+        kept = chosen_masks(len(found.masks), (1, *found.masks[0].shape))
+        share = np.array([mask.mean() for mask in found.masks])[list(found.mask)]
+        description |= {
+            "acceleration": float(max(1.0, round(float((1 / share).mean()), 4))),
+            "acs": _acs(statement, found),
+            "pattern": "files",
+            "masks": Embedded(np.stack([found.masks[k] for k in kept])[:, None]),
+        }
+    return corruption_from(description)
 
 
 def _acs(statement: Statement, found: Survey) -> int:

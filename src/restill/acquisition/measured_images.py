@@ -21,32 +21,105 @@ from ..store.manifest import Normalisation
 from ..store.samples import Store
 from ..store.writer import SHARD_BYTES
 from .gaps import Masks, masks_of, with_gaps
-from .pipeline import Acquisition, Plan, Samples, images_in_words, write
+from .pipeline import Acquisition, Plan, Samples, write
 from .settings import DataSettings
 from .stated import check_known, keeps_constants, mask_key, measured_shape, operators, stated, the_mask, with_masks
 from .stated_noise import SigmaN, empirical, estimated, is_auto, per_image, record
 from .value_range import Block, batches, blocks, percentiles
 
 
-def from_measured_images(
-    source: ImageSource,
-    sigma_n: SigmaN | None,
-    corruption: Mapping[str, Any] | None,
-    data: DataSettings,
-    masks: Masks | None,
-) -> Acquisition:
-    """Measurements in files, whose corruption is known up to the level of their noise (`import_measurements`)."""
-    measured = _Measured(source, sigma_n, corruption, data, masks)
-    looks = (measured.masks is not None) + 2 * measured.auto + (data.range is None and source.value_range is None)
-    return Acquisition(
-        source.name,
-        images_in_words(len(source), source.shape, measured.image_shape),
-        measured.image_shape,
-        len(source) * (1 + looks),
-        measured.survey,
-        num_classes=source.num_classes,
-        no_reference="a reference is of clean images, which measurements have not; leave the reference out",
-    )
+class MeasuredImages(Acquisition):
+    """Images in files, and what a person states of them; arguments as of `import_measurements`.
+
+    Attributes:
+        known: the corruption, as far as it is known before files are read.
+        auto: whether noise levels are to be estimated.
+
+    Raises:
+        UserError: a corruption that does not fit the images or is not known, or noise that cannot be stated so.
+    """
+
+    no_reference = "a reference is of clean images, which measurements have not; leave the reference out"
+
+    def __init__(
+        self,
+        source: ImageSource,
+        sigma_n: SigmaN | None,
+        corruption: Mapping[str, Any] | None,
+        data: DataSettings,
+        masks: Masks | None,
+    ) -> None:
+        self.source, self.data, self.masks = source, data, masks
+        self.description, self.sigma_n = stated(corruption, sigma_n)
+        self.auto = is_auto(self.sigma_n)
+        self.known = known = self._corruption({}, None)
+        self.image_shape = measured_shape(known, source.shape, data.image_size)
+        check_known(known, self.image_shape, masks is not None)
+        if known.loses(Loss.PHOTONS) and self.sigma_n is not None:
+            raise UserError(
+                f"sigma_n: kind {known.kind} derives it from gain and read_noise, which corruption states; remove "
+                "sigma_n"
+            )
+        if known.loses(Loss.PIXELS):
+            if self.auto:
+                raise UserError(
+                    "sigma_n auto looks at whole images, but pixels are missing; state the noise level, e.g. as "
+                    "estimated from complete images of the same detector"
+                )
+            self.masks = masks or the_mask(known, self.image_shape)
+        looks = (self.masks is not None) + 2 * self.auto + (data.range is None and source.value_range is None)
+        self.of_images(source, self.image_shape, looks)
+
+    def _corruption(
+        self, levels: Mapping[str, Any], bank: NDArray[np.bool_] | None, units: Normalisation | None = None
+    ) -> Corruption:
+        """The corruption in normalised units.
+
+        Args:
+            levels: `sigma_n` and perhaps `weights`; empty for photon noise.
+            bank: masks of the measurements, `[k, C, H, W]`; None, as long as they are not read, for nothing missing.
+            units: of the files; None as long as they are not known.
+        """
+        description = self.description
+        if self.masks is not None:
+            bank = np.ones((1, 1, *self.source.shape[1:]), dtype=bool) if bank is None else bank
+            description = with_masks(description, Embedded(bank).describe())
+        if self.data.sigma_unit == "data":
+            description = in_units(description, *(() if units is None else (units.offset, units.scale)))
+        return corruption_from({**description, **levels})
+
+    def survey(self, advance: Advance) -> Plan:
+        images = self.source if self.masks is None else with_gaps(self.source, self.masks)
+        bank = None if self.masks is None else masks_of(images, advance)
+        per_sample, found, level = self.sigma_n == "auto-per-sample", None, self.sigma_n
+        if self.auto:
+            found = estimate_sigma_of(lambda: batches(images), len(images), images.shape, images.name, advance=advance)
+            level = estimated(found, per_sample, images.name)
+        photons = self.known.loses(Loss.PHOTONS)
+        levels = None if photons else per_image(level, len(images))
+        value_range = self._range(images, advance)
+        units = Normalisation.of_range(*value_range)
+        if levels is None:  # photon noise has the level of stabilised values
+            corruption = self._corruption({}, bank, units)
+            levels = np.full(len(images), corruption.sigma_max)
+        else:
+            levels = levels / (units.scale if self.auto or self.data.sigma_unit == "data" else 1.0)
+            corruption = self._corruption(empirical(levels), bank, units)
+        samples = _samples(images, corruption, self.image_shape, units, levels)
+        estimate = None if found is None else record(found, units.scale, per_sample)
+        return Plan(samples, lambda: corruption, value_range, estimate)
+
+    def _range(self, images: ImageSource, advance: Advance) -> tuple[float, float]:
+        """What becomes [-1, 1], in the units of the files. Raises UserError for a range that would move zero."""
+        low, high = self.data.range or percentiles(images, advance)
+        if keeps_constants(self.known, self.image_shape):
+            return low, high
+        if self.data.range is not None and low != -high:
+            raise UserError(
+                f"range {low:g},{high:g}: the operator does not keep constants, so that 0 must stay 0: state a range "
+                f"-HIGH,HIGH, e.g. {-abs(high):g},{abs(high):g}"
+            )
+        return -max(abs(low), abs(high)), max(abs(low), abs(high))
 
 
 def import_measurements(
@@ -83,105 +156,8 @@ def import_measurements(
         UserError: as `write`; levels that cannot be, are missing, or exceed all variation of the measurements; "auto"
             finds no noise, or levels that differ; an operator that is not known, or masks that do not fit.
     """
-    acquisition = from_measured_images(source, sigma_n, corruption, data or DataSettings(), masks)
+    acquisition = MeasuredImages(source, sigma_n, corruption, data or DataSettings(), masks)
     return write(acquisition, out, advance=advance, shard_bytes=shard_bytes)
-
-
-class _Measured:
-    """Images in files, and what a person states of them; arguments as of `import_measurements`.
-
-    Attributes:
-        known: the corruption, as far as it is known before files are read.
-        image_shape: `(C, H, W)` of what was measured.
-        auto: whether noise levels are to be estimated.
-
-    Raises:
-        UserError: a corruption that does not fit the images or is not known, or noise that cannot be stated so.
-    """
-
-    def __init__(
-        self,
-        source: ImageSource,
-        sigma_n: SigmaN | None,
-        corruption: Mapping[str, Any] | None,
-        data: DataSettings,
-        masks: Masks | None,
-    ) -> None:
-        self.source, self.data, self.masks = source, data, masks
-        self.description, self.sigma_n = stated(corruption, sigma_n)
-        self.auto = is_auto(self.sigma_n)
-        self.known = known = self._corruption({}, None)
-        self.image_shape = measured_shape(known, source.shape, data.image_size)
-        check_known(known, self.image_shape, masks is not None)
-        if known.loses(Loss.PHOTONS) and self.sigma_n is not None:
-            raise UserError(
-                f"sigma_n: kind {known.kind} derives it from gain and read_noise, which corruption states; remove "
-                "sigma_n"
-            )
-        if known.loses(Loss.PIXELS):
-            if self.auto:
-                raise UserError(
-                    "sigma_n auto looks at whole images, but pixels are missing; state the noise level, e.g. as "
-                    "estimated from complete images of the same detector"
-                )
-            self.masks = masks or the_mask(known, self.image_shape)
-
-    def _corruption(
-        self, levels: Mapping[str, Any], bank: NDArray[np.bool_] | None, units: Normalisation | None = None
-    ) -> Corruption:
-        """The corruption in normalised units.
-
-        Args:
-            levels: `sigma_n` and perhaps `weights`; empty for photon noise.
-            bank: masks of the measurements, `[k, C, H, W]`; None, as long as they are not read, for nothing missing.
-            units: of the files; None as long as they are not known.
-        """
-        description = self.description
-        if self.masks is not None:
-            bank = np.ones((1, 1, *self.source.shape[1:]), dtype=bool) if bank is None else bank
-            description = with_masks(description, Embedded(bank).describe())
-        if self.data.sigma_unit == "data":
-            description = in_units(description, *(() if units is None else (units.offset, units.scale)))
-        return corruption_from({**description, **levels})
-
-    def survey(self, advance: Advance) -> Plan:
-        """Masks, noise levels and the range of the values."""
-        images = self.source if self.masks is None else with_gaps(self.source, self.masks)
-        bank = None if self.masks is None else masks_of(images, advance)
-        per_sample, found, level = self.sigma_n == "auto-per-sample", None, self.sigma_n
-        if self.auto:
-            found = estimate_sigma_of(lambda: batches(images), len(images), images.shape, images.name, advance=advance)
-            level = estimated(found, per_sample, images.name)
-        photons = self.known.loses(Loss.PHOTONS)
-        levels = None if photons else per_image(level, len(images))
-        value_range = self._range(images, advance)
-        units = Normalisation.of_range(*value_range)
-        if levels is None:  # photon noise has the level of stabilised values
-            corruption = self._corruption({}, bank, units)
-            levels = np.full(len(images), corruption.sigma_max)
-        else:
-            levels = levels / (units.scale if self.auto or self.data.sigma_unit == "data" else 1.0)
-            corruption = self._corruption(empirical(levels), bank, units)
-        return Plan(
-            self.image_shape,
-            value_range,
-            _samples(images, corruption, self.image_shape, units, levels),
-            lambda: corruption,
-            estimate=None if found is None else record(found, units.scale, per_sample),
-            classes=images.classes,
-        )
-
-    def _range(self, images: ImageSource, advance: Advance) -> tuple[float, float]:
-        """What becomes [-1, 1], in the units of the files. Raises UserError for a range that would move zero."""
-        low, high = self.data.range or percentiles(images, advance)
-        if keeps_constants(self.known, self.image_shape):
-            return low, high
-        if self.data.range is not None and low != -high:
-            raise UserError(
-                f"range {low:g},{high:g}: the operator does not keep constants, so that 0 must stay 0: state a range "
-                f"-HIGH,HIGH, e.g. {-abs(high):g},{abs(high):g}"
-            )
-        return -max(abs(low), abs(high)), max(abs(low), abs(high))
 
 
 def _samples(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..core.errors import UserError
 from ..core.progress import Advance, silent
-from ..corruption import Mri
+from ..corruption import Corruption, corruption_from
 from ..io import KspaceSlice, KspaceSource, open_kspace, open_maps, open_mask
 from ..store.samples import Store
 from ..store.writer import SHARD_BYTES
@@ -36,37 +36,35 @@ Told = Callable[[str, float], None]
 """Is told where each slice lies, and the share of its calibration data that its maps cannot explain."""
 
 
-def from_kspace(
-    source: KspaceSource,
-    sigma_n: SigmaN | None,
-    corruption: Mapping[str, Any] | None,
-    data: DataSettings,
-    mask: NDArray[Any] | None = None,
-    seed: int = 0,
-    told: Told | None = None,
-) -> Acquisition:
-    """K-space in files, as it was measured, or with lines dropped of it (`import_kspace`)."""
-    statement, size = Statement.of(corruption, sigma_n, data.coils, source), _size(source, data.crop)
-    dropped = statement.undersampling is not None
+class MeasuredKspace(Acquisition):
+    """K-space in files, as it was measured, or with lines dropped of it; arguments as of `import_kspace`."""
 
-    def survey(advance: Advance) -> Plan:
-        levels = per_image(statement.sigma_n, len(source))
-        given = None if data.maps is None else _opened_maps(data.maps, source)
-        stated = open_mask(data.masks) if mask is None and data.masks is not None else mask
-        stated = None if stated is None else np.atleast_2d(stated != 0)
-        found = survey_of(source, statement, size, stated, given is not None, seed, advance)
-        samples = _Measured(_blocks(source, stated, given, found, levels), statement, found, told)
-        return Plan((2, *size), (-1.0, 1.0), samples, samples.corruption, seed=seed if dropped else None)
+    unit = "slices"
 
-    return Acquisition(
-        source.name,
-        f"k-space, {len(source):,} slices of {size[0]} x {size[1]}",
-        (2, *size),
-        2 * len(source),
-        survey,
-        unit="slices",
-        no_reference=None if dropped else _NO_REFERENCE,
-    )
+    def __init__(
+        self,
+        source: KspaceSource,
+        sigma_n: SigmaN | None,
+        corruption: Mapping[str, Any] | None,
+        data: DataSettings,
+        mask: NDArray[Any] | None = None,
+        seed: int = 0,
+        told: Told | None = None,
+    ) -> None:
+        self.source, self.data, self._mask, self._seed, self.told = source, data, mask, seed, told
+        self.statement, self.size = Statement(corruption, sigma_n, data.coils, source), _size(source, data.crop)
+        self.name, self.image_shape, self.total = source.name, (2, *self.size), 2 * len(source)
+        self.in_words = f"k-space, {len(source):,} slices of {self.size[0]} x {self.size[1]}"
+        self.seed, self.no_reference = (seed, None) if self.statement.drops else (None, _NO_REFERENCE)
+
+    def survey(self, advance: Advance) -> Plan:
+        levels = per_image(self.statement.sigma_n, len(self.source))
+        maps = None if self.data.maps is None else _opened_maps(self.data.maps, self.source)
+        mask = open_mask(self.data.masks) if self._mask is None and self.data.masks is not None else self._mask
+        mask = None if mask is None else np.atleast_2d(mask != 0)
+        found = survey_of(self.source, self.statement, self.size, mask, maps is not None, self._seed, advance)
+        samples = _Measured(self, mask, maps, found, levels)
+        return Plan(samples, samples.corruption)
 
 
 def import_kspace(
@@ -110,7 +108,7 @@ def import_kspace(
             undersampled already, noise beyond all that was measured.
     """
     source = source if isinstance(source, KspaceSource) else open_kspace(source)
-    acquisition = from_kspace(source, sigma_n, corruption, data or DataSettings(), mask, seed, told)
+    acquisition = MeasuredKspace(source, sigma_n, corruption, data or DataSettings(), mask, seed, told)
     return write(acquisition, out, reference, advance, shard_bytes)
 
 
@@ -137,82 +135,87 @@ def _opened_maps(path: str | Path, source: KspaceSource) -> KspaceSource:
     return maps
 
 
-def _blocks(
-    source: KspaceSource,
-    stated: Mask | None,
-    given: KspaceSource | None,
-    found: Survey,
-    levels: NDArray[np.float64],
-) -> Iterator[Block]:
-    """All slices in order, cropped; a block is of one number of coils and one calibration block."""
-    others: Iterator[KspaceSlice | None] = itertools.repeat(None)
-    if given is not None:
-        others = itertools.repeat(next(iter(given))) if len(given) == 1 else iter(given)
-    pending: list[Block] = []
-    for i, (item, other) in enumerate(zip(source, others, strict=False)):
-        new = _one(item, other, stated, found, i, float(levels[i]))
-        if pending and (not alike(pending[0], new) or new.kspace.nbytes * len(pending) >= _BLOCK_BYTES):
-            yield joined(pending)
-            pending = []
-        pending.append(new)
-    if pending:
-        yield joined(pending)
-
-
-def _one(item: KspaceSlice, other: KspaceSlice | None, stated: Mask | None, found: Survey, i: int, s: float) -> Block:
-    """A slice as a block: measured samples alone, cropped."""
-    raw = mask_of(item, stated)
-    maps = other.kspace if other is not None else item.maps
-    if maps is not None and maps.shape != item.kspace.shape:
-        raise UserError(
-            f"{item.where}: maps are {list(maps.shape)}, but k-space is {list(item.kspace.shape)}; give maps of "
-            "the same coils and size"
-        )
-    if maps is not None and not (np.isfinite(maps).all() and maps.any()):
-        raise UserError(f"{item.where}: its maps hold NaN or infinity, or only 0; leave the slice out")
-    measured = torch.from_numpy(np.where(raw, item.kspace, np.complex64(0)))
-    height, width = found.calibration[i]
-    return Block(
-        cropped(measured, raw, found.size)[None],
-        torch.from_numpy(found.mask_of(i).copy())[None, None],
-        None if maps is None else cropped_maps(torch.from_numpy(maps.copy()), raw, found.size)[None],
-        (min(height, CALIBRATION_MOST), min(width, CALIBRATION_MOST)),
-        torch.tensor([s], dtype=torch.float64),
-        (item.where,),
-    )
-
-
 class _Measured:
-    """All samples, in one pass, and then the corruption that they are a sample of."""
+    """All samples, in one pass, and then the corruption that they are a sample of.
 
-    def __init__(self, blocks: Iterator[Block], statement: Statement, found: Survey, told: Told | None) -> None:
-        self._blocks, self._statement, self._found, self._told = blocks, statement, found, told
-        self._bank = MapBank(len(found.mask), statement.coils, found.size)
-        self._levels: list[Tensor] = []
+    Args:
+        mask: what was measured of every slice; None where the files say it.
+        maps: given maps, of each slice or one for all; None where the files have them, or they are to be found.
+        levels: noise of every slice, in the units of the files.
+    """
+
+    def __init__(
+        self,
+        kspace: MeasuredKspace,
+        mask: Mask | None,
+        maps: KspaceSource | None,
+        found: Survey,
+        levels: NDArray[np.float64],
+    ) -> None:
+        self._kspace, self._mask, self._maps, self._found, self._levels = kspace, mask, maps, found, levels
+        self._bank = MapBank(len(found.mask), kspace.statement.coils, found.size)
+        self._scaled: list[Tensor] = []  # levels in the units of the store
 
     def __iter__(self) -> Iterator[Samples]:
         """Raises UserError, at the end, if the noise exceeds all that was measured."""
-        count, energy, noise = len(self._found.mask), 0.0, 0.0
-        for block in self._blocks:
-            done = calibrated(block, self._statement.coils)
+        count, energy, noise, told = len(self._levels), 0.0, 0.0, self._kspace.told
+        for block in self._blocks():
+            done = calibrated(block, self._kspace.statement.coils)
             y, scale = torch.where(block.mask, done.kspace, 0.0), done.scale  # not even the sign of what is not kept
             yield Samples(y, done.operator.parameters(), partial(done.operator.extract, done.kspace), scale=scale)
             self._bank.add(done.operator.maps)
-            self._levels.append(block.sigma / scale)
+            self._scaled.append(block.sigma / scale)
             share = done.operator.mask.double().flatten(1).mean(1)
             energy += float((y.double().square().flatten(1).mean(1) / share * scale.double() ** 2).sum())
             noise += float(block.sigma.square().sum())
-            if self._told is not None:
+            if told is not None:
                 for where, residual in zip(block.where, done.residual.tolist(), strict=True):
-                    self._told(where, residual)
+                    told(where, residual)
         if 0 < energy <= noise:
             raise UserError(
                 f"sigma_n: the noise stated, {(noise / count) ** 0.5:.4g}, exceeds all that was measured, "
                 f"{(energy / count) ** 0.5:.4g} in the units of the files; state a smaller one"
             )
 
-    def corruption(self) -> Mri:
+    def corruption(self) -> Corruption:
         """As the samples say, once they have been; before that, one of their shape."""
-        if not self._levels:
-            return Mri(coils=self._statement.coils, acs=1, acceleration=1.0)
-        return corruption_of(self._statement, self._found, self._bank, torch.cat(self._levels).double().numpy())
+        statement = self._kspace.statement
+        if not self._scaled:
+            return corruption_from({"kind": "mri", "coils": statement.coils, "acs": 1, "acceleration": 1.0})
+        return corruption_of(statement, self._found, self._bank, torch.cat(self._scaled).double().numpy())
+
+    def _blocks(self) -> Iterator[Block]:
+        """All slices in order, cropped; a block is of one number of coils and one calibration block."""
+        maps: Iterator[KspaceSlice | None] = itertools.repeat(None)
+        if self._maps is not None:
+            maps = itertools.repeat(next(iter(self._maps))) if len(self._maps) == 1 else iter(self._maps)
+        pending: list[Block] = []
+        for i, (item, given) in enumerate(zip(self._kspace.source, maps, strict=False)):
+            new = self._block(i, item, item.maps if given is None else given.kspace)
+            if pending and (not alike(pending[0], new) or new.kspace.nbytes * len(pending) >= _BLOCK_BYTES):
+                yield joined(pending)
+                pending = []
+            pending.append(new)
+        if pending:
+            yield joined(pending)
+
+    def _block(self, i: int, item: KspaceSlice, maps: NDArray[np.complex64] | None) -> Block:
+        """Slice `i` as a block: measured samples alone, cropped."""
+        raw, found = mask_of(item, self._mask), self._found
+        if maps is not None and maps.shape != item.kspace.shape:
+            raise UserError(
+                f"{item.where}: maps are {list(maps.shape)}, but k-space is {list(item.kspace.shape)}; give maps of "
+                "the same coils and size"
+            )
+        if maps is not None and not (np.isfinite(maps).all() and maps.any()):
+            raise UserError(f"{item.where}: its maps hold NaN or infinity, or only 0; leave the slice out")
+        measured = torch.from_numpy(np.where(raw, item.kspace, np.complex64(0)))
+        height, width = found.calibration[i]
+        return Block(
+            cropped(measured, raw, found.size)[None],
+            torch.from_numpy(found.mask_of(i).copy())[None, None],
+            None if maps is None else cropped_maps(torch.from_numpy(maps.copy()), raw, found.size)[None],
+            (min(height, CALIBRATION_MOST), min(width, CALIBRATION_MOST)),
+            torch.tensor([self._levels[i]], dtype=torch.float64),
+            (item.where,),
+        )

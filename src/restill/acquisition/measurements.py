@@ -7,8 +7,8 @@ from typing import Any
 
 from ..io import images_named, is_kspace, open_kspace
 from .gaps import masks_from
-from .measured_images import from_measured_images
-from .measured_kspace import Told, from_kspace
+from .measured_images import MeasuredImages
+from .measured_kspace import MeasuredKspace, Told
 from .pipeline import Acquisition
 from .settings import DataSettings, check_stated
 from .stated_noise import SigmaN
@@ -33,6 +33,6 @@ def measurements_of(
     kspace = is_kspace(source)
     check_stated(data.stated(), source, kspace)
     if kspace:
-        return from_kspace(open_kspace(source), sigma_n, corruption, data, seed=seed, told=told)
+        return MeasuredKspace(open_kspace(source), sigma_n, corruption, data, seed=seed, told=told)
     images = images_named(source, data.resize, data.layout)
-    return from_measured_images(images, sigma_n, corruption, data, masks_from(data))
+    return MeasuredImages(images, sigma_n, corruption, data, masks_from(data))

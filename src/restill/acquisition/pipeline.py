@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch import Tensor
 from ..core.errors import UserError
 from ..core.progress import Advance, silent
 from ..corruption import Corruption
+from ..io import ImageSource
 from ..store.manifest import Contents, Normalisation, SigmaEstimate
 from ..store.samples import Store, open_store
 from ..store.writer import SHARD_BYTES, StoreWriter
@@ -43,45 +45,19 @@ class Plan:
     """What a survey has found.
 
     Attributes:
-        image_shape: `(C, H, W)` of an image.
-        value_range: what becomes [-1, 1], in the units of the files.
         samples: all samples, in one pass.
         corruption: the corruption of the store; asked for before and after the samples, of which it may be made.
-        seed: of the randomness in the samples; None where there is none of ours.
+        value_range: what becomes [-1, 1], in the units of the files.
         estimate: how the noise levels were estimated; None where they were stated.
-        classes: their names, where they have names.
     """
 
-    image_shape: tuple[int, int, int]
-    value_range: tuple[float, float]
     samples: Iterable[Samples]
     corruption: Callable[[], Corruption]
-    seed: int | None = None
+    value_range: tuple[float, float] = (-1.0, 1.0)
     estimate: SigmaEstimate | None = None
-    classes: tuple[str, ...] | None = None
-
-    def contents(self) -> Contents:
-        """Contents of the measurements."""
-        corruption = self.corruption()
-        return Contents(
-            kind="measurements",
-            shape=corruption.shapes(self.image_shape).observation,
-            image_shape=self.image_shape,
-            normalisation=Normalisation.of_range(*self.value_range),
-            value_range=self.value_range,
-            classes=self.classes,
-            corruption=corruption.describe(),
-            values="complex" if corruption.is_complex else "real",
-        )
-
-    def contents_of_reference(self) -> Contents:
-        """Contents of the clean images, normalised alike."""
-        of_images = {"kind": "reference", "shape": self.image_shape, "corruption": None}
-        return Contents(**{**dict(self.contents()), **of_images})
 
 
-@dataclass(frozen=True)
-class Acquisition:
+class Acquisition(ABC):
     """Samples on their way from foreign files to a store.
 
     Attributes:
@@ -89,9 +65,10 @@ class Acquisition:
         in_words: number and shape of the samples.
         image_shape: `(C, H, W)` of an image.
         total: how many samples `write` tells of, each as often as it is read.
-        survey: looks at all that has to be known before the first sample is written, and tells of samples.
         unit: what samples are called, in the plural.
         num_classes: number of classes; 0 without labels.
+        classes: their names, where they have names.
+        seed: of the randomness in the samples; None where there is none of ours.
         no_reference: why there are no clean images, with a remedy; None where there are.
     """
 
@@ -99,16 +76,36 @@ class Acquisition:
     in_words: str
     image_shape: tuple[int, int, int]
     total: int
-    survey: Callable[[Advance], Plan]
     unit: str = "images"
     num_classes: int = 0
+    classes: tuple[str, ...] | None = None
+    seed: int | None = None
     no_reference: str | None = None
 
+    @abstractmethod
+    def survey(self, advance: Advance) -> Plan:
+        """Look at all that has to be known before the first sample is written; `advance` is told of samples."""
 
-def images_in_words(count: int, shape: tuple[int, ...], image_shape: tuple[int, ...]) -> str:
-    """So many images or measurements of a shape, and of images of which shape, if that is another one."""
-    found, of_images = (" x ".join(map(str, each)) for each in (shape, image_shape))
-    return f"{count:,} of {found}" + (f", of images {of_images}" if shape != image_shape else "")
+    def of_images(self, source: ImageSource, image_shape: tuple[int, int, int], looks: int) -> None:
+        """State the attributes of images of a source, each of which the survey reads `looks` times."""
+        found, images = (" x ".join(map(str, shape)) for shape in (source.shape, image_shape))
+        self.name, self.image_shape, self.total = source.name, image_shape, len(source) * (1 + looks)
+        self.in_words = f"{len(source):,} of {found}" + (f", of images {images}" if found != images else "")
+        self.num_classes, self.classes = source.num_classes, source.classes
+
+    def contents(self, plan: Plan) -> Contents:
+        """Contents of the store of measurements."""
+        corruption = plan.corruption()
+        return Contents(
+            kind="measurements",
+            shape=corruption.shapes(self.image_shape).observation,
+            image_shape=self.image_shape,
+            normalisation=Normalisation.of_range(*plan.value_range),
+            value_range=plan.value_range,
+            classes=self.classes,
+            corruption=corruption.describe(),
+            values="complex" if corruption.is_complex else "real",
+        )
 
 
 def write(
@@ -130,22 +127,24 @@ def write(
     out, reference = Path(out), None if reference is None else Path(reference)
     _check_paths(acquisition, out, reference)
     plan = acquisition.survey(advance)
+    contents = acquisition.contents(plan)
     with ExitStack() as stack:  # left in reverse: the reference appears first, the measurements once all is written
 
         def writer(path: Path, contents: Contents, estimate: SigmaEstimate | None = None) -> StoreWriter:
-            made = StoreWriter(
-                path, contents, source=acquisition.name, seed=plan.seed, estimate=estimate, shard_bytes=shard_bytes
-            )
+            name, seed = acquisition.name, acquisition.seed
+            made = StoreWriter(path, contents, source=name, seed=seed, estimate=estimate, shard_bytes=shard_bytes)
             return stack.enter_context(made)
 
-        measured = writer(out, plan.contents(), plan.estimate)
-        clean = None if reference is None else writer(reference, plan.contents_of_reference())
+        measured, clean = writer(out, contents, plan.estimate), None
+        if reference is not None:
+            of_images = {"kind": "reference", "shape": acquisition.image_shape, "corruption": None}
+            clean = writer(reference, Contents(**{**dict(contents), **of_images}))
         for some in plan.samples:
             measured.append(some.y, some.parameters, some.labels, scale=some.scale)
             if clean is not None and some.clean is not None:
                 clean.append(some.clean(), {"sigma_n": torch.zeros(len(some.y))}, some.labels, scale=some.scale)
             advance(done=len(some.y))
-        measured.contents = plan.contents()
+        measured.contents = acquisition.contents(plan)
         measured.seal()
     return open_store(out, verify=False)
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..acquisition import Acquisition, from_clean_images, measurements_of, write
+from ..acquisition import Acquisition, CleanImages, measurements_of, write
 from ..core.errors import UserError
 from ..core.progress import progress_bar
 from ..corruption import has_photon_noise
@@ -25,7 +25,7 @@ def acquisition_of(recipe: Recipe) -> Acquisition:
         raise UserError(f"{recipe.name}: which images? Give them with --set data.source=PATH")
     if data.content == "clean":
         images = images_named(data.source, data.resize, data.layout)
-        return from_clean_images(images, recipe.build_corruption(), recipe.seed)
+        return CleanImages(images, recipe.build_corruption(), recipe.seed)
     sigma_n = None if "sigma_n" in description or has_photon_noise(description) else 0.0
     found = measurements_of(data, description, sigma_n, recipe.seed)
     if isinstance(description.get("sigma_n"), list) and found.unit == "images":
