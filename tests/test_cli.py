@@ -168,7 +168,10 @@ def test_a_failure_of_ours_is_one_line_too(monkeypatch: pytest.MonkeyPatch, caps
         (["corrupt", "digits", "--sigma-n", "1", "--clean-fraction", "2", "--out", "x"], "--clean-fraction must lie"),
         (["import", "x", "--out", "y"], "--sigma-n is missing: state the standard deviation of the noise"),
         (["import", "x", "--out", "y", "--sigma-n", "loud"], "--sigma-n 'loud' is neither a number nor a file"),
-        (["import", "x", "--out", "y", "--sigma-n", "1", "--range", "5"], "--range '5': write it as LOW,HIGH"),
+        (
+            ["import", "x", "--out", "y", "--sigma-n", "1", "--range", "5"],
+            "--range: must be LOW,HIGH, e.g. 0,4095, not '5'",
+        ),
         (
             ["import", "x", "--out", "y", "--sigma-n", "1", "--layout", "CHW"],
             "--layout: must be 'auto', 'NHW', 'NHWC' or 'NCHW', not",

@@ -134,7 +134,7 @@ def test_mistakes(
 
 def test_import_options_that_are_refused(fails: Cli, clean: Path, tmp_path: Path) -> None:
     line = fails("import", clean, "--sigma-n", 1, "--out", tmp_path / "y", "--image-size", "8x8")
-    assert "--image-size '8x8': write it as H,W" in line
+    assert "--image-size: must be H,W, e.g. 128,128, not '8x8'" in line
 
 
 def test_every_corruption_in_the_documentation_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -380,7 +380,7 @@ def test_the_command(tmp_path: Path, call: Cli) -> None:
         (["--sigma-n", "auto"], "state the level in its units"),
         (["--sigma-n", "1e6"], "show no coil maps beyond the noise stated, sigma_n 1e+06"),
         (["--crop", "33,24"], "crop 33,24"),
-        (["--crop", "3"], "--crop '3': write it as H,W"),
+        (["--crop", "3"], "--crop: must be H,W, e.g. 128,128, not '3'"),
         (["--coils", "5"], "5 virtual coils cannot be made of 4"),
         (["--corruption", "{kind: blur}"], "is k-space"),
         (["--corruption", "{kind: mri, maps: birdcage}"], "corruption.maps: is found in the files"),

@@ -89,7 +89,7 @@ def _of_one_channel(name: str, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def masks_of(source: ImageSource, advance: Advance = silent) -> NDArray[np.bool_]:
-    """The masks of images of `with_gaps`, bool `[k, C or 1, H, W]`: those that a law keeps, or one if all are alike.
+    """Masks of images of `with_gaps`, bool `[k, C or 1, H, W]`: as many as a corruption keeps, or one if all are alike.
 
     Raises:
         UserError: nothing is missing.

@@ -5,13 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ..core.errors import UserError
 from ..core.settings import Section, setting, wrong
 
-_Size = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], Field(strict=False)]
-_Range = Annotated[tuple[float, float], Field(strict=False)]
+
+def _pair(number: type[int] | type[float], form: str) -> BeforeValidator:
+    """Two numbers; on the command line they are words with a comma between them, as `form` says."""
+
+    def read(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            first, second = (number(word) for word in value.split(","))
+        except ValueError:
+            raise ValueError(f"must be {form}, not {value!r}") from None
+        return first, second
+
+    return BeforeValidator(read)
+
+
+_Side = Annotated[int, Field(ge=1)]
+_Size = Annotated[tuple[_Side, _Side], Field(strict=False), _pair(int, "H,W, e.g. 128,128")]
+_Range = Annotated[tuple[float, float], Field(strict=False), _pair(float, "LOW,HIGH, e.g. 0,4095")]
 
 OF_IMAGES = ("resize", "layout", "range", "sigma_unit", "image_size")
 OF_KSPACE = ("crop", "coils", "maps", "full", "seed", "tolerance")  # full: a reference that is written

@@ -1,4 +1,4 @@
-"""Noise levels of real measurements: stated, in files, or estimated; and the law of which they are a sample."""
+"""Noise levels of real measurements: stated, in files, or estimated; and their distribution."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _read(path: Path) -> Any:
 
 
 def empirical(levels: NDArray[np.float64]) -> dict[str, Any]:
-    """`sigma_n` and `weights` of the law of which these are a sample; quantiles include smallest and largest."""
+    """`sigma_n` and `weights` of a corruption that draws such levels, or quantiles of them with both ends."""
     distinct, counts = np.unique(levels, return_counts=True)
     if len(distinct) == 1:
         return {"sigma_n": float(distinct[0])}

@@ -16,10 +16,8 @@ from .options import (
     Set,
     corruption_of,
     level_of,
-    range_of,
     say,
     show,
-    size_of,
     warn,
 )
 
@@ -66,21 +64,21 @@ def corrupt(
     from ..core.progress import progress_bar
     from ..io import images_named
 
-    law = _law(sigma_n, clean_fraction, corruption, recipe, settings)
+    stated = _corruption(sigma_n, clean_fraction, corruption, recipe, settings)
     images = images_named(source, resize)
     with progress_bar("corrupt", len(images)) as advance:
-        store = corrupt_images(images, law, out_path, reference, seed, advance)
+        store = corrupt_images(images, stated, out_path, reference, seed, advance)
     say(f"{out_path}: {len(store):,} measurements of shape {list(store.shape)}")
 
 
-def _law(
+def _corruption(
     sigma_n: float | None,
     clean_fraction: float,
     corruption: str | None,
     recipe: str | None,
     settings: list[str] | None,
 ) -> Corruption:
-    """The law that `corrupt` is told in one of three ways. Raises UserError for none or several of them."""
+    """The corruption, stated in one of three ways. Raises UserError for none or several of them."""
     from ..corruption import AdditiveNoise, corruption_from
     from ..runs.recipe_files import load_recipe
 
@@ -143,23 +141,18 @@ def import_(
     from ..core.progress import progress_bar
     from ..io import is_kspace
 
-    law = None if corruption is None else corruption_of(corruption)
-    stated: dict[str, Any] = {
-        "sigma_unit": sigma_unit,
-        "masks": masks,
-        "resize": resize,
-        "layout": layout,
-        "coils": coils,
-    }
-    stated |= {"range": range_of(range), "maps": maps}
-    stated |= {"image_size": size_of(image_size), "crop": size_of(crop, "--crop")}
+    description = None if corruption is None else corruption_of(corruption)
+    stated = {
+        "sigma_unit": sigma_unit, "masks": masks, "image_size": image_size, "range": range, "resize": resize,
+        "layout": layout, "crop": crop, "coils": coils, "maps": maps,
+    }  # fmt: skip
     kspace = is_kspace(source)
     data = _data_of(source, kspace, stated, {"full": reference, "seed": seed, "tolerance": tolerance})
     if tolerance is not None and not 0 <= tolerance <= 1:
         raise UserError(f"--tolerance must lie between 0 and 1, not {tolerance:g}")
-    level = None if kspace and sigma_n is None else level_of(sigma_n, law)
+    level = None if kspace and sigma_n is None else level_of(sigma_n, description)
     residuals = Residuals()
-    acquisition = measurements_of(data, law, level, seed or 0, residuals)  # type: ignore[arg-type]
+    acquisition = measurements_of(data, description, level, seed or 0, residuals)  # type: ignore[arg-type]
     with progress_bar("import", acquisition.total, unit=acquisition.unit) as advance:
         store = write(acquisition, out_path, reference, advance)
     say(f"{out_path}: {residuals.summary(store) if kspace else _summary(store)}")

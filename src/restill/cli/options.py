@@ -135,27 +135,6 @@ def level_of(text: str | None, corruption: Mapping[str, Any] | None = None) -> f
         ) from None
 
 
-def range_of(text: str | None) -> tuple[float, float] | None:
-    """`--range LOW,HIGH`. Raises UserError for anything else."""
-    if text is None:
-        return None
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        raise UserError(f"--range {text!r}: write it as LOW,HIGH, e.g. --range 0,4095") from None
-    return low, high
-
-
-def size_of(text: str | None, option: str = "--image-size") -> tuple[int, int] | None:
-    """`--image-size H,W`, or another such option. Raises UserError for anything else."""
-    if text is None:
-        return None
-    words = text.split(",")
-    if len(words) != 2 or not all(word.strip().isdigit() and int(word) for word in words):
-        raise UserError(f"{option} {text!r}: write it as H,W, e.g. {option} 128,128")
-    return int(words[0]), int(words[1])
-
-
 def numbers_of(text: str) -> list[float]:
     """`--sigma-rel A,B,...`. Raises UserError for anything else."""
     try:

@@ -1,8 +1,7 @@
 """Foreign files: images and slices of k-space, one after another, in the units of the files."""
 
 from .arrays import Arrays, array_source
-from .built_in import images_named
-from .digits import digits
+from .built_in import digits, images_named
 from .files import File, Layout
 from .images import ImageSource, open_images
 from .kspace import KspaceSource, is_kspace, open_kspace, open_maps, open_mask

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from ..core.errors import UserError
 from .files import File, Layout
-from .images import ImageSource
+from .images import ImageSource, resize_image
 from .reader import Format, Header, Image, ImageReader
-from .resize import resize_image
 
 MAX_CHANNELS = 4
 _ERRORS = (OSError, ValueError, EOFError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile)

@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import IO, Literal, NamedTuple
 
 from ..core.errors import UserError
@@ -52,22 +52,29 @@ def files(path: Path, suffixes: Sequence[str], layout: Layout = "auto") -> Itera
         UserError: the archive or a file in it cannot be read.
     """
     if path.is_dir():
-        names = (file.relative_to(path).as_posix() for file in path.rglob("*"))
-        some = sorted(name for name in names if _wanted(name, suffixes) and not (path / name).is_dir())
-        for name in some:
-            yield from _on_disk(path / name, name, alone=False, layout=layout)
+        names = sorted(file.relative_to(path).as_posix() for file in inside(path))
+        for name in names:
+            if name.lower().endswith(tuple(suffixes)):
+                yield from _on_disk(path / name, name, alone=False, layout=layout)
     elif path.name.lower().endswith(ARCHIVES):
-        inside = _tar if path.name.lower().endswith(TARS) else _zip
-        for name, stream in inside(path, suffixes):
+        unpacked = _tar if path.name.lower().endswith(TARS) else _zip
+        for name, stream in unpacked(path, suffixes):
             yield File(str(path / name), name, stream, layout=layout)
     elif path.name.lower().endswith(tuple(suffixes)):
         yield from _on_disk(path, path.name, alone=True, layout=layout)
 
 
+def inside(folder: Path) -> Iterator[Path]:
+    """All files in a folder and the folders in it, but no hidden ones, in no order."""
+    return (file for file in folder.rglob("*") if not file.is_dir() and not _hidden(file.relative_to(folder)))
+
+
+def _hidden(name: PurePath) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in name.parts)
+
+
 def _wanted(name: str, suffixes: Sequence[str]) -> bool:
-    parts = PurePosixPath(name).parts
-    hidden = any(part.startswith((".", "__MACOSX")) for part in parts if part != ".")
-    return name.lower().endswith(tuple(suffixes)) and not hidden
+    return name.lower().endswith(tuple(suffixes)) and not _hidden(PurePosixPath(name))
 
 
 def _on_disk(path: Path, name: str, *, alone: bool, layout: Layout) -> Iterator[File]:

@@ -5,7 +5,7 @@ Centred, as in fastMRI: the zero frequency lies at `H // 2`, `W // 2`. Phase enc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import UserError
-from .kspace_arrays import MAPS, KspaceArrays, binary, listed
+from .files import inside
+from .kspace_arrays import KspaceArrays, binary, listed
 from .reader import KspaceReader, KspaceSlice
 
 
@@ -85,19 +86,16 @@ def open_kspace(path: str | Path) -> KspaceSource:
     Raises:
         UserError: nothing there, no k-space in a file, or shapes and types that are none of these; names the file.
     """
-    return _source(Path(path), _files(Path(path)))
+    return _source(Path(path))
 
 
 def open_maps(path: str | Path) -> KspaceSource:
     """Coil sensitivity maps of such files, in the place of `KspaceSlice.kspace`: `maps` or `sensitivity_maps`."""
-    path = Path(path)
-    found = [
-        (file, type(reader)(MAPS) if isinstance(reader, KspaceArrays) else reader) for file, reader in _files(path)
-    ]
-    return _source(path, found)
+    return _source(Path(path), of_maps=True)
 
 
-def _source(path: Path, found: Iterable[tuple[Path, KspaceReader]]) -> KspaceSource:
+def _source(path: Path, of_maps: bool = False) -> KspaceSource:
+    found = _files(path, of_maps)
     return KspaceSource(
         path.resolve().name, tuple(KspaceFile(file, reader, reader.header(file)) for file, reader in found)
     )
@@ -139,7 +137,7 @@ def is_kspace(path: str | Path) -> bool:
     return reader.holds(file)
 
 
-def _files(path: Path) -> list[tuple[Path, KspaceReader]]:
+def _files(path: Path, of_maps: bool = False) -> list[tuple[Path, KspaceReader]]:
     """The files of k-space at `path`: itself, or those of a folder (recursive, sorted) of the first reader with any.
 
     Raises:
@@ -147,13 +145,8 @@ def _files(path: Path) -> list[tuple[Path, KspaceReader]]:
     """
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
-    found = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    visible = [file for file in found if file == path or not _hidden(file, path)]
+    files = [path] if path.is_file() else sorted(inside(path))
     for reader in KspaceReader.known():
-        if some := [(file, reader()) for file in visible if file.name.lower().endswith(reader.suffixes)]:
+        if some := [(file, reader(of_maps)) for file in files if file.name.lower().endswith(reader.suffixes)]:
             return some
     raise UserError(f"{path}: holds no k-space; looked for {', '.join(KspaceReader.known_suffixes())}")
-
-
-def _hidden(file: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(folder).parts)

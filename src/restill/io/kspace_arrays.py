@@ -26,25 +26,24 @@ class KspaceArrays(KspaceReader):
     `kspace`, complex `[slices, coils, H, W]`; `mask` `[W]`, `[H, W]`, or with slices first, and `maps` or
     `sensitivity_maps`, complex `[slices, coils, H, W]` or `[coils, H, W]`, if they are there; nothing else is looked
     at.
-
-    Args:
-        keys: names of the array that is read as k-space; `MAPS` for files of coil sensitivities.
     """
-
-    def __init__(self, keys: tuple[str, ...] = ("kspace",)) -> None:
-        self.keys = keys
 
     @abstractmethod
     def arrays(self, path: Path, alone: str = "kspace") -> AbstractContextManager[Mapping[str, Array]]:
         """The arrays of a file by name, to be read inside the `with` block; that of a file of one is called `alone`."""
 
+    @property
+    def _keys(self) -> tuple[str, ...]:
+        """Names of the array that is read, the first found of them."""
+        return MAPS if self.of_maps else ("kspace",)
+
     def header(self, path: Path) -> tuple[int, int, int, int]:
-        with self.arrays(path, self.keys[0]) as arrays:
-            return _found(path, arrays, self.keys).shape
+        with self.arrays(path, self._keys[0]) as arrays:
+            return _found(path, arrays, self._keys).shape
 
     def slices(self, path: Path) -> Iterator[KspaceSlice]:
-        with self.arrays(path, self.keys[0]) as arrays:
-            found = _found(path, arrays, self.keys)
+        with self.arrays(path, self._keys[0]) as arrays:
+            found = _found(path, arrays, self._keys)
             for i in range(found.shape[0]):
                 yield _slice(path, arrays, found, i)
 

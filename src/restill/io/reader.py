@@ -92,7 +92,13 @@ class KspaceReader(Reader):
     """A format that holds multi-coil k-space, centred as in fastMRI, phase encoding along the last axis.
 
     All methods raise `UserError`, which names the path, for a bad file.
+
+    Attributes:
+        of_maps: whether coil sensitivities are to be read, in the place of `KspaceSlice.kspace`.
     """
+
+    def __init__(self, of_maps: bool = False) -> None:
+        self.of_maps = of_maps
 
     @abstractmethod
     def holds(self, path: Path) -> bool:
