@@ -7,8 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from restill.corruption import Operator
-from restill.diffusion import ClosedForm, Prior
+from restill.diffusion import ClosedForm, Noisy, Prior
 
 
 def whitened(n: int, dim: int, seed: int) -> Tensor:
@@ -43,15 +42,8 @@ class LinearDenoiser(ClosedForm):
         super().__init__(Prior.white(sigma_data))
         self.weight = weight
 
-    def forward(
-        self,
-        x_t: Tensor,
-        sigma: Tensor,
-        operator: Operator | None = None,
-        labels: Tensor | None = None,
-        augment: Tensor | None = None,
-    ) -> Tensor:
-        return (x_t.flatten(1) @ self.weight.T).view_as(x_t)
+    def denoised(self, given: Noisy) -> Tensor:
+        return (given.x_t.flatten(1) @ self.weight.T).view_as(given.x_t)
 
 
 def gradient(loss: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from closed_form import whitened
 from restill.corruption import CustomCorruption, Operator
-from restill.diffusion import ClosedForm, Prior
+from restill.diffusion import ClosedForm, Noisy, Prior
 from restill.objectives import AmbientTweedie, AnyLoss, DistillationLoss, Draw, GeneratorLevels, Objective
 from restill.objectives.distillation import per_sample_scale
 from restill.training import Distillation, DistillationSettings, FakeScore
@@ -80,14 +80,8 @@ class ConditionalLinear(ClosedForm):
         super().__init__(prior)
         self.weight = weight
 
-    def forward(
-        self,
-        x_t: Tensor,
-        sigma: Tensor,
-        operator: Operator | None = None,
-        labels: Tensor | None = None,
-        augment: Tensor | None = None,
-    ) -> Tensor:
+    def denoised(self, given: Noisy) -> Tensor:
+        x_t, operator = given.x_t, given.operator
         condition = None if operator is None else operator.condition()
         chosen = torch.zeros(len(x_t), dtype=torch.long) if condition is None else index_of(condition)
         return torch.einsum("nij,nj->ni", self.weight[chosen], x_t.flatten(1)).view_as(x_t)

@@ -15,7 +15,7 @@ from torch import Tensor
 from closed_form import covariance, gradient
 from closed_form_operators import ExactSample, Part, PhaseTwo, index_of, matrix_of
 from restill.corruption import MriOperator, Operator
-from restill.diffusion import ClosedForm, Prior
+from restill.diffusion import ClosedForm, Noisy, Prior
 from restill.objectives import DMD, AmbientTweedie, DistillationLoss, SiD, Standard
 from restill.sampling import Heun, OneStep
 
@@ -192,11 +192,9 @@ class Optimal(ClosedForm):
         super().__init__()
         self.cov, self.coils = cov, coils
 
-    def forward(
-        self, x: Tensor, sigma: Tensor, operator: Operator, labels: None = None, augment: None = None
-    ) -> Tensor:
-        matrix = posterior_mean(self.cov, ALL[-1], self.coils, float(sigma.flatten()[0]))
-        return (x.flatten(1) @ matrix.T).view_as(x)
+    def denoised(self, given: Noisy) -> Tensor:
+        matrix = posterior_mean(self.cov, ALL[-1], self.coils, float(torch.as_tensor(given.sigma).flatten()[0]))
+        return (given.x_t.flatten(1) @ matrix.T).view_as(given.x_t)
 
 
 @pytest.mark.parametrize("coils", [1, 2])

@@ -203,6 +203,7 @@ def test_names_choose_classes() -> None:
         ({"loss": "dmd", "alpha": 1.0}, [], DMD()),  # as recipes were saved
         ({"loss": "sid", "alpha": 1.0}, ["student.alpha=1.1"], SiD(alpha=1.1)),
         ({"loss": {"kind": "sid", "alpha": 1.0}}, ["student.alpha=1.1"], SiD(alpha=1.1)),
+        ({"loss": {"alpha": 1.2}, "alpha": 1.2}, [], SiD(alpha=1.2)),
         ({"loss": "sid", "alpha": 1.0}, ["student.loss.alpha=1.1"], SiD(alpha=1.1)),
         ({"loss": "sid", "alpha": 1.0}, ["student.loss=dmd"], DMD()),
         ({"loss": "dmd"}, ["student.loss={kind: sid, alpha: 1.1}"], SiD(alpha=1.1)),
@@ -226,6 +227,7 @@ def test_the_loss_as_it_was_and_is_written(
         ({"loss": "sidd"}, "student.loss: 'sidd' is no known kind: use one of dmd, sds, sid"),
         ({"loss": {"kind": "sid", "alpa": 1.0}}, "unknown key student.loss.alpa: did you mean student.loss.alpha?"),
         ({"loss": {"kind": "dmd", "alpha": 1.0}}, "unknown key student.loss.alpha"),
+        ({"loss": {"kind": "sid", "alpha": 1.2}, "alpha": 1.0}, "student.alpha: is 1.0, but loss.alpha is 1.2"),
         ({"loss": {"kind": "sid", "alpha": "much"}}, "student.loss.alpha: must be a number, not 'much'"),
         ({"loss": 3}, "student.loss: must be a kind, or keys and values with one"),
     ],

@@ -164,16 +164,16 @@ def test_copies_of_the_weights(cost: NetworkCost, name: str) -> None:
     training.advance()
     if isinstance(training, Distillation):
         players = training.players.values()
-        updates, averages = [p.update for p in players], [a for p in players for a in p.averages.values()]
         modules = [training.teacher, *(p.module for p in players)]
     else:
         assert isinstance(training, TeacherTraining)
-        updates, averages, modules = [training.update], [training.ema], [training.denoiser]
+        modules = [training.denoiser]
+    averages = [average for update in training.updates for average in update.averages.values()]
     found = {
         "weights": sum(p.numel() for module in modules for p in module.parameters()),
         "averages": sum(p.numel() for average in averages for p in average.module.parameters()),
         "Adam's moments": sum(
-            v.numel() for u in updates for s in u.optimiser.state.values() for k, v in s.items() if k != "step"
+            v.numel() for u in training.updates for s in u.optimiser.state.values() for k, v in s.items() if k != "step"
         ),
     }
     phase = phase_of(cost, chosen)

@@ -13,7 +13,7 @@ from closed_form import edm_weight
 from restill.core.fourier import fft2c, ifft2c
 from restill.core.tensors import channels_to_complex, complex_to_channels
 from restill.corruption import Compose, Identity, Mask, MaskOperator, Mri, Operator
-from restill.diffusion import NetworkDenoiser, Prior
+from restill.diffusion import NetworkDenoiser, Noisy, Prior
 from restill.diffusion.networks import build_network
 from restill.objectives import AmbientTweedie, Draw
 from tiny import tiny_denoiser
@@ -177,7 +177,7 @@ def test_masks_of_a_coarser_grid(masked: bool) -> None:
     torch.testing.assert_close(recorder.x_in[:, 1:], blocks.to(F64) * (1 if masked else c_in))
     edm_image = c_skip * lifted + c_out * out
     image = torch.where(blocks, edm_image, SIGMA_DATA * out) if masked else edm_image
-    torch.testing.assert_close(denoiser.image(d, sigma, operator), image)
+    torch.testing.assert_close(denoiser.image(Noisy(d, sigma, operator)), image)
     means = image.view(3, 1, 2, 2, 4, 2).mean((3, 5))
     torch.testing.assert_close(got, means)
 

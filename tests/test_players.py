@@ -18,7 +18,8 @@ from restill.core.tensors import seeded
 from restill.corruption import AdditiveNoise
 from restill.diffusion.networks import build_network
 from restill.objectives import AmbientTweedie
-from restill.training import OPPONENTS, Adam, Batches, Distillation, DistillationSettings, FakeScore, Opponent, Work
+from restill.runs import load_recipe
+from restill.training import Adam, Batches, Distillation, DistillationSettings, Opponent, Work, opponents_of
 from restill.training import run as training_loop
 from restill.training.cost import network_cost, student_cost
 from restill.training.players import Game, Generated, Iteration, Loss
@@ -28,10 +29,9 @@ CPU, LAW, SHAPE = torch.device("cpu"), AdditiveNoise(sigma_n=0.3), (1, 8, 8)
 SETTINGS: dict[str, Any] = {"images": 160, "batch_size": 16, "generator": Adam(lr=1e-3), "fake": Adam(lr=1e-3)}
 
 
-class Critic(Opponent):
+class Critic(Opponent, kind="critic"):
     """Tells real measurements from re-corrupted generated images."""
 
-    name = "critic"
     needs_measurements = True
 
     def __init__(self, game: Game) -> None:
@@ -57,15 +57,11 @@ class Critic(Opponent):
         return Loss(value, {"fooled": value.detach()})
 
 
-def distillation(
-    folder: Path, opponents: tuple[type[Opponent], ...] = (FakeScore, Critic), **more: Any
-) -> Distillation:
+def distillation(folder: Path, opponents: tuple[str, ...] = ("fake", "critic"), **more: Any) -> Distillation:
     store = tiny_store(folder / f"store{len(list(folder.iterdir()))}", LAW)
-    settings = DistillationSettings(**{**SETTINGS, **more})
+    settings = DistillationSettings(**{**SETTINGS, **more, "opponents": opponents})
     batches = Batches(store, 16, 0, CPU)
-    return Distillation(
-        tiny_denoiser(), LAW, SHAPE, settings, AmbientTweedie(), 3, CPU, batches=batches, opponents=opponents
-    )
+    return Distillation(tiny_denoiser(), LAW, SHAPE, settings, AmbientTweedie(), 3, CPU, batches=batches)
 
 
 @pytest.mark.parametrize("more", [{}, {"accumulate": 2, "share_samples": False}, {"fake_steps": 2}], ids=str)
@@ -92,7 +88,7 @@ def test_a_third_player_is_trained_kept_logged_and_continued(tmp_path: Path, mor
 
 def test_its_term_reaches_the_generator_and_not_the_critics_weights(tmp_path: Path) -> None:
     """The generator's gradient with the critic is the one without, and that of the critic's term, by autograd."""
-    both, alone = distillation(tmp_path), distillation(tmp_path, (FakeScore,))
+    both, alone = distillation(tmp_path), distillation(tmp_path, ("fake",))
     gradients = []
     for training in (alone, both):
         measured = training.batches.at(0) if training.batches else None
@@ -121,11 +117,30 @@ def test_the_critic_learns(tmp_path: Path) -> None:
 
 
 def test_measurements_are_asked_for_or_not_given() -> None:
-    make = [tiny_denoiser(), LAW, SHAPE, DistillationSettings(**SETTINGS), AmbientTweedie(), 3, CPU]
-    with pytest.raises(UserError, match="player critic needs measurements"):
-        Distillation(*make, opponents=(FakeScore, Critic))
-    assert not any(opponent.needs_measurements for opponent in OPPONENTS)
-    assert Distillation(*make)._iteration(seeded("x"), 0).measured == [None]
+    with_critic, without = (
+        DistillationSettings(**SETTINGS, opponents=("fake", "critic")),
+        DistillationSettings(**SETTINGS),
+    )
+    with pytest.raises(UserError, match="opponent critic needs measurements"):
+        Distillation(tiny_denoiser(), LAW, SHAPE, with_critic, AmbientTweedie(), 3, CPU)
+    assert not any(opponent.needs_measurements for opponent in opponents_of(without))
+    training = Distillation(tiny_denoiser(), LAW, SHAPE, without, AmbientTweedie(), 3, CPU)
+    assert training._iteration(seeded("x"), 0).measured == [None]
+
+
+@pytest.mark.parametrize(
+    ("opponents", "message"),
+    [
+        ("[fake, crytic]", r"student.opponents\[1\]: 'crytic' is no known kind: use one of critic, fake"),
+        ("[critic, critic]", "student.opponents: must name each kind once, not critic, critic"),
+        ("[]", "student.opponents: must hold at least 1, not 0"),
+    ],
+)
+def test_recipes_name_opponents(opponents: str, message: str) -> None:
+    recipe = load_recipe("digits-noise", ["student.opponents=[fake, critic]"])
+    assert opponents_of(recipe.student)[1] is Critic
+    with pytest.raises(UserError, match=message):
+        load_recipe("digits-noise", [f"student.opponents={opponents}"])
 
 
 def test_its_cost_is_counted() -> None:
@@ -135,7 +150,7 @@ def test_its_cost_is_counted() -> None:
     }  # fmt: skip
     cost, settings = network_cost("EDMPrecond", network, SHAPE), DistillationSettings(**SETTINGS)
     parameters = sum(p.numel() for p in build_network("EDMPrecond", network).parameters())
-    two, three = student_cost(cost, settings), student_cost(cost, settings, (FakeScore, Critic))
+    two, three = student_cost(cost, settings), student_cost(cost, settings.changed(opponents=("fake", "critic")))
     assert two.weights["weights"] == 3 * parameters and two.weights["gradients"] == 2 * parameters
     more = {name: three.weights[name] - two.weights[name] for name in two.weights}
     assert more == {"weights": 529, "averages": 0, "gradients": 529, "Adam's moments": 2 * 529}

@@ -62,8 +62,8 @@ def half_of_a_batch(processes: Processes) -> tuple[Tensor, Tensor]:
     share = slice(processes.share(8).start, processes.share(8).stop)
     (module(x[share]) - y[share]).square().mean().backward()
     norm = update.measure(0)
-    update.apply(norm, 0)
-    return torch.cat([update.state()[f"exp_avg.{name}"].flatten() for name in ("weight", "bias")]), norm
+    update.apply(0, 8)
+    return torch.cat([update.moments()[f"exp_avg.{name}"].flatten() for name in ("weight", "bias")]), norm
 
 
 def test_two_processes_with_half_a_batch_each_take_the_whole_batchs_gradient(tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def test_accumulation_changes_memory_and_not_the_gradient(tmp_path: Path) -> Non
     for parts in (1, 2, 4):
         training = teacher(tmp_path, accumulate=parts, dropout=0.0)
         losses.append(training.advance()["loss"])
-        state = training.update.state()  # Adam's first moment is a tenth of the first gradient
+        state = training.update.moments()  # Adam's first moment is a tenth of the first gradient
         gradients.append(torch.cat([v.flatten() for name, v in state.items() if name.startswith("exp_avg.")]))
     assert gradients[0].norm() > 1e-4 and losses[0] > 0
     scale = float(gradients[0].abs().max())

@@ -10,7 +10,7 @@ from custom_corruptions import RandomMask
 from restill.core.errors import UserError
 from restill.core.kinds import described, kinds
 from restill.corruption import Corruption
-from restill.diffusion import Denoiser, NetworkDenoiser
+from restill.diffusion import Denoiser, NetworkDenoiser, Noisy
 from restill.sampling import Heun, OneStep, Sampler, generate
 from tiny import tiny_denoiser
 
@@ -67,9 +67,9 @@ def test_truncation_stops_at_the_noise() -> None:
     calls: list[float] = []
 
     class Counting(NetworkDenoiser):
-        def image(self, x_t: Tensor, sigma: Tensor | float, *args: object, **options: object) -> Tensor:  # type: ignore[override]
-            calls.append(float(torch.as_tensor(sigma).max()))
-            return super().image(x_t, sigma, *args, **options)  # type: ignore[arg-type]
+        def image(self, given: Noisy) -> Tensor:
+            calls.append(float(torch.as_tensor(given.sigma).max()))
+            return super().image(given)
 
     denoiser = Counting(tiny_denoiser().net, 1)
     images, levels = {}, {}
@@ -90,10 +90,10 @@ def test_labels_are_drawn_for_each_image() -> None:
     seen: list[Tensor] = []
 
     class Listening(NetworkDenoiser):
-        def image(self, x_t: Tensor, sigma: object, operator: object = None, labels: object = None) -> Tensor:  # type: ignore[override]
-            assert isinstance(labels, Tensor)
-            seen.append(labels)
-            return super().image(x_t, sigma, None, labels)  # type: ignore[arg-type]
+        def image(self, given: Noisy) -> Tensor:
+            assert given.labels is not None
+            seen.append(given.labels)
+            return super().image(given)
 
     denoiser = Listening(tiny_denoiser(classes=4).net, 1, 0.5, 4)
     draw(denoiser, OneStep(), range(400), num_classes=4, batch_size=50)

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 import restill.training.distillation
-import restill.training.teacher
+import restill.training.state
 from custom_corruptions import Blur, RandomLines, RandomMask
 from restill.acquisition import corrupt_images
 from restill.acquisition.phase import with_phase
 from restill.checkpoint import load_state
 from restill.core.errors import NonFiniteError, UserError
 from restill.core.tensors import seeded
-from restill.corruption import AdditiveNoise, Corruption, Mri, Operator
-from restill.diffusion import Denoiser, NetworkDenoiser
+from restill.corruption import AdditiveNoise, Corruption, Mri
+from restill.diffusion import Denoiser, NetworkDenoiser, Noisy
 from restill.io import array_source
 from restill.objectives import DMD, SDS, AmbientTweedie, Consistency, DistillationLoss, Objective, SiD
 from restill.objectives.distillation import per_sample_scale
@@ -100,7 +100,8 @@ def test_the_learning_rate_of_a_step_is_used() -> None:
     for seen in (0, 50, 100):
         before = module.weight.item()
         module.weight.grad = torch.full((1, 1), 5.0)
-        update.apply(update.measure(0), seen)
+        update.measure(0)
+        update.apply(seen, 1)
         steps.append(before - module.weight.item())
     assert steps == pytest.approx([0, 0.05, 0.1], abs=1e-6)  # Adam's step is the learning rate, gradients being equal
 
@@ -112,9 +113,9 @@ def test_gradients_are_clipped_to_a_norm(clip: float | None, norm: float) -> Non
     update = Update(module, Adam(lr=0.1, beta1=0.0, beta2=0.9, grad_clip=clip), 300, FiniteGuard(CPU))
     module.weight.grad = torch.tensor([[3.0, 4.0]])
     measured = update.measure(0)
-    update.apply(measured, 0)
+    update.apply(0, 1)
     assert measured.item() == pytest.approx(5.0)  # what is logged is the norm before
-    assert update.state()["exp_avg.weight"].norm().item() == pytest.approx(norm, rel=1e-4)
+    assert update.moments()["exp_avg.weight"].norm().item() == pytest.approx(norm, rel=1e-4)
     assert module.weight.grad is None
 
 
@@ -199,7 +200,7 @@ def test_a_run_stopped_by_a_nan_can_be_continued(
                 pretrain(run)
                 continue
             Poisoned.calls.clear()
-            monkeypatch.setattr(restill.training.teacher, "FiniteGuard", guard)
+            monkeypatch.setattr(restill.training.state, "FiniteGuard", guard)
             with pytest.raises(NonFiniteError, match=rf"step 5; .*state.safetensors holds step {kept}\."):
                 pretrain(run)
             tensors, data = load_state(run.state("teacher"))
@@ -440,16 +441,9 @@ def test_classes_reach_both_phases_and_the_sampler(tmp_path: Path) -> None:
     seen: list[Tensor | None] = []
 
     class Listening(NetworkDenoiser):
-        def image(
-            self,
-            x_t: Tensor,
-            sigma: Tensor | float,
-            operator: Operator | None = None,
-            labels: Tensor | None = None,
-            augment: Tensor | None = None,
-        ) -> Tensor:
-            seen.append(labels)
-            return super().image(x_t, sigma, operator, labels, augment)
+        def image(self, given: Noisy) -> Tensor:
+            seen.append(given.labels)
+            return super().image(given)
 
     net = tiny_denoiser(classes=3).net
     denoiser = Listening(net, 1, 0.5, 3)

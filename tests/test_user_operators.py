@@ -24,7 +24,7 @@ from restill.corruption import (
     WhiteInDomain,
     WithoutGaps,
 )
-from restill.diffusion import NetworkDenoiser
+from restill.diffusion import NetworkDenoiser, Noisy
 from restill.objectives import AmbientTweedie, Draw
 from restill.sampling import Heun, OneStep
 from restill.training import Batches, TeacherSettings, TeacherTraining
@@ -164,7 +164,7 @@ def test_a_domain_of_other_channels_than_the_image() -> None:
     small = tiny_denoiser(channels=3, condition=1)
     denoiser = NetworkDenoiser(small.net, 3, masked=True).double().requires_grad_(False)
     d = operator.seen(normal(4, 1, 8, 8))
-    image = denoiser.image(d, sigma, operator)
+    image = denoiser.image(Noisy(d, sigma, operator))
     assert image.shape == (4, 3, 8, 8)
     torch.testing.assert_close(denoiser(d, sigma, operator), image.mean(1, keepdim=True))
     x_in = torch.cat([d.expand(-1, 3, -1, -1) / (0.49 + 0.25) ** 0.5, operator.mask.to(F64)], dim=1)
@@ -178,7 +178,7 @@ def test_a_domain_of_other_channels_than_the_image() -> None:
     z = normal(4, 1, 8, 8, seed=5)
     start = operator.mask * 2.5 * z
     one_step = OneStep()(denoiser, z, operator)
-    torch.testing.assert_close(one_step, denoiser.image(start, 2.5, operator))
+    torch.testing.assert_close(one_step, denoiser.image(Noisy(start, 2.5, operator)))
     assert Heun(num_steps=2)(denoiser, z, operator).shape == (4, 1, 8, 8)
 
 

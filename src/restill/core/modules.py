@@ -1,4 +1,4 @@
-"""Save the parameters and buffers of a module as plain tensors, and load them again."""
+"""Modules as plain tensors by name, and back; several in one state, each under a prefix."""
 
 from __future__ import annotations
 
@@ -26,3 +26,13 @@ def restore_module(module: nn.Module, tensors: dict[str, Tensor]) -> None:
     if extra := sorted(set(tensors) - set(own)):
         raise UserError(f"the checkpoint holds the tensor {extra[0]}, which the network does not have")
     module.load_state_dict(tensors)
+
+
+def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under `prefix/`."""
+    return {f"{prefix}/{name}": value for name, value in tensors.items()}
+
+
+def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Inverse of `prefixed`."""
+    return {name.removeprefix(f"{prefix}/"): value for name, value in tensors.items() if name.startswith(f"{prefix}/")}

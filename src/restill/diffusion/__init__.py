@@ -1,7 +1,7 @@
 """Denoisers: preconditioned networks, and closed forms to check them against."""
 
 from .closed_forms import ClosedForm, GaussianDenoiser
-from .denoiser import Denoiser, NetworkDenoiser
+from .denoiser import Denoiser, NetworkDenoiser, Noisy
 from .preconditioning import Prior
 
-__all__ = ["ClosedForm", "Denoiser", "GaussianDenoiser", "NetworkDenoiser", "Prior"]
+__all__ = ["ClosedForm", "Denoiser", "GaussianDenoiser", "NetworkDenoiser", "Noisy", "Prior"]

@@ -7,13 +7,12 @@ from typing import final
 import torch
 from torch import Tensor
 
-from ..corruption import Operator
-from .denoiser import Denoiser
+from .denoiser import Denoiser, Noisy
 from .preconditioning import Prior
 
 
 class ClosedForm(Denoiser):
-    """A denoiser known by a formula in the domain of the measurements: subclasses say `forward`.
+    """A denoiser known by a formula in the domain of the measurements: subclasses say `denoised`.
 
     Args:
         prior: by which residuals are weighed; white images of deviation 0.5 by default.
@@ -29,16 +28,9 @@ class ClosedForm(Denoiser):
         return self._prior
 
     @final
-    def image(
-        self,
-        x_t: Tensor,
-        sigma: Tensor | float,
-        operator: Operator | None = None,
-        labels: Tensor | None = None,
-        augment: Tensor | None = None,
-    ) -> Tensor:
-        d: Tensor = self(x_t, sigma, operator, labels, augment)
-        return d if operator is None else operator.lift(d)
+    def image(self, given: Noisy) -> Tensor:
+        d = self.denoised(given)
+        return d if given.operator is None else given.operator.lift(d)
 
 
 class GaussianDenoiser(ClosedForm):
@@ -57,15 +49,9 @@ class GaussianDenoiser(ClosedForm):
         super().__init__(Prior.white(sigma_data))
         self.covariance = covariance
 
-    def forward(
-        self,
-        x_t: Tensor,
-        sigma: Tensor | float,
-        operator: Operator | None = None,
-        labels: Tensor | None = None,
-        augment: Tensor | None = None,
-    ) -> Tensor:
-        sigma_N = torch.as_tensor(sigma, dtype=x_t.dtype, device=x_t.device).expand(len(x_t))
+    def denoised(self, given: Noisy) -> Tensor:
+        x_t = given.x_t
+        sigma_N = torch.as_tensor(given.sigma, dtype=x_t.dtype, device=x_t.device).expand(len(x_t))
         if torch.is_grad_enabled() and self.covariance.requires_grad:
             # eigenvectors of repeated eigenvalues (low rank, white noise) have no gradient; the inverse has one
             noise = sigma_N[:, None, None] ** 2 * torch.eye(len(self.covariance), dtype=x_t.dtype, device=x_t.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import cast, final
+from typing import NamedTuple, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,21 @@ from torch import Tensor, nn
 from ..core.tensors import on_grid
 from ..corruption import Operator
 from .preconditioning import Prior, posterior
+
+
+class Noisy(NamedTuple):
+    """What a denoiser is given."""
+
+    x_t: Tensor
+    """noisy `[n, c, h, w]` in the domain, as the operator sees it (`Operator.seen`)"""
+    sigma: Tensor | float
+    """noise level, a number or `[n]`"""
+    operator: Operator | None = None
+    """operators that the estimate is conditioned on, and whose domain it is; None for images without gaps"""
+    labels: Tensor | None = None
+    """classes, int64 `[n]`, of a class-conditional denoiser"""
+    augment: Tensor | None = None
+    """augmentation labels `[n, 9]`"""
 
 
 class Denoiser(nn.Module, ABC):
@@ -25,9 +40,17 @@ class Denoiser(nn.Module, ABC):
     @property
     @abstractmethod
     def prior(self) -> Prior:
-        """What is supposed of images where its residuals are weighed, and where a generator starts."""
+        """The Gaussian images by which residuals are weighed and from which a generator starts."""
 
     @abstractmethod
+    def denoised(self, given: Noisy) -> Tensor:
+        """The estimate in the domain, `[n, c, h, w]`."""
+
+    @abstractmethod
+    def image(self, given: Noisy) -> Tensor:
+        """The estimate on the image grid, `[n, C, H, W]`; `denoised` is `project` of it."""
+
+    @final  # type: ignore[misc]  # torch declares `forward` as an attribute
     def forward(
         self,
         x_t: Tensor,
@@ -36,39 +59,33 @@ class Denoiser(nn.Module, ABC):
         labels: Tensor | None = None,
         augment: Tensor | None = None,
     ) -> Tensor:
-        """Denoise in the domain of the measurements, which is the image grid unless the operator has another one.
-
-        Args:
-            x_t: noisy `[n, c, h, w]`, as the operator sees it (`operator.seen`).
-            sigma: noise level, a number or `[n]`.
-            operator: the operators that the estimate is conditioned on, and whose domain it is; None for images of
-                which nothing is missing.
-            labels: class indices, int64 `[n]`, of class-conditional denoisers.
-            augment: augmentation labels `[n, 9]`.
-
-        Returns:
-            `[n, c, h, w]`.
-        """
-
-    @abstractmethod
-    def image(
-        self,
-        x_t: Tensor,
-        sigma: Tensor | float,
-        operator: Operator | None = None,
-        labels: Tensor | None = None,
-        augment: Tensor | None = None,
-    ) -> Tensor:
-        """The estimate on the image grid, `[n, C, H, W]`, as a generator draws it; `forward` is `project` of it."""
+        """Denoise in the domain of the measurements, `[n, c, h, w]`; `Noisy` has the arguments."""
+        return self.denoised(Noisy(x_t, sigma, operator, labels, augment))
 
     @final
-    def start(self, z: Tensor, sigma: float, operator: Operator) -> Tensor:
-        """Where a generator starts from white noise `z`, in the white space of the operator: `[n, c, h, w]`.
+    def generated(
+        self, z: Tensor, sigma: float, operator: Operator | None = None, labels: Tensor | None = None
+    ) -> Tensor:
+        r"""What a one-step generator draws, :math:`G(z) = D(\sigma z; \sigma)` on the image grid (SiD, RSD).
 
-        Noise of level `sigma` (SiD), much larger than the deviation of images: to the network, a noisy image. Where
-        their spectrum is known, so that some of their frequencies are larger still, noise of that level on a Gaussian
-        image, of the same `z`.
+        Args:
+            z: white noise, in the white space of the operators `[n, ...]`.
+
+        Returns:
+            `[n, C, H, W]`.
         """
+        levels = torch.full((len(z),), sigma, dtype=z.dtype, device=z.device)
+        return self.image(Noisy(self.start(z, sigma, operator), levels, operator, labels))
+
+    @final
+    def start(self, z: Tensor, sigma: float, operator: Operator | None) -> Tensor:
+        """Noise of level `sigma`, much larger than the deviation of images: to the network, a noisy image.
+
+        Some frequencies of images with a known spectrum are larger still. There it is noise on a Gaussian image, both
+        from the same `z`.
+        """
+        if operator is None:
+            return sigma * z
         noise, prior = operator.noise(sigma * z), self.prior
         return noise + operator.seen(prior.draw(operator.extract(z))) if prior.variance.ndim else noise
 
@@ -118,58 +135,43 @@ class NetworkDenoiser(Denoiser):
     def prior(self) -> Prior:
         return Prior.white(self.sigma_data) if self.power is None else Prior(cast(Tensor, self.power))
 
-    def forward(
-        self,
-        x_t: Tensor,
-        sigma: Tensor | float,
-        operator: Operator | None = None,
-        labels: Tensor | None = None,
-        augment: Tensor | None = None,
-    ) -> Tensor:
-        image = self.image(x_t, sigma, operator, labels, augment)
-        return image if operator is None else operator.project(image)
+    def denoised(self, given: Noisy) -> Tensor:
+        image = self.image(given)
+        return image if given.operator is None else given.operator.project(image)
 
-    def image(
-        self,
-        x_t: Tensor,
-        sigma: Tensor | float,
-        operator: Operator | None = None,
-        labels: Tensor | None = None,
-        augment: Tensor | None = None,
-    ) -> Tensor:
-        x = x_t if operator is None else operator.lift(x_t)
-        one_hot = None
-        if self.num_classes and labels is not None:
-            one_hot = nn.functional.one_hot(labels, self.num_classes).to(x)
+    def image(self, given: Noisy) -> Tensor:
+        operator = given.operator
+        x = given.x_t if operator is None else operator.lift(given.x_t)
+        labels = None
+        if self.num_classes and given.labels is not None:
+            labels = nn.functional.one_hot(given.labels, self.num_classes).to(x)
         condition = None if operator is None else operator.condition()
         if condition is not None:
             condition = on_grid(condition, x).to(x)
-        sigma_N = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(len(x))
+        sigma = torch.as_tensor(given.sigma, dtype=x.dtype, device=x.device).expand(len(x))
+        given = given._replace(sigma=sigma, labels=labels)
         with torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             if self.masked and condition is not None and operator is not None:
-                return self._masked(x_t, x, sigma_N, condition, operator, one_hot, augment)
+                return self._masked(given, operator, x, condition)
             x_in = x if condition is None else torch.cat([x, condition], dim=1)
-            out = self.net(x_in, sigma_N, one_hot, augment_labels=augment)
+            out = self.net(x_in, sigma, labels, augment_labels=given.augment)
         return cast(Tensor, out[:, : self.channels])
 
-    def _masked(
-        self,
-        d: Tensor,
-        x: Tensor,
-        sigma: Tensor,
-        condition: Tensor,
-        operator: Operator,
-        one_hot: Tensor | None,
-        augment: Tensor | None,
-    ) -> Tensor:
-        """The network between mean and deviation of Gaussian images, given what is shown of them."""
+    def _masked(self, given: Noisy, operator: Operator, x: Tensor, condition: Tensor) -> Tensor:
+        """The network between mean and deviation of Gaussian images, given what is shown of them.
+
+        Args:
+            given: with noise levels `[n]` and one-hot labels.
+            x: the noisy images on the image grid.
+            condition: what the network is shown beside them.
+        """
         x, condition = x.to(self.net.precision), condition.to(self.net.precision)  # type: ignore[arg-type]
-        sigma = sigma.to(x)
-        given = self.prior.at(sigma)
-        known = posterior(operator, given, d, x)
-        mean = known.inverse(given.half(x))
+        sigma = torch.as_tensor(given.sigma).to(x)
+        images = self.prior.at(sigma)
+        known = posterior(operator, images, given.x_t, x)
+        mean = known.inverse(images.half(x))
         x_in = torch.cat([mean / self.sigma_data, condition], dim=1)
         c_noise = self.net.coefficients(sigma).c_noise  # type: ignore[operator]
-        out = self.net.model(x_in, c_noise, one_hot, augment)[:, : self.channels].to(x)  # type: ignore[operator]
+        out = self.net.model(x_in, c_noise, given.labels, given.augment)[:, : self.channels].to(x)  # type: ignore[operator]
         mean = known.visible(mean)  # of measurements on a coarser grid, something lies in the gaps
-        return given.half(mean + given.sigma * known.inverse_root(out))
+        return images.half(mean + images.sigma * known.inverse_root(out))

@@ -16,7 +16,7 @@ from ..metrics import Proximal, pixels_of
 from ..selection.best import BestStudent
 from ..selection.snapshots import Snapshots
 from ..store import Store, open_store
-from ..training import OPPONENTS, Batches, Distillation, Progress, TeacherTraining, Training
+from ..training import Batches, Distillation, Progress, TeacherTraining, Training, opponents_of
 from ..training import run as training_loop
 from .folder import Run
 from .objects import fresh_denoiser, network_config
@@ -63,7 +63,7 @@ def distill(run: Run) -> None:
         raise UserError(f"{run.path}: has no trained teacher yet; run `restill pretrain` first")
     device = recipe.execution.place()
     teacher, config = load_network(run.stage("teacher"))
-    asked_for = any(opponent.needs_measurements for opponent in OPPONENTS)
+    asked_for = any(opponent.needs_measurements for opponent in opponents_of(recipe.student))
     training = Distillation(
         recipe.execution.prepared(teacher),
         store.corruption,

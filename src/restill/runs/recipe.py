@@ -16,7 +16,7 @@ from ..metrics.settings import EvaluationSettings
 from ..objectives import AmbientTweedie, AnyObjective
 from ..restoration.baselines import BaselineSettings
 from ..sampling.settings import AnySampling, HeunSampling
-from ..training import DistillationSettings, TeacherSettings
+from ..training import DistillationSettings, TeacherSettings, opponents_of
 from .execution import ExecutionSettings
 
 
@@ -48,6 +48,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Recipe:
+        opponents_of(self.student)  # an unknown one is refused before phase I, not after it
         if self.build_corruption().sigma_max > 0 and self.objective.kind == "standard":
             raise ValueError(
                 "objective.kind standard learns the noise too; with corruption.sigma_n > 0 use ambient-tweedie"

@@ -123,5 +123,7 @@ def _override(data: dict[str, Any], override: str) -> None:
             raise UserError(f"--set {key}: {part!r} holds a value, not keys")
     try:
         node[path[-1]] = parse_yaml(value)
+        if path == ["student", "alpha"] and isinstance(node.get("loss"), dict):
+            node["loss"].pop("alpha", None)  # its present place, which the override replaces
     except yaml.YAMLError as error:
         raise UserError(f"--set {override!r}: the value is not YAML") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-import torch
 from torch import Tensor
 
 from ..core.kinds import Described
@@ -62,6 +61,4 @@ class OneStep(Sampler, kind="one-step"):
     def __call__(
         self, denoiser: Denoiser, latents: Tensor, operator: Operator | None = None, labels: Tensor | None = None
     ) -> Tensor:
-        sigma = torch.full((len(latents),), self.init_sigma, dtype=latents.dtype, device=latents.device)
-        start = latents * self.init_sigma if operator is None else denoiser.start(latents, self.init_sigma, operator)
-        return denoiser.image(start, sigma, operator, labels)
+        return denoiser.generated(latents, self.init_sigma, operator, labels)

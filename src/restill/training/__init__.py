@@ -1,7 +1,7 @@
 """Training of the teacher and distillation of the student."""
 
 from .batches import Batches
-from .distillation import OPPONENTS, Distillation, FakeScore, Generator
+from .distillation import Distillation, FakeScore, Generator, opponents_of
 from .ema import EMA, Average, frozen_copy
 from .loop import Progress, run
 from .players import Opponent, Player, Work
@@ -12,7 +12,6 @@ from .update import Adam, FiniteGuard
 
 __all__ = [
     "EMA",
-    "OPPONENTS",
     "Adam",
     "Average",
     "Batches",
@@ -30,5 +29,6 @@ __all__ = [
     "Work",
     "frozen_copy",
     "loss_in_one_place",
+    "opponents_of",
     "run",
 ]

@@ -8,7 +8,7 @@ others are held (DMD, SDS: a fifth more), what the libraries of a device take, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..diffusion import NetworkDenoiser
 from ..diffusion.networks import build_network
-from .distillation import OPPONENTS, Generator
+from .distillation import Generator, opponents_of
 from .players import Player, Work
 from .settings import DistillationSettings, PhaseSettings, TeacherSettings
 
@@ -128,15 +128,13 @@ def teacher_cost(network: NetworkCost, settings: TeacherSettings) -> PhaseCost:
     return _cost(network, settings, work, dropout=True)
 
 
-def student_cost(
-    network: NetworkCost, settings: DistillationSettings, opponents: Sequence[type[Player[Any]]] = OPPONENTS
-) -> PhaseCost:
+def student_cost(network: NetworkCost, settings: DistillationSettings) -> PhaseCost:
     """Phase II: the frozen teacher, and what each player says that it takes.
 
     The loss decides what is held at once: the graphs of all three networks where it is differentiated through the
     scores, else that of the generator alone.
     """
-    players: list[type[Player[Any]]] = [Generator, *opponents]
+    players: list[type[Player[Any]]] = [Generator, *opponents_of(settings)]
     works = [Work(networks=1), *(player.work(settings) for player in players)]
     work = Work(*(sum(column) for column in zip(*works, strict=True)))
     return _cost(network, settings, work, dropout=False)

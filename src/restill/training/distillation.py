@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import UserError
+from ..core.kinds import of_kind
 from ..core.processes import ALONE, Processes
 from ..core.tensors import seeded
 from ..corruption import Corruption
@@ -19,14 +20,14 @@ from .ema import EMA, frozen_copy
 from .players import Game, Generated, Iteration, Loss, Opponent, Player, Work, total
 from .posthoc import PowerEMA
 from .settings import DistillationSettings
-from .state import Training, prefixed, under
-from .update import FiniteGuard
+from .state import Training
+from .update import Update
 
 
 class Generator(Player[Denoiser]):
     """The student `G(z) = D(init_sigma z; init_sigma)`; its loss is what its opponents say."""
 
-    name = "student"
+    kind = "student"
 
     def __init__(self, game: Game) -> None:
         settings = game.settings
@@ -40,7 +41,7 @@ class Generator(Player[Denoiser]):
     @property
     def powers(self) -> list[PowerEMA[Denoiser]]:
         """Averages from which those of other lengths follow after the run."""
-        return [power for power in self._powers if _key(power.sigma_rel) in self.averages]
+        return [power for power in self._powers if _key(power.sigma_rel) in self.update.averages]
 
     @classmethod
     def work(cls, settings: DistillationSettings) -> Work:
@@ -55,26 +56,22 @@ class Generator(Player[Denoiser]):
             iteration.drawn.append(part._replace(images=part.images.detach()))
 
     def _drawn(self, random: torch.Generator) -> Generated:
-        game, init_sigma = self.game, self.game.settings.init_sigma
+        game = self.game
         n = game.settings.batch_size // game.settings.accumulate
         z = torch.randn(n, *game.white, generator=random, device=game.device)
         labels = None
         if game.teacher.num_classes:
             labels = torch.randint(game.teacher.num_classes, (n,), generator=random, device=game.device)
         shown = game.corruption.further(game.corruption.draw(n, game.shape, random), random)
-        start = self.module.start(z, init_sigma, shown)
-        sigma = torch.full((n,), init_sigma, device=game.device)
-        return Generated(self.module.image(start, sigma, shown, labels), labels, None)
+        return Generated(self.module.generated(z, game.settings.init_sigma, shown, labels), labels, None)
 
     def loss(self, part: Generated, iteration: Iteration) -> Loss:
         """The sum of the opponents' terms."""
         return total([opponent.term(part, iteration) for opponent in self.game.opponents])
 
 
-class FakeScore(Opponent[Denoiser]):
+class FakeScore(Opponent[Denoiser], kind="fake"):
     """The score of the re-corrupted generated images, with which the teacher's is compared."""
-
-    name = "fake"
 
     def __init__(self, game: Game) -> None:
         settings = game.settings
@@ -127,7 +124,12 @@ class FakeScore(Opponent[Denoiser]):
         return Loss(settings.loss(u, x_t, a, b, sigma).mean(), {"score_gap": gap})
 
 
-OPPONENTS: tuple[type[Opponent[Any]], ...] = (FakeScore,)
+def opponents_of(settings: DistillationSettings) -> list[type[Opponent[Any]]]:
+    """The classes of the generator's opponents. Raises UserError for an unknown kind, or one that is named twice."""
+    chosen = settings.opponents
+    if len(set(chosen)) < len(chosen):
+        raise UserError(f"student.opponents: must name each kind once, not {', '.join(chosen)}")
+    return [of_kind(Opponent, kind, f"student.opponents[{k}]") for k, kind in enumerate(chosen)]
 
 
 def _key(sigma_rel: float) -> str:
@@ -147,8 +149,7 @@ class Distillation(Training):
         shape: of an image, `(C, H, W)`.
         objective: of the fake score; the teacher's own (another one diverges).
         batches: real measurements in batches of `settings.batch_size`, for opponents that need them.
-        opponents: the classes of the other players.
-        processes: that each take a share of a batch (not there yet: `Update`).
+        processes: each has a share of a batch (not there yet: `Update`).
 
     Raises:
         UserError: an opponent needs measurements and there are no batches.
@@ -165,21 +166,23 @@ class Distillation(Training):
         device: torch.device = torch.device("cpu"),
         *,
         batches: Batches | None = None,
-        opponents: Sequence[type[Opponent[Any]]] = OPPONENTS,
         processes: Processes = ALONE,
     ) -> None:
-        super().__init__(settings.images, settings.batch_size)
-        self.corruption, self.settings, self.batches = corruption, settings, batches
-        self.seed, self.device = seed, device
-        self.guard, self.teacher = FiniteGuard(device), frozen_copy(teacher)
+        super().__init__(settings.images, settings.batch_size, device)
+        self.corruption, self.settings, self.batches, self.seed = corruption, settings, batches, seed
+        self.teacher = frozen_copy(teacher)
         game = Game(self.teacher, corruption, shape, settings, objective, device, self.guard, processes)
         self.generator = Generator(game)
-        game.opponents.extend(opponent(game) for opponent in opponents)  # type: ignore[call-arg]
+        game.opponents.extend(opponent(game) for opponent in opponents_of(settings))  # type: ignore[call-arg]
         game.players.extend([self.generator, *game.opponents])
-        self.players: dict[str, Player[Any]] = {player.name: player for player in game.players}
+        self.players: dict[str, Player[Any]] = {player.kind: player for player in game.players}
         for player in game.players:
             if player.needs_measurements and batches is None:
-                raise UserError(f"player {player.name} needs measurements; give the distillation batches of them")
+                raise UserError(f"opponent {player.kind} needs measurements; give the distillation batches of them")
+
+    @property
+    def updates(self) -> Sequence[Update[Any]]:
+        return [player.update for player in self.players.values()]
 
     @property
     def ema(self) -> EMA[Denoiser]:
@@ -192,13 +195,13 @@ class Distillation(Training):
         playing, iteration = [player for player in self.players.values() if player.steps], self._iteration(random, 0)
         log: dict[str, Tensor] = {}
         for player in playing:
-            prefix = "" if player is self.generator else f"{player.name}_"
+            prefix = "" if player is self.generator else f"{player.kind}_"
             log |= {f"{prefix}{name}": value for name, value in player.take_gradient(iteration).items()}
         for player in reversed(playing):  # the generator last, so that its opponents are fitted to what it drew
-            player.apply(self.images_seen)
+            player.update.apply(self.images_seen, self.batch_size)
             for repeat in range(1, player.steps):
                 player.take_gradient(self._iteration(random, repeat))
-                player.apply(self.images_seen)
+                player.update.apply(self.images_seen, self.batch_size)
         self.step += 1
         return log
 
@@ -210,15 +213,3 @@ class Distillation(Training):
         batch = self.batches.at(self.step * most + repeat)
         index = torch.arange(len(batch), device=self.device)
         return Iteration(self.step, random, [selected(batch, part) for part in index.chunk(parts)])
-
-    def state(self) -> dict[str, Tensor]:
-        state = prefixed("means", self.means.state())
-        for player in self.players.values():
-            state |= player.state()
-        return state
-
-    def restore(self, tensors: dict[str, Tensor], step: int) -> None:
-        for player in self.players.values():
-            player.restore(tensors)
-        self.means.restore(under("means", tensors), self.device)
-        self.step = step

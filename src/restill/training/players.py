@@ -1,9 +1,13 @@
 """Who takes part in phase II: the generator, and opponents that are fitted to what it draws.
 
-Each player is a module with its update, its gradient, and what else it keeps. `Distillation` loops over them; so do the
-state, the log and the estimate of cost. An opponent is one class, whose constructor takes the game, and which says
-`loss`, by which it is fitted, `term`, what it adds to the generator's loss, and `work`, what it takes; and one entry in
-the list that `Distillation` is given.
+Each player is a module with its update and its gradient. `Distillation` loops over them; so do the state, the log and
+the estimate of cost. An opponent is one class of a kind that recipes name in `student.opponents`:
+
+    class Critic(Opponent, kind="critic"):
+        def __init__(self, game): ...       # its module and optimiser
+        def loss(self, part, iteration): ...  # what it minimises
+        def term(self, part, iteration): ...  # what it adds to the generator's loss
+        def work(cls, settings): ...        # its cost
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, final
 import torch
 from torch import Tensor
 
-from ..core.modules import module_state, restore_module
+from ..core.kinds import Pluggable
 from ..core.processes import ALONE, Processes
 from ..corruption import Corruption
 from ..diffusion import Denoiser
@@ -28,7 +32,6 @@ from ..objectives import Objective
 from ..store import Batch
 from .ema import Averaging, Module
 from .settings import DistillationSettings
-from .state import prefixed, under
 from .update import Adam, FiniteGuard, Update
 
 
@@ -155,11 +158,11 @@ class Player(ABC, Generic[Module]):
         scale: factor on its loss.
 
     Attributes:
-        name: of its tensors in a state, and of what an opponent logs.
+        kind: names its tensors in a state, and an opponent in recipes and in the log.
         needs_measurements: whether the parts must hold real measurements.
     """
 
-    name: ClassVar[str]
+    kind: ClassVar[str]
     needs_measurements: ClassVar[bool] = False
 
     def __init__(
@@ -172,9 +175,9 @@ class Player(ABC, Generic[Module]):
         steps: int = 1,
         scale: float = 1.0,
     ) -> None:
-        self.game, self.module, self.averages, self.steps, self.scale = game, module, dict(averages or {}), steps, scale
-        self.update = Update(module, adam, game.settings.images, game.guard, game.processes)
-        self._norm = torch.zeros(())
+        self.game, self.module, self.steps, self.scale = game, module, steps, scale
+        images, names = game.settings.images, {"name": self.kind, "optimiser_name": f"{self.kind}_optimiser"}
+        self.update = Update(module, adam, images, game.guard, game.processes, averages=averages, **names)
 
     @classmethod
     @abstractmethod
@@ -199,37 +202,13 @@ class Player(ABC, Generic[Module]):
                 (loss.value * (self.scale / self.game.settings.accumulate)).backward()
                 guard.watch(loss.value.detach(), iteration.step)
                 rows.append({"loss": loss.value.detach(), **loss.log})
-        self._norm = self.update.measure(iteration.step)
+        norm = self.update.measure(iteration.step)
         means = {name: torch.stack([row[name] for row in rows]).mean() for name in rows[0]}
-        return {**means, "grad_norm": self._norm}
-
-    @final
-    def apply(self, images_seen: int) -> None:
-        """One step by the gradient that was taken."""
-        self.update.apply(self._norm, images_seen)
-        for average in self.averages.values():
-            average.update(self.module, self.game.settings.batch_size, images_seen)
-
-    @final
-    def state(self) -> dict[str, Tensor]:
-        """Weights, averages and moments as plain tensors."""
-        state = prefixed(self.name, module_state(self.module))
-        for key, average in self.averages.items():
-            state |= prefixed(key, module_state(average.module))
-        return state | prefixed(f"{self.name}_optimiser", self.update.state())
-
-    @final
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Continue from `state()`. An average that may be missing, and is, is no longer kept."""
-        restore_module(self.module, under(self.name, tensors))
-        self.averages = {key: a for key, a in self.averages.items() if a.required or under(key, tensors)}
-        for key, average in self.averages.items():
-            restore_module(average.module, under(key, tensors))
-        self.update.restore(under(f"{self.name}_optimiser", tensors))
+        return {**means, "grad_norm": norm}
 
 
-class Opponent(Player[Module]):
-    """A player that is fitted to what the generator draws, and judges it."""
+class Opponent(Player[Module], Pluggable, family="opponent", builtin={"fake": f"{__package__}.distillation"}):
+    """A player that is fitted to what the generator draws, and judges it; its constructor takes the game alone."""
 
     @abstractmethod
     def term(self, part: Generated, iteration: Iteration) -> Loss:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import model_validator
 from typing_extensions import Self
 
-from ..core.settings import Section, setting, wrong
+from ..core.settings import Section, Several, setting, wrong
 from ..objectives import AnyLoss, Consistency, SiD
 from .ema import Average
 from .posthoc import TRACKED
@@ -50,6 +50,9 @@ class DistillationSettings(PhaseSettings):
     tmax: int = setting(800, "highest noise level of the generator's update, in thousandths of the grid", gt=0, le=1000)
     images: int = setting(100_000_000, "length of the distillation, counted in generated images", unit="images", gt=0)
     batch_size: int = setting(256, "images in an iteration", unit="images", gt=0)
+    opponents: Several[str] = setting(
+        ("fake",), "players beside the generator, by kind: fake, the fake score, or those of plug-ins", min_length=1
+    )
     generator: Adam = setting(Adam(lr=1e-5, beta1=0.0), "optimiser of the generator")
     fake: Adam = setting(Adam(lr=1e-5, beta1=0.0), "optimiser of the fake score")
     loss_scale: float = setting(100.0, "factor on the generator's loss; it matters only relative to Adam's eps", gt=0)
@@ -62,7 +65,12 @@ class DistillationSettings(PhaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _old_keys(cls, data: Any) -> Any:
-        return loss_in_one_place(data)
+        data = loss_in_one_place(data)
+        if isinstance(data, Mapping) and "alpha" in data:
+            raise wrong(
+                "alpha", f"is {data['alpha']}, but loss.alpha is {data['loss']['alpha']}; state loss.alpha alone"
+            )
+        return data
 
     @property
     def power_ema(self) -> tuple[float, ...]:
@@ -71,11 +79,16 @@ class DistillationSettings(PhaseSettings):
 
 
 def loss_in_one_place(student: Any) -> Any:
-    """The keys of a student whose `alpha` stands beside `loss`, as it once did, with it inside; it counts for SiD."""
+    """The keys of a student whose `alpha` stands beside `loss`, as it once did, with it inside; it counts for SiD.
+
+    Where the loss has another alpha already, the keys stay as they are.
+    """
     if not isinstance(student, Mapping) or "alpha" not in student:
         return student
     loss = student.get("loss", {})
     loss = {"kind": loss} if isinstance(loss, str) else loss
     if isinstance(loss, Mapping) and loss.get("kind", SiD.kind) == SiD.kind:
+        if loss.get("alpha", student["alpha"]) != student["alpha"]:
+            return student
         loss = {**loss, "alpha": student["alpha"]}
     return {key: value for key, value in student.items() if key != "alpha"} | {"loss": loss}

@@ -1,13 +1,17 @@
-"""What every training has in common: a step counter, and a state that is plain tensors."""
+"""What both trainings have in common: a step counter, and a state that is plain tensors."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, final
 
+import torch
 from torch import Tensor
 
+from ..core.modules import prefixed, under
 from .means import Means
-from .update import FiniteGuard
+from .update import FiniteGuard, Update
 
 
 class Training(ABC):
@@ -21,11 +25,9 @@ class Training(ABC):
         guard: watches for NaN.
     """
 
-    guard: FiniteGuard
-
-    def __init__(self, images: int, batch_size: int) -> None:
-        self.images, self.batch_size, self.step = images, batch_size, 0
-        self.means = Means()
+    def __init__(self, images: int, batch_size: int, device: torch.device) -> None:
+        self.images, self.batch_size, self.device, self.step = images, batch_size, device, 0
+        self.means, self.guard = Means(), FiniteGuard(device)
 
     @property
     def steps(self) -> int:
@@ -41,20 +43,23 @@ class Training(ABC):
     def advance(self) -> dict[str, Tensor]:
         """One step; returns 0-dimensional tensors to log. Raises NonFiniteError before weights are touched by a NaN."""
 
+    @property
     @abstractmethod
+    def updates(self) -> Sequence[Update[Any]]:
+        """The networks in training."""
+
+    @final
     def state(self) -> dict[str, Tensor]:
         """Everything that a continued run needs beside `step`."""
+        state = prefixed("means", self.means.state())
+        for update in self.updates:
+            state |= update.state()
+        return state
 
-    @abstractmethod
+    @final
     def restore(self, tensors: dict[str, Tensor], step: int) -> None:
         """Continue from `state()` after `step` steps. Raises UserError where shapes do not fit."""
-
-
-def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under `prefix/`."""
-    return {f"{prefix}/{name}": value for name, value in tensors.items()}
-
-
-def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Inverse of `prefixed`."""
-    return {name.removeprefix(f"{prefix}/"): value for name, value in tensors.items() if name.startswith(f"{prefix}/")}
+        for update in self.updates:
+            update.restore(tensors)
+        self.means.restore(under("means", tensors), self.device)
+        self.step = step

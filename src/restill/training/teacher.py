@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..core.modules import module_state, restore_module
+from ..core.processes import ALONE, Processes
 from ..core.tensors import mix_seed, seeded
 from ..corruption import Corruption, Operator
 from ..diffusion import Denoiser
@@ -18,8 +19,8 @@ from .augment import Moves
 from .batches import Batches
 from .ema import EMA
 from .settings import TeacherSettings
-from .state import Training, prefixed, under
-from .update import FiniteGuard, Update
+from .state import Training
+from .update import Update
 
 
 class Presented(NamedTuple):
@@ -61,6 +62,7 @@ class TeacherTraining(Training):
         batches: the data.
         corruption: that of the store's measurements, for further corruption.
         objective: the denoising objective.
+        processes: each has a share of a batch (not there yet: `Update`).
     """
 
     def __init__(
@@ -71,15 +73,21 @@ class TeacherTraining(Training):
         settings: TeacherSettings,
         objective: Objective = AmbientTweedie(),
         seed: int = 0,
+        processes: Processes = ALONE,
     ) -> None:
-        super().__init__(settings.images, settings.batch_size)
+        super().__init__(settings.images, settings.batch_size, batches.device)
         self.denoiser, self.batches, self.corruption = denoiser, batches, corruption
         self.settings, self.objective, self.seed = settings, objective, seed
-        self.device = batches.device
         self.white = corruption.shapes(batches.image_shape).white
-        self.guard = FiniteGuard(self.device)
         self.ema = EMA(denoiser, settings.ema)
-        self.update = Update(denoiser.train(), settings.adam, settings.images, self.guard)
+        averages, module = {"ema": self.ema}, denoiser.train()
+        self.update = Update(
+            module, settings.adam, self.images, self.guard, processes, averages=averages, name="denoiser"
+        )
+
+    @property
+    def updates(self) -> Sequence[Update[Denoiser]]:
+        return (self.update,)
 
     def advance(self) -> dict[str, Tensor]:
         """One optimiser step; returns 0-dimensional tensors to log."""
@@ -93,8 +101,7 @@ class TeacherTraining(Training):
             total += loss.detach()
         self.guard.watch(total, self.step)
         norm = self.update.measure(self.step)
-        self.update.apply(norm, self.images_seen)
-        self.ema.update(self.denoiser, self.batch_size, self.images_seen)
+        self.update.apply(self.images_seen, self.batch_size)
         self.step += 1
         return {"loss": total, "grad_norm": norm}
 
@@ -117,18 +124,3 @@ class TeacherTraining(Training):
             x_t = objective.noised(y, operator, further, draw).x_t
             loss = loss + consistency.weight * consistency(self.denoiser, x_t, draw.sigma, step, further, labels)
         return loss
-
-    def state(self) -> dict[str, Tensor]:
-        return (
-            prefixed("denoiser", module_state(self.denoiser))
-            | prefixed("ema", module_state(self.ema.module))
-            | prefixed("optimiser", self.update.state())
-            | prefixed("means", self.means.state())
-        )
-
-    def restore(self, tensors: dict[str, Tensor], step: int) -> None:
-        restore_module(self.denoiser, under("denoiser", tensors))
-        restore_module(self.ema.module, under("ema", tensors))
-        self.update.restore(under("optimiser", tensors))
-        self.means.restore(under("means", tensors), self.device)
-        self.step = step

@@ -1,16 +1,19 @@
-"""One network's optimiser: learning rate, clipping, and the refusal to continue from a NaN."""
+"""One network in training: its optimiser, its averages, and the refusal to continue from a NaN."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Generic, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..core.errors import NonFiniteError
+from ..core.modules import module_state, prefixed, restore_module, under
 from ..core.processes import ALONE, Processes
 from ..core.settings import Section, setting
+from .ema import Averaging, Module
 
 
 class Adam(Section):
@@ -59,58 +62,90 @@ class FiniteGuard:
             raise NonFiniteError(f"the loss or a gradient became NaN or infinite at step {step}")
 
 
-class Update:
-    """Applies gradients to a module: the one place where the gradient of a batch is complete.
+class Update(Generic[Module]):
+    """Applies gradients to a module and averages its weights: the one place where the gradient of a batch is complete.
 
     If several processes each accumulate the gradient of a mean over their share of a batch, of one size, `measure`
     makes it that of the whole batch. Not there yet: sharing out the batch and its random numbers, and one process that
     logs and saves; so far a training runs in one process.
 
     Args:
-        module: the network; its parameters are trained.
-        adam: its optimiser.
+        module: its parameters are trained.
+        adam: the settings of its optimiser.
         images: length of the training, where a decay of the learning rate ends.
         guard: watches each gradient norm.
-        processes: that have each a share of the batch.
+        processes: each has a share of the batch.
+        averages: of the weights, by their names in a state.
+        name, optimiser_name: of the weights and of Adam's moments in a state.
     """
 
     def __init__(
-        self, module: nn.Module, adam: Adam, images: int, guard: FiniteGuard, processes: Processes = ALONE
+        self,
+        module: Module,
+        adam: Adam,
+        images: int,
+        guard: FiniteGuard,
+        processes: Processes = ALONE,
+        *,
+        averages: Mapping[str, Averaging[Module]] | None = None,
+        name: str = "module",
+        optimiser_name: str = "optimiser",
     ) -> None:
         self.module, self.adam, self.images, self.guard, self.processes = module, adam, images, guard, processes
+        self.averages, self.name, self.optimiser_name = dict(averages or {}), name, optimiser_name
         self.parameters = list(module.parameters())
+        self._norm = torch.zeros(())
         self.optimiser = torch.optim.Adam(self.parameters, lr=adam.lr, betas=(adam.beta1, adam.beta2), fused=True)
 
     def measure(self, step: int) -> Tensor:
         """Norm of the gradients of all processes, 0-dimensional; watched by the guard. Touches no weight."""
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         self.processes.average_(gradients)
-        norm = torch.nn.utils.get_total_norm(gradients)
-        self.guard.watch(norm, step)
-        return norm
+        self._norm = torch.nn.utils.get_total_norm(gradients)
+        self.guard.watch(self._norm, step)
+        return self._norm
 
-    def apply(self, norm: Tensor, images_seen: int) -> None:
-        """One optimiser step from the accumulated gradients of the given norm, which are then cleared."""
+    def apply(self, images_seen: int, batch_size: int) -> None:
+        """One step of optimiser and averages, from the gradients that were measured; these are then cleared.
+
+        Args:
+            images_seen: before this step.
+            batch_size: images of this step.
+        """
         if self.adam.grad_clip is not None:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.adam.grad_clip, norm)
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.adam.grad_clip, self._norm)
         for group in self.optimiser.param_groups:
             group["lr"] = self.adam.rate(images_seen, self.images)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
+        for average in self.averages.values():
+            average.update(self.module, batch_size, images_seen)
 
-    def state(self) -> dict[str, Tensor]:
+    def moments(self) -> dict[str, Tensor]:
         """Adam's moments and step count, by parameter name."""
         state = self.optimiser.state
         names = dict(self.module.named_parameters())
         return {f"{key}.{name}": value for name, p in names.items() for key, value in state[p].items()}
 
+    def state(self) -> dict[str, Tensor]:
+        """Weights, averages and moments as plain tensors."""
+        state = prefixed(self.name, module_state(self.module)) | prefixed(self.optimiser_name, self.moments())
+        for key, average in self.averages.items():
+            state |= prefixed(key, module_state(average.module))
+        return state
+
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Continue from `state()`."""
+        """Continue from `state()`. An average that may be missing, and is, is no longer kept."""
+        restore_module(self.module, under(self.name, tensors))
+        self.averages = {key: a for key, a in self.averages.items() if a.required or under(key, tensors)}
+        for key, average in self.averages.items():
+            restore_module(average.module, under(key, tensors))
+        moments = under(self.optimiser_name, tensors)
         for name, parameter in self.module.named_parameters():
             self.optimiser.state[parameter] = {
-                key: _like(tensors[f"{key}.{name}"], parameter)
+                key: _like(moments[f"{key}.{name}"], parameter)
                 for key in ("step", "exp_avg", "exp_avg_sq")
-                if f"{key}.{name}" in tensors
+                if f"{key}.{name}" in moments
             }
 
 

@@ -63,6 +63,8 @@ class Architecture(Described, ABC, family="network", tag="architecture"):
 class CustomNetwork(Architecture, ABC):
     """A network from outside the package; its preconditioning is its own."""
 
+    preconditioning: Literal["edm"] = setting("edm", "edm: the network's own")
+
     @abstractmethod
     def build(self, given: Given) -> nn.Module:
         """A module with fresh weights, called as `net(x, sigma, class_labels=None, augment_labels=None)`.
