@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import restill.training.distillation
 import restill.training.state
 from custom_corruptions import Blur, RandomLines, RandomMask
 from restill.acquisition import corrupt_images
@@ -218,7 +217,7 @@ def test_a_nan_is_noticed_before_a_student_is_chosen(tmp_path: Path, monkeypatch
         Poisoned.calls.extend([1] * 100)  # the teacher meets none
         pretrain(run)
         Poisoned.calls.clear()
-        monkeypatch.setattr(restill.training.distillation, "FiniteGuard", Deferred)
+        monkeypatch.setattr(restill.training.state, "FiniteGuard", Deferred)
         with pytest.raises(NonFiniteError, match="at step 3;"):
             distill(run)
         for file in ("state", "model"):

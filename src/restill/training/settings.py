@@ -67,9 +67,8 @@ class DistillationSettings(PhaseSettings):
     def _old_keys(cls, data: Any) -> Any:
         data = loss_in_one_place(data)
         if isinstance(data, Mapping) and "alpha" in data:
-            raise wrong(
-                "alpha", f"is {data['alpha']}, but loss.alpha is {data['loss']['alpha']}; state loss.alpha alone"
-            )
+            other = data["loss"]["alpha"]
+            raise wrong("alpha", f"is {data['alpha']}, but loss.alpha is {other}; state loss.alpha alone")
         return data
 
     @property
