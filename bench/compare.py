@@ -29,7 +29,7 @@ def one_run(recipe: str, out: Path, overrides: list[str], teacher_only: bool) ->
         pretrain(run)
         if not teacher_only:
             distill(run)
-        results = load_results(run.metrics).results if run.metrics.exists() else evaluate(run)
+        results = (load_results(run.metrics) if run.metrics.exists() else evaluate(run)).results
         report(run)
     return results, time.perf_counter() - started
 

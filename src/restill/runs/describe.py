@@ -15,14 +15,13 @@ from ..checkpoint import load_network_config, load_state, load_state_data
 from ..core.errors import UserError
 from ..metrics import load_results
 from ..report import corruption_in_words, rich_table, subject_names
+from ..report.noise import histogram
 from ..store import Store, open_store
 from ..store.reference import Reference, open_samples
 from .describe_recipe import describe_recipe, facts_table
 from .folder import Run, open_run
 from .recipe_files import load_recipe, shipped_recipes
 from .recipe_keys import keys_table
-
-_BINS, _WIDTH = 10, 40
 
 
 def describe(path: Path, overrides: Sequence[str] = (), all_keys: bool = False) -> RenderableType:
@@ -89,25 +88,6 @@ def _store(store: Store | Reference) -> RenderableType:
     physical = sigma.mean * scale if store.scale is None else float((store.sigma_n * store.scale).mean())
     facts["sigma_n"] = f"{levels}; in the files' units {physical:.4g}"
     return Group(facts_table(f"{store.path}: measurements", facts), Text("\nnoise levels"), histogram(store.sigma_n))
-
-
-def histogram(sigma_n: torch.Tensor) -> Text:
-    """Bars of the noise levels, one line per bin (per level where there are few)."""
-    levels = sigma_n.unique()
-    if len(levels) <= _BINS:
-        counts = [int((sigma_n == level).sum()) for level in levels]
-        names = [f"{level:.4g}" for level in levels.tolist()]
-    else:
-        low, high = float(sigma_n.min()), float(sigma_n.max())
-        counts = sigma_n.double().histc(_BINS, low, high).int().tolist()
-        step = (high - low) / _BINS
-        names = [f"{low + i * step:.4g} to {low + (i + 1) * step:.4g}" for i in range(_BINS)]
-    width, most = max(map(len, names)), max(counts)
-    lines = [
-        f"  {name:>{width}}  {'█' * round(_WIDTH * count / most):<{_WIDTH}} {count:,}"
-        for name, count in zip(names, counts, strict=True)
-    ]
-    return Text("\n".join(lines))
 
 
 def _run(run: Run) -> RenderableType:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..core.errors import UserError
 from ..core.progress import progress_bar
-from .folder import Run, amended
+from .folder import open_run
 from .saved_images import check_output, save_grids, save_image
 from .subjects import GENERATED, trained
 
@@ -27,7 +27,7 @@ def sample_run(path: Path, folder: Path, n: int, seed: int, subject: str, overri
     if subject not in GENERATED:
         raise UserError(f"--sampler must be one of {', '.join(GENERATED)}, not {subject!r}")
     check_output(folder)
-    run = Run(path, amended(path, overrides))
+    run = open_run(path, overrides)
     source = trained(run, next(name for name in GENERATED if name == subject))
     if subject == "teacher-truncated" and source.config.build_corruption().sigma_max == 0:
         raise UserError(

@@ -37,38 +37,23 @@ _NEEDED_BY = {
 
 
 class Run:
-    """A run directory and its recipe.
+    """A run directory with its complete, checked recipe, and the places in it.
 
     Attributes:
-        path: the directory.
-        recipe: complete and checked.
+        store: the measurements, or a link to them.
+        reference: the clean images of a benchmark, which `evaluate` alone opens.
+        log: one JSON object per line.
+        reconstructions: store of L1-wavelet reconstructions of the measurements, where the recipe asks for baselines.
+        snapshots: averages of the student's weights during its distillation, from which `restill select` chooses.
     """
 
     def __init__(self, path: Path, recipe: Recipe) -> None:
         self.path, self.recipe = path, recipe
-
-    @property
-    def store(self) -> Path:
-        """The measurements, or a link to them."""
-        return self.path / "store"
-
-    @property
-    def reference(self) -> Path:
-        """The clean images of a benchmark, which `evaluate` alone opens."""
-        return self.path / "reference" if self.recipe.data.reference is None else Path(self.recipe.data.reference)
-
-    @property
-    def log(self) -> Path:
-        """One JSON object per line."""
-        return self.path / "log.jsonl"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.json"
-
-    @property
-    def report(self) -> Path:
-        return self.path / "report.html"
+        self.store, self.reference = path / "store", path / "reference"
+        if recipe.data.reference is not None:
+            self.reference = Path(recipe.data.reference)
+        self.log, self.metrics, self.report = path / "log.jsonl", path / "metrics.json", path / "report.html"
+        self.reconstructions, self.snapshots = path / "baseline" / "store", path / "student" / "snapshots"
 
     def stage(self, name: str) -> Path:
         """Folder of the stage `teacher`, `student` or `baseline`."""
@@ -77,16 +62,6 @@ class Run:
     def state(self, stage: str) -> Path:
         """Training state from which a stage continues."""
         return self.path / stage / "state.safetensors"
-
-    @property
-    def reconstructions(self) -> Path:
-        """Store of L1-wavelet reconstructions of the measurements, where the recipe asks for such baselines."""
-        return self.path / "baseline" / "store"
-
-    @property
-    def snapshots(self) -> Path:
-        """Averages of the student's weights during its distillation, from which `restill select` chooses."""
-        return self.path / "student" / "snapshots"
 
     def trained(self, stage: str) -> bool:
         """Whether a stage has a network to use."""
@@ -123,18 +98,16 @@ class Run:
             write_text(self.log, "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def open_run(path: Path) -> Run:
-    """An existing run. Raises UserError if `path` holds none."""
+def open_run(path: Path, overrides: Sequence[str] = ()) -> Run:
+    """An existing run, some keys of its recipe changed. Raises UserError if `path` holds none."""
     if not (path / "recipe.yaml").is_file():
         raise UserError(f"{path}: is not a run (it has no recipe.yaml); `restill run` makes one")
-    return Run(path, amended(path))
+    return Run(path, load_recipe(path / "recipe.yaml", overrides))
 
 
 def amended(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe of an existing run with some keys changed. Raises UserError if `path` holds no run."""
-    if not (path / "recipe.yaml").is_file():
-        raise UserError(f"{path}: is not a run (it has no recipe.yaml); `restill run` makes one")
-    return load_recipe(path / "recipe.yaml", overrides)
+    return open_run(path, overrides).recipe
 
 
 @contextmanager
@@ -159,7 +132,7 @@ def working_on(path: Path, recipe: Recipe) -> Iterator[Run]:
             yield run
         finally:
             if new and not run.begun("store"):
-                _remove_run(run, new_folder)
+                _remove(path, new_folder)
 
 
 def _check_continues(path: Path, recipe: Recipe) -> None:
@@ -185,12 +158,12 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:40]}... ({len(text):,} characters)"
 
 
-def _remove_run(run: Run, with_folder: bool) -> None:
+def _remove(path: Path, with_folder: bool) -> None:
     for name in ("recipe.yaml", _LOCK):
-        (run.path / name).unlink(missing_ok=True)
+        (path / name).unlink(missing_ok=True)
     if with_folder:
         with contextlib.suppress(OSError):
-            run.path.rmdir()
+            path.rmdir()
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,16 +18,11 @@ from ..acquisition.value_range import batches, percentiles
 from ..core.errors import UserError
 from ..core.files import replacing, write_json
 from ..core.progress import progress_bar
-from ..estimation import (
-    NoiseEstimate,
-    PoissonGaussianEstimate,
-    estimate_poisson_gaussian_of,
-    estimate_sigma_of,
-)
+from ..estimation import NoiseEstimate, estimate_poisson_gaussian_of, estimate_sigma_of
 from ..io import ImageSource, Layout, open_images
+from ..report.noise import histogram, noise_in_words, photon_noise_in_words
 from ..store import Normalisation
 from ..store.reference import open_samples
-from .describe import histogram
 
 MODELS = ("gaussian", "poisson-gaussian")
 LAYOUTS = get_args(Layout)
@@ -47,25 +42,23 @@ def estimate(path: Path, model: str = "gaussian", out: Path | None = None, layou
         UserError: nothing there, an unknown model, a file name of another kind, or images that allow no estimate.
     """
     _check(model, out, layout)
-    if (path / "manifest.json").exists():
-        source, stated = _of_store(path)
-    else:
-        images = open_images(path, layout=layout)  # type: ignore[arg-type]
-        source, stated = dataclasses.replace(images, name=str(path)), ""
+    source, stated = _of_store(path) if (path / "manifest.json").exists() else (_of_files(path, layout), [])
+    scale = Normalisation.of_range(*percentiles(source)).scale  # one unit of a store in the units of the files
     passes = 2 if model == "gaussian" else 1
     with progress_bar("estimate", passes * len(source)) as advance:
-        arguments = functools.partial(batches, source), len(source), source.shape, source.name
+        arguments = partial(batches, source), len(source), source.shape, source.name
         if model == "gaussian":
             found = estimate_sigma_of(*arguments, advance=advance)
-            scale = _scale(source)
-            parts, numbers = _gaussian(source, found, scale, stated), _gaussian_numbers(found, scale)
+            lines, numbers = [*noise_in_words(found, scale), *stated], _numbers(found, scale)
+            parts: list[RenderableType] = [Text("\nlevels of single images"), histogram(found.per_sample)]
         else:
             counted = estimate_poisson_gaussian_of(*arguments, advance=advance)
-            parts, numbers = _counted(source, counted, _scale(source)), counted._asdict()
+            lines, numbers, parts = photon_noise_in_words(counted, scale), counted._asdict(), []
     if out is not None:
         _write(out, {"model": model, "images": len(source), **numbers})
         parts.append(Text(f"\n{out}"))
-    return Group(*parts)
+    heading = f"{source.name}: {len(source):,} images of shape {list(source.shape)}"
+    return Group(Text("\n".join([heading, *lines])), *parts)
 
 
 def _check(model: str, out: Path | None, layout: str) -> None:
@@ -78,7 +71,12 @@ def _check(model: str, out: Path | None, layout: str) -> None:
         raise UserError(f"--out {out}: must end in {' or '.join(kinds)} for the {model} model")
 
 
-def _of_store(path: Path) -> tuple[ImageSource, str]:
+def _of_files(path: Path, layout: str) -> ImageSource:
+    images = open_images(path, layout=layout)  # type: ignore[arg-type]
+    return dataclasses.replace(images, name=str(path))
+
+
+def _of_store(path: Path) -> tuple[ImageSource, list[str]]:
     """The measurements of a store in the units of the files, and what it says of their noise."""
     store = open_samples(path)
     if store.is_complex:
@@ -92,51 +90,10 @@ def _of_store(path: Path) -> tuple[ImageSource, str]:
     summary, scale = store.manifest.sigma_n, store.manifest.normalisation.scale
     stated = f"The store says {summary.mean * scale:.4g} ({'estimated' if summary.estimated else 'stated'})."
     source = ImageSource(str(path), store.shape, len(store), store.manifest.value_range, None, None, passes)  # type: ignore[arg-type]
-    return source, stated
+    return source, [stated]
 
 
-def _scale(source: ImageSource) -> float:
-    """How much in the units of the files is one unit of a store."""
-    return Normalisation.of_range(*percentiles(source)).scale
-
-
-def _gaussian(source: ImageSource, found: NoiseEstimate, scale: float, stated: str) -> list[RenderableType]:
-    low, high = found.spread
-    lines = [
-        f"{source.name}: {len(source):,} images of shape {list(source.shape)}",
-        f"sigma_n {_interval(found.sigma, (found.low, found.high))} in the units of the files",
-        f"        {_interval(found.sigma, (found.low, found.high), scale)} where images span [-1, 1]",
-    ]
-    if found.mixed:
-        lines.append(
-            f"Levels differ: 5% of the images lie below {low:.4g}, 5% above {high:.4g}. One number does not describe "
-            "them; import with --sigma-n auto-per-sample."
-        )
-    elif found.low <= 0:
-        lines.append("The interval includes 0: noise this weak cannot be told from none.")
-    else:
-        lines.append(f"One level describes all images; each alone, known to {found.error:.1%}, shows no other.")
-    lines += [stated] if stated else []
-    return [Text("\n".join(lines)), Text("\nlevels of single images"), histogram(found.per_sample)]
-
-
-def _counted(source: ImageSource, found: PoissonGaussianEstimate, scale: float) -> list[RenderableType]:
-    lines = [
-        f"{source.name}: {len(source):,} images of shape {list(source.shape)}",
-        f"gain       {_interval(found.gain, found.gain_interval)} units of the files per count",
-        f"read noise {_interval(found.read, found.read_interval)} in the units of the files",
-        f"           {_interval(found.read, found.read_interval, scale)} where images span [-1, 1]",
-        "The variance is gain * signal + read noise^2, if 0 in the files is no light.",
-    ]
-    return [Text("\n".join(lines))]
-
-
-def _interval(value: float, interval: tuple[float, float], scale: float = 1.0) -> str:
-    low, high = interval
-    return f"{value / scale:.4g} (95% interval {low / scale:.4g} to {high / scale:.4g})"
-
-
-def _gaussian_numbers(found: NoiseEstimate, scale: float) -> dict[str, Any]:
+def _numbers(found: NoiseEstimate, scale: float) -> dict[str, Any]:
     interval = (found.low, found.high)
     return {
         "sigma_n": found.sigma,

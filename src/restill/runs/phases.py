@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..checkpoint import NetworkConfig, load_network, load_state, load_state_data, save_network, save_state
+from ..checkpoint import load_network, load_state, load_state_data, save_network, save_state
 from ..core.errors import NonFiniteError, UserError
 from ..core.progress import progress_bar
 from ..metrics import Proximal, pixels_of
@@ -22,12 +22,13 @@ from .folder import Run
 from .objects import fresh_denoiser, network_config
 
 _EXPLAIN = {  # what the notes of the progress display mean
-    "teacher": "phase I: the loss has no meaning in absolute value, for it levels off at what the noise leaves "
-    "unpredictable; only its fall at the beginning says that the teacher learns.",
-    "baseline": "the diffusion model of L1-wavelet reconstructions, which the student is compared with.",
-    "student": "phase II: the score gap is how far the fake score of the generated images is from the teacher's, and "
-    "falls towards 0 as the student matches; the proximal Fréchet distance is that between re-corrupted student images "
-    "and the measurements, lower is better, and needs no clean image; the loss itself is negative when it works.",
+    "teacher": "phase I: the loss levels off at what the noise leaves unpredictable, so its absolute value means "
+    "nothing; its fall at the beginning shows that the teacher learns.",
+    "baseline": "a diffusion model of the L1-wavelet reconstructions, to compare the student with.",
+    "student": "phase II: the score gap is the distance between the fake score of the generated images and the "
+    "teacher's score, and falls towards 0 as the student matches; the proximal Fréchet distance compares re-corrupted "
+    "student images with the measurements: lower is better, and it needs no clean image; the loss is negative when "
+    "it works.",
 }
 
 
@@ -78,25 +79,21 @@ def distill(run: Run) -> None:
     for module in (training.teacher, *(player.module for player in training.players.values())):
         recipe.execution.compiled(module)
     snapshots = Snapshots(run.snapshots, training)
-    selection = _selection(run, training, store, config)
+    selection = BestStudent(
+        run.stage("student"),
+        training,
+        config.model_copy(update={"role": "student", "init_sigma": recipe.student.init_sigma}),
+        Proximal(store, pixels_of(config.grid, config.complex_values)),
+        seed=recipe.seed,
+        batch_size=recipe.sampling.batch_size,
+        log=run.append_log,
+    )
 
     def after_step(progress: Progress, best: dict[str, Any]) -> dict[str, Any]:
         snapshots(progress)
         return selection(progress, best)
 
     _train(run, "student", training, after_step)
-
-
-def _selection(run: Run, training: Distillation, store: Store, teacher: NetworkConfig) -> BestStudent:
-    return BestStudent(
-        run.stage("student"),
-        training,
-        teacher.model_copy(update={"role": "student", "init_sigma": run.recipe.student.init_sigma}),
-        Proximal(store, pixels_of(teacher.grid, teacher.complex_values)),
-        seed=run.recipe.seed,
-        batch_size=run.recipe.sampling.batch_size,
-        log=run.append_log,
-    )
 
 
 def finished(run: Run, stage: str) -> bool:
@@ -120,7 +117,6 @@ def _train(
     saved_at = time.monotonic()
 
     def save() -> None:
-        training.guard.check()
         save_state(path, training.state(), {"step": training.step, "steps": training.steps, "best": best})
 
     if not path.exists():
@@ -136,13 +132,14 @@ def _train(
                     run.append_log({"stage": stage, "step": progress.step, "images": progress.images, **progress.row})
                     advance(note=_note(progress.row, best))
                 if stop.is_set() or time.monotonic() - saved_at > execution.checkpoint_every_s:
+                    training.guard.check()
                     save()
                     saved_at = time.monotonic()
                 if stop.is_set():
                     raise KeyboardInterrupt
         except NonFiniteError as error:
             if training.guard.immediate:  # the weights are still those of before the step
-                save_state(path, training.state(), {"step": training.step, "steps": training.steps, "best": best})
+                save()
             data = load_state_data(path)
             raise NonFiniteError(
                 f"{stage}: {error}; {path} holds step {data['step']}. Lower the learning rate or set grad_clip "

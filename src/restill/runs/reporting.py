@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import yaml
@@ -19,7 +20,6 @@ from ..core.files import sha256
 from ..core.plugins import from_files
 from ..core.version import VERSION
 from ..core.views import displayed, phase_colours
-from ..corruption import Corruption
 from ..metrics import (
     OF_MAGNITUDES,
     ClassifierFeatures,
@@ -51,6 +51,14 @@ _PAIRS = (
 )
 
 
+class Pictures(NamedTuple):
+    """The first images of every subject, where the measurements have gaps, and hashes of what made them."""
+
+    images: dict[str, Tensor]
+    missing: Tensor | None
+    hashes: dict[str, str]
+
+
 def report(run: Run) -> Verdict:
     """Write `report.html` and the sample grids from what the run holds; returns the verdict.
 
@@ -58,33 +66,27 @@ def report(run: Run) -> Verdict:
         UserError: the run has not been evaluated.
     """
     measured, store = _measured(run), open_store(run.store)
-    images, missing, hashes = _images(run, store)
+    pictures = _pictures(run, store)
     verdict = judge(measured.results, len(store), store.corruption)
-    _save_pictures(run.path / "samples", images, missing, verdict.names, store.is_complex)
-    write_report(run.report, _data(run, store, measured, images, missing, hashes))
+    _save(pictures, run.path / "samples", verdict.names, store.is_complex)
+    write_report(run.report, _data(run, store, measured, pictures))
     return verdict
 
 
-def _save_pictures(
-    folder: Path, images: Mapping[str, Tensor], missing: Tensor | None, names: Mapping[str, str], is_complex: bool
-) -> None:
+def _save(pictures: Pictures, folder: Path, names: Mapping[str, str], is_complex: bool) -> None:
     """A grid of each subject, of complex images one of phases too, and all of them side by side."""
+    images, missing = pictures.images, pictures.missing
     for name, drawn in images.items():
         save_grids(folder / f"{name}.png", drawn, is_complex, missing if name == "measurements" else None)
     called = {names.get(name, name): displayed(drawn, is_complex) for name, drawn in images.items()}
     save_overview(folder / "overview.png", called, {} if missing is None else {"measurements": missing})
 
 
-def _data(
-    run: Run,
-    store: Store,
-    measured: Measured,
-    images: Mapping[str, Tensor],
-    missing: Tensor | None,
-    hashes: Mapping[str, str],
-) -> ReportData:
-    recipe = run.recipe
+def _data(run: Run, store: Store, measured: Measured, pictures: Pictures) -> ReportData:
+    recipe, images = run.recipe, pictures.images
     found, near = look_through(store, images["student"][:_ENLARGED] if "student" in images else None)
+    files = [f" --operator {name}.py" for name in dict.fromkeys(store.corruption.functions)]
+    files += [f" --plugin {name}.py" for name in from_files(recipe.plugins)]
     return ReportData(
         recipe.name,
         measured,
@@ -95,11 +97,11 @@ def _data(
         recipe=yaml.safe_dump(shortened(recipe.model_dump(mode="json")), sort_keys=False),
         versions=versions(),
         seeds={"run": recipe.seed, **{f"sampling {i + 1}": seed for i, seed in enumerate(recipe.evaluation.seeds)}},
-        hashes=hashes,
+        hashes=pictures.hashes,
         nearest=near,
         shown=_shown(store),
-        command=f"restill run {run.path / 'recipe.yaml'} --out {run.path}-again{_plugins(run, store.corruption)}",
-        missing=missing,
+        command=f"restill run {run.path / 'recipe.yaml'} --out {run.path}-again{''.join(files)}",
+        missing=pictures.missing,
         phases={name: phase_colours(drawn) for name, drawn in images.items()} if store.is_complex else {},
     )
 
@@ -123,12 +125,6 @@ def compare_runs(paths: Sequence[Path], out: Path) -> None:
         versions(),
         command=f"restill report {' '.join(map(str, paths))} --out {out}",
     )
-
-
-def _plugins(run: Run, corruption: Corruption) -> str:
-    """The options that load the user's files; installed plug-ins are found without one."""
-    operators = [f" --operator {name}.py" for name in corruption.functions[:1]]
-    return "".join([*operators, *(f" --plugin {name}.py" for name in from_files(run.recipe.plugins))])
 
 
 def versions() -> dict[str, str]:
@@ -155,8 +151,7 @@ def _shown(store: Store) -> dict[str, str]:
     return {name: f"{words}{more}" for name, words in shows.items()} | {"pairs": _PAIRS}
 
 
-def _images(run: Run, store: Store) -> tuple[dict[str, Tensor], Tensor | None, dict[str, str]]:
-    """The first images of every subject, where the measurements have gaps, and hashes of what made them."""
+def _pictures(run: Run, store: Store) -> Pictures:
     show = run.recipe.sampling.show
     batch = store.batch(torch.arange(min(show, len(store))))
     images = {"measurements": batch.operator.to_image(batch.y)}
@@ -169,7 +164,7 @@ def _images(run: Run, store: Store) -> tuple[dict[str, Tensor], Tensor | None, d
         source, stage = trained(run, subject), stage_of(subject)
         images[subject] = torch.cat(list(source.draw(range(show), run.recipe.evaluation.seeds[0])))
         hashes[stage] = sha256(run.stage(stage) / "model.safetensors")
-    return images, missing_pixels(batch, store.corruption, store.image_shape), hashes
+    return Pictures(images, missing_pixels(batch, store.corruption, store.image_shape), hashes)
 
 
 def _run_data(run: Run, label: str, seed: int) -> RunData:
