@@ -43,17 +43,17 @@ def estimate(path: Path, model: str = "gaussian", out: Path | None = None, layou
     """
     _check(model, out, layout)
     source, stated = _of_store(path) if (path / "manifest.json").exists() else (_of_files(path, layout), [])
-    scale = Normalisation.of_range(*percentiles(source)).scale  # one unit of a store in the units of the files
     passes = 2 if model == "gaussian" else 1
     with progress_bar("estimate", passes * len(source)) as advance:
         arguments = partial(batches, source), len(source), source.shape, source.name
         if model == "gaussian":
             found = estimate_sigma_of(*arguments, advance=advance)
+            scale = _scale(source)
             lines, numbers = [*noise_in_words(found, scale), *stated], _numbers(found, scale)
             parts: list[RenderableType] = [Text("\nlevels of single images"), histogram(found.per_sample)]
         else:
             counted = estimate_poisson_gaussian_of(*arguments, advance=advance)
-            lines, numbers, parts = photon_noise_in_words(counted, scale), counted._asdict(), []
+            lines, numbers, parts = photon_noise_in_words(counted, _scale(source)), counted._asdict(), []
     if out is not None:
         _write(out, {"model": model, "images": len(source), **numbers})
         parts.append(Text(f"\n{out}"))
@@ -91,6 +91,11 @@ def _of_store(path: Path) -> tuple[ImageSource, list[str]]:
     stated = f"The store says {summary.mean * scale:.4g} ({'estimated' if summary.estimated else 'stated'})."
     source = ImageSource(str(path), store.shape, len(store), store.manifest.value_range, None, None, passes)  # type: ignore[arg-type]
     return source, [stated]
+
+
+def _scale(source: ImageSource) -> float:
+    """One unit of a store in the units of the files."""
+    return Normalisation.of_range(*percentiles(source)).scale
 
 
 def _numbers(found: NoiseEstimate, scale: float) -> dict[str, Any]:
