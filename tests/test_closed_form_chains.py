@@ -38,7 +38,7 @@ from restill.corruption import (
     MaskOperator,
     Operator,
 )
-from restill.corruption.clean import untouched
+from restill.corruption.traits import untouched
 from restill.objectives import DMD, AmbientTweedie, DistillationLoss, SiD, Standard
 
 F64 = torch.float64

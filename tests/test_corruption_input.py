@@ -20,8 +20,8 @@ CHAIN = "corruption.operators"
 @pytest.mark.parametrize(
     ("description", "message"),
     [
-        (3, "corruption: must be a kind or keys and values with one, e.g. {kind: ...}, not 3"),
-        (None, "corruption: must be a kind or keys and values with one, e.g. {kind: ...}, "),
+        (3, "corruption: must be a kind, or keys and values with one, {kind: ...}, not 3"),
+        (None, "corruption: must be a kind, or keys and values with one, {kind: ...}, "),
         ({}, "corruption.kind: is missing: use one of blur, compose, custom-blur, custom"),
         ({"kind": ["noise"]}, "corruption.kind: ['noise'] is no known kind: use one of blur, compose, cus"),
         ({"kind": "masks"}, "use one of"),

@@ -13,8 +13,7 @@ from torch import Tensor
 from operators_list import CASES, IDS, INSTANCES, Instance
 from restill.core.errors import UserError
 from restill.corruption import Chain, Corruption, Linear, Operator, PartlyClean, corruption_from, linear
-from restill.corruption.clean import cleared
-from restill.corruption.traits import NoiseLevels
+from restill.corruption.traits import NoiseLevels, cleared
 
 F64 = torch.float64
 N = 12

@@ -12,7 +12,8 @@ import torch
 from restill.cli import app as cli
 from restill.core import plugins
 from restill.core.errors import UserError
-from restill.diffusion.networks import Architecture
+from restill.core.kinds import described
+from restill.diffusion.networks import Architecture, CustomNetwork, Given
 from restill.generator import load_denoiser
 from restill.objectives import DistillationLoss
 from restill.sampling import Sampler
@@ -131,3 +132,12 @@ def test_those_of_installed_packages(
     monkeypatch.delitem(__import__("sys").modules, "restill_test_losses_package")
     code, printed, _ = call("info", recipe, *sets(), "--plugin", "restill_test_losses")
     assert code == 0 and "huber, 48 images" in printed
+
+
+def test_a_network_from_a_plug_in_is_not_preconditioned_for_masks() -> None:
+    class Mine(CustomNetwork, kind="test-own-preconditioning"):
+        def build(self, given: Given) -> torch.nn.Module:
+            return torch.nn.Identity()
+
+    with pytest.raises(UserError, match="^network.preconditioning: must be 'edm', not 'masked'$"):
+        described(Architecture, {"architecture": Mine.kind, "preconditioning": "masked"})

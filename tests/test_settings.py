@@ -179,7 +179,7 @@ def test_a_family_knows_its_members() -> None:
         ({"kind": "x"}, r"a\.b\.kind: 'x' is no known kind"),
         ("x", r"a\.b: 'x' is no known kind"),
         ({"kind": ["x"]}, r"a\.b\.kind: \['x'\] is no known kind"),
-        (3, r"a\.b: must be a kind or keys and values with one, e\.g\. \{kind: \.\.\.\}, not 3"),
+        (3, r"a\.b: must be a kind, or keys and values with one, \{kind: \.\.\.\}, not 3"),
         ({"kind": "plain", "scal": 1}, r"unknown key a\.b\.scal: did you mean a\.b\.scale\?"),
         ({"kind": "plain", "scale": 0}, r"a\.b\.scale: must be above 0, not 0"),
     ]:

@@ -67,12 +67,8 @@ def read_json(path: Path) -> Any:
 
 def sha256(path: Path) -> str:
     """Hex SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
-
-
-def _sha256(file: Any) -> str:
     digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):  # `hashlib.file_digest` needs Python 3.11
+            digest.update(block)
     return digest.hexdigest()

@@ -25,7 +25,7 @@ from pydantic import (
     ValidationError,
     model_serializer,
 )
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic_core import PydanticCustomError, SchemaValidator, core_schema
 
 from .errors import UserError
 from .plugins import load_installed
@@ -127,25 +127,14 @@ def described(family: type[DescribedT], description: object, key: str | None = N
         key: what the user wrote it under, for messages; the family's name by default.
 
     Raises:
-        UserError: no mapping, an unknown kind, an unknown key (names the nearest known one) or an impossible value.
+        UserError: neither a kind nor a mapping, an unknown kind, an unknown key (names the nearest known one) or an
+            impossible value.
     """
-    key = key or family.family
-    data = _mapping(family, description)
-    if data is None:
-        form = f"{{{family.tag}: ...}}"
-        raise UserError(f"{key}: must be a kind or keys and values with one, e.g. {form}, not {description!r}")
-    tag = key if isinstance(description, str) else f"{key}.{family.tag}"
-    found = of_kind(family, data.pop(family.tag, None), tag)
     try:
-        return found.model_validate(data)
+        found: DescribedT = SchemaValidator(OfKind(family).schema()).validate_python(description)
     except ValidationError as error:
-        raise UserError(explain(error, found, key)) from None
-
-
-def _mapping(family: type[Pluggable], description: object) -> dict[str, Any] | None:
-    if isinstance(description, str):
-        return {family.tag: description}
-    return dict(description) if isinstance(description, Mapping) else None
+        raise UserError(explain(error, family, key or family.family)) from None
+    return found
 
 
 class OfKind:
@@ -160,6 +149,10 @@ class OfKind:
         self.family, self.otherwise = family, otherwise
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return self.schema()
+
+    def schema(self) -> core_schema.CoreSchema:
+        """An object of the family, or plain data that describe one."""
         return core_schema.no_info_before_validator_function(
             self._read,
             core_schema.is_instance_schema(self.family),
@@ -167,9 +160,9 @@ class OfKind:
         )
 
     def _read(self, value: object) -> object:
-        data = _mapping(self.family, value)
-        if data is None:
+        if not isinstance(value, (str, Mapping)):
             return value  # an object already, or for pydantic to refuse
+        data = {self.family.tag: value} if isinstance(value, str) else dict(value)
         kind = data.pop(self.family.tag, self.otherwise)
         found = member(self.family, kind)
         if found is None:

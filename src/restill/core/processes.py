@@ -39,7 +39,7 @@ class Processes:
         return range(start, stop)
 
     def gathered(self, tensor: Tensor) -> list[Tensor]:
-        """The tensors of all processes, which may differ in length; on the CPU."""
+        """The tensors of all processes, on the CPU; their lengths may differ."""
         if self.count == 1:
             return [tensor]
         lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.count)]
@@ -52,7 +52,7 @@ class Processes:
         return [part[: int(length)] for part, length in zip(parts, lengths, strict=True)]
 
     def sum(self, values: Sequence[float]) -> list[float]:
-        """Sums over all processes, alike in all of them."""
+        """Sums over all processes, the same in each."""
         return torch.stack(self.gathered(torch.tensor(values, dtype=torch.float64))).sum(dim=0).tolist()
 
     def average_(self, tensors: Sequence[Tensor]) -> None:

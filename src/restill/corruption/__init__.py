@@ -1,4 +1,4 @@
-"""What happened to the images: operators, and the laws that draw them."""
+"""What happened to the images: operators, and the corruptions that draw them."""
 
 from __future__ import annotations
 

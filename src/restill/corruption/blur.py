@@ -18,12 +18,11 @@ from typing_extensions import Self
 from ..core.errors import UserError
 from ..core.settings import setting, wrong
 from .bases import CompleteOperator
-from .clean import untouched
 from .corruption import Loss
 from .embedded import Embedded
 from .kernels import check_kernel, check_odd, gaussian, motion, read_kernel
 from .operator import Operator
-from .traits import GaussianNoise, PartlyClean, WithoutGaps
+from .traits import GaussianNoise, PartlyClean, WithoutGaps, untouched
 
 FIXED = ("gaussian", "motion")
 BOUNDARIES = {"reflect": "reflect", "circular": "circular", "zero": "constant"}

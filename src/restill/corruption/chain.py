@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from .bases import WhiteInDomain
-from .clean import untouched
 from .operator import Operator
+from .traits import untouched
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,8 @@
 r"""Chains of operators with one noise at the end: `y = M (B_k ... B_1 x + sigma_n eps)`.
 
-The objective follows from the chain. Masks come last: a domain of which pixels are missing is learned by further
-masking (Ambient Diffusion), and what lies before them, blur, downsampling, functions, is modelled as it is measured, so
-the teacher learns the law of `B x` and the student undoes `B`. Noise is white where it arises, at the end, and photon
-noise may take its place.
+The objective follows from the chain. Masks come last, since missing pixels are learned by further masking (Ambient
+Diffusion). Blur, downsampling and functions before them are modelled as measured: the teacher learns the distribution
+of `B x`, and the student undoes `B`. Noise arises at the end, where it is white; photon noise may take its place.
 """
 
 from __future__ import annotations

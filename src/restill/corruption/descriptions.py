@@ -1,4 +1,4 @@
-"""Descriptions of laws as people write them: in the units of their files, and with files named in them."""
+"""Descriptions of corruptions as people write them: in the units of their files, and with files named in them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .poisson import Poisson
 
 
 def in_units(description: Mapping[str, Any], offset: float | None = None, scale: float = 1.0) -> dict[str, Any]:
-    """A law stated in the units of files, in normalised units: `normalised = (physical - offset) / scale`.
+    """A corruption stated in the units of files, in normalised units: `normalised = (physical - offset) / scale`.
 
     Only photon noise has units of its own; its `zero`, the value of no light, is 0 in files unless stated. The noise
     level of all other kinds is left as it is.
 
     Args:
-        offset, scale: of the normalisation; where they are not known yet, the law can be checked as if all were bright.
+        offset, scale: of the normalisation; without them the corruption is only checked, as if all images were bright.
 
     Raises:
-        UserError: photon noise without a gain, with values that cannot be, or with no light as bright as white.
+        UserError: photon noise without a gain, with impossible values, or with a `zero` as bright as white.
     """
     data = dict(description)
     if data.get("kind") == "poisson":
@@ -31,19 +31,19 @@ def in_units(description: Mapping[str, Any], offset: float | None = None, scale:
                 "corruption.gain is missing: how much one photon adds in the units of the files; `restill "
                 "estimate-noise --model poisson-gaussian` estimates it"
             )
-        law = corruption_from({"zero": 0.0, **data})
-        assert isinstance(law, Poisson)
-        law = (
-            law.in_units(law.zero, 100 * (law.gain + law.read_noise)) if offset is None else law.in_units(offset, scale)
-        )
-        data |= {"gain": law.gain, "read_noise": law.read_noise, "zero": law.zero}
+        photons = corruption_from({"zero": 0.0, **data})
+        assert isinstance(photons, Poisson)
+        if offset is None:
+            offset, scale = photons.zero, 100 * (photons.gain + photons.read_noise)
+        photons = photons.in_units(offset, scale)
+        data |= {"gain": photons.gain, "read_noise": photons.read_noise, "zero": photons.zero}
     if data.get("kind") == "compose" and isinstance(data.get("operators"), (list, tuple)):
         data["operators"] = [in_units(part, offset, scale) for part in map(as_mapping, data["operators"])]
     return data
 
 
 def has_photon_noise(description: Mapping[str, Any]) -> bool:
-    """Whether a law, as it is described, says the noise of its measurements itself."""
+    """Whether a corruption, as it is described, derives the noise of its measurements itself."""
     parts = description.get("operators") if description.get("kind") == "compose" else None
     return description.get("kind") == "poisson" or any(has_photon_noise(as_mapping(part)) for part in parts or ())
 
@@ -55,14 +55,14 @@ def as_mapping(part: Any) -> dict[str, Any]:
     return {"kind": part} if isinstance(part, str) else dict(part)
 
 
-def with_contents(description: Mapping[str, Any], law: Corruption) -> dict[str, Any]:
-    """A description of `law` in which the contents of files stand for their names: it needs the files no more."""
+def with_contents(description: Mapping[str, Any], corruption: Corruption) -> dict[str, Any]:
+    """A description of `corruption` with the contents of files in place of their names: it needs no other file."""
     data = dict(description)
-    for name in type(law).model_fields:
-        value = getattr(law, name)
+    for name in type(corruption).model_fields:
+        value = getattr(corruption, name)
         if isinstance(value, Embedded):
             data[name] = value.describe()
-    if isinstance(law, Compose):
-        described = zip(data["operators"], law.parts, strict=True)
+    if isinstance(corruption, Compose):
+        described = zip(data["operators"], corruption.parts, strict=True)
         data["operators"] = [part if isinstance(part, str) else with_contents(part, of) for part, of in described]
     return data

@@ -27,7 +27,7 @@ from .words import percent
 if TYPE_CHECKING:
     from ..io import ImageSource
 
-MOST_MASKS = 4096  # that a law keeps of those in files
+MOST_MASKS = 4096  # kept of those in files
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,6 @@ class Mask(GaussianNoise, PartlyClean, kind="mask"):
         """All shares of missing pixels that may be drawn."""
         return self.p if isinstance(self.p, tuple) else (self.p,)
 
-    @property
-    def is_fixed(self) -> bool:
-        """Whether all samples have the same mask."""
-        return self.pattern == "centre-box" if self.masks is None else len(self.masks.array) == 1
-
     def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> Operator:
         self._check_shape(shape)
         sigma_n = self.draw_sigma_n(n, generator)
@@ -179,7 +174,7 @@ def masks_from(path: str | Path) -> Embedded:
 
 
 def chosen_masks(count: int, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Which of `count` masks of `shape` a law keeps: all, or as many as it can hold, evenly spread."""
+    """Which of `count` masks of `shape` a corruption keeps: all, or as many as it can hold, evenly spread."""
     most = min(MOST_MASKS, max(1, MOST["bool"] // math.prod(shape)))
     return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
 

@@ -7,7 +7,7 @@ operators by the methods below alone. They speak of four spaces:
 - *images*, `[n, C, H, W]`: what a generator draws, and the grid on which networks work;
 - *observations*, `[n, ...]`: what a store keeps;
 - the *white space*, `[n, ...]`: where the noise of the measurements is white, and residuals are compared;
-- the *domain*, `[n, c, h, w]`: where the teacher denoises, because the law of the measurements can be learned there.
+- the *domain*, `[n, c, h, w]`: where the teacher denoises, because the measurements' distribution can be learned there.
 
 An operator says only:
 
@@ -30,10 +30,10 @@ method             meaning                  noise    mask     blur `k *`   downs
 `from_domain(d)`   domain -> image          that is `lift(d)`, unless the operator is not linear
 =================  =======================  =======  =======  ===========  ====================  ===============
 
-Most of these lines are alike, so that nobody writes them: `bases.py` has them in ready classes. Two methods make an
-operator that keeps the image grid and misses nothing (`CompleteOperator`) or that misses pixels (`MaskingOperator`),
-four any other one whose observations are images (`PixelOperator`). An operator that is not linear is `Differentiable`.
-A parameter that says what was observed is called `mask`, or `shown` names it.
+Most operators share these lines, so `bases.py` has them in ready classes. An operator on the image grid says two
+methods, whether it misses nothing (`CompleteOperator`) or misses pixels (`MaskingOperator`); any other one whose
+observations are images says four (`PixelOperator`). An operator that is not linear is `Differentiable`. The parameter
+that says what was observed is called `mask`, or `shown` names it.
 
 Everything else is derived here and final: `seen`, `predicted`, `measured`, `noise`, `to_domain`, `to_image`, `missing`,
 `whole`, `moved` and the parameters. (`seen` is the identity for blur because there the network models blurred images,

@@ -11,7 +11,8 @@ A corruption of your own derives from `CustomCorruption`, and from `WithoutGaps`
 
 from __future__ import annotations
 
-from typing import Annotated
+import functools
+from typing import Annotated, TypeVar
 
 import torch
 from pydantic import Field, model_validator
@@ -20,12 +21,12 @@ from typing_extensions import Self
 
 from ..core.settings import Limits, OneOrSeveral, Several, setting, wrong
 from ..core.tensors import right_broadcast
-from .clean import cleared
 from .corruption import Corruption
 from .operator import Operator
 from .words import by_keys
 
 NOT_NEGATIVE = Limits(ge=0)
+OperatorT = TypeVar("OperatorT", bound=Operator)
 
 
 def with_noise(x: Tensor, operator: Operator, generator: torch.Generator) -> Tensor:
@@ -85,6 +86,22 @@ class GaussianNoise(NoiseLevels):
 
     def corrupt(self, x: Tensor, operator: Operator, generator: torch.Generator) -> Tensor:
         return with_noise(x, operator, generator)
+
+
+@functools.singledispatch
+def untouched(operator: Operator) -> Operator:
+    """Operators of the same kind that do nothing and have no noise; these do nothing once nothing is missing."""
+    parameters = operator.whole().parameters()
+    return operator.with_parameters(parameters | {"sigma_n": torch.zeros_like(operator.sigma_n)})
+
+
+def cleared(operator: OperatorT, where: Tensor) -> OperatorT:
+    """The same operators, those of `where` (bool `[n]`) replaced by ones that do nothing."""
+    nothing = untouched(operator).parameters()
+    parameters = operator.parameters()
+    return operator.with_parameters(
+        {name: torch.where(right_broadcast(where, value), nothing[name], value) for name, value in parameters.items()}
+    )
 
 
 class PartlyClean(NoiseLevels):

@@ -102,15 +102,15 @@ class NetworkDenoiser(Denoiser):
         channels: number of channels `C` of an image, on the image grid.
         sigma_data: standard deviation of the clean data.
         num_classes: number of classes of a class-conditional network, 0 otherwise.
-        masked: whether the preconditioning knows of missing pixels. A pixel that is not shown is one of infinite noise:
-            `c_skip = 0` and `c_out = sigma_data` there, and so is a frequency that is not shown. With EDM's own, as
-            published, its prediction is multiplied by `c_out`, which vanishes with sigma, so that gaps are hardly
-            filled at small levels. The mask itself is shown as it is instead of times `c_in`.
-        prior: what this preconditioning supposes of images; white ones of `sigma_data` by default.
+        masked: whether the preconditioning models missing pixels or frequencies. One that is not shown has infinite noise:
+            `c_skip = 0` and `c_out = sigma_data` there, and the mask is not multiplied by `c_in`. EDM's own
+            preconditioning, as published, multiplies the prediction by `c_out`, which vanishes with sigma, so that it
+            hardly fills gaps at small levels.
+        prior: Gaussian images that this preconditioning assumes; white ones of `sigma_data` by default.
 
     Attributes:
-        autocast: dtype in which the network's convolutions and products run, e.g. `torch.bfloat16`; None for that
-            of the weights. Preconditioning and output stay in float32.
+        autocast: dtype of the network's convolutions and products, e.g. `torch.bfloat16`; None for that of the
+            weights. Preconditioning and output stay in float32.
     """
 
     def __init__(

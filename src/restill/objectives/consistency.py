@@ -65,7 +65,7 @@ class Consistency(Section):
     ) -> Tensor:
         """Penalty of each sample `[n]`. Gradients reach both denoised images, not the path between them.
 
-        `x_t` and the path lie in what the operator sees, as the denoiser's input does.
+        `x_t` and the path lie where the denoiser's input does, in what the operator sees.
         """
         here = denoiser(x_t, sigma, operator, labels)
         ends = [

@@ -47,11 +47,11 @@ class Noised(NamedTuple):
 
 
 def noised(y: Tensor, further: Operator, level: Tensor, noise: Tensor) -> Noised:
-    """What a network is shown of measurements, in the domain; both phases ask it the same way.
+    """What a network is shown of measurements, in the domain, in both phases.
 
     Args:
         y: measurements `[n, ...]`.
-        further: the more corrupted operators that the network is shown.
+        further: more corrupted operators, those that the network is shown.
         level: standard deviation of the noise to be added, `[n]`.
         noise: standard normal, in the white space `[n, ...]`.
     """
@@ -77,7 +77,7 @@ class Objective(Described, LogNormalLevels, ABC, family="objective"):
         """Draw noise levels and noise.
 
         Args:
-            operator: those of the measurements, `n` of them.
+            operator: the `n` operators of the measurements.
             white: shape of the space where their noise is white, `Corruption.shapes(...).white`.
         """
         sigma = self.draw_levels(self.noise_floor(operator), generator)
@@ -92,8 +92,8 @@ class Objective(Described, LogNormalLevels, ABC, family="objective"):
     def whitened(self, residual: Tensor, further: Operator, sigma: Tensor, c: Tensor, prior: Prior) -> Tensor:
         """The residual as it is squared: over the scale of the network's output, and `max(c, c_min)^.5`.
 
-        So the weight of what the network is shown is EDM's `1/sigma_data^2 + 1/s^2`, and of what it is not shown the
-        limit of infinite noise, `1/sigma_data^2`.
+        What the network is shown has EDM's weight `1/sigma_data^2 + 1/s^2`. What it is not shown has the limit of
+        infinite noise, `1/sigma_data^2`.
         """
         share = right_broadcast(c.clamp_min(self.c_min).sqrt(), residual)
         return whiten(further, residual, prior.at(sigma)) / share
@@ -108,15 +108,15 @@ class Objective(Described, LogNormalLevels, ABC, family="objective"):
         labels: Tensor | None = None,
         augment: Tensor | None = None,
     ) -> Tensor:
-        """Loss of each sample, `[n]`: the weighted sum of squares, over the number of entries of the domain.
+        """Loss of each sample, `[n]`: the weighted sum of squares, divided by the number of entries of the domain.
 
-        So residuals of all coils of MRI together weigh as much as those of an image.
+        The residuals of all coils of MRI together thus weigh as much as those of one image.
 
         Args:
-            denoiser: of which the prior also weighs the residuals.
+            denoiser: its prior also weighs the residuals.
             y: measurements `[n, ...]`.
-            operator: their operators, with the noise level of each.
-            further: the more corrupted operators that the network is shown; `operator` itself where there are none.
+            operator: the operators of the measurements, with their noise levels.
+            further: more corrupted operators, those that the network is shown; `operator` itself where nothing is missing.
             draw: the noise, from `draw()`.
         """
         x_t, e = self.noised(y, operator, further, draw)

@@ -32,8 +32,8 @@ class DistillationLoss(Described, ABC, family="loss"):
     """A distillation loss: a class that says its `kind`, its settings as fields, and `__call__`.
 
     Attributes:
-        uses_fake: whether `b` is looked at; if not, no fake score is trained.
-        through_networks: whether `a` and `b` must be differentiable in `x_t`; if not, they come without a graph.
+        uses_fake: whether the loss uses `b`; if not, no fake score is trained.
+        through_networks: whether `a` and `b` must be differentiable in `x_t`; if not, they have no graph.
     """
 
     section = "student.loss"

@@ -29,8 +29,8 @@ def generate(
 
     Args:
         indices: which images of the seed, e.g. `range(64)`; processes share the work by taking different ones.
-        corruption: the law of the measurements; operators are drawn from it, one per image, where the network is
-            conditioned on them (masks), and ignored otherwise.
+        corruption: of the measurements; one operator per image is drawn from it where the network is conditioned on
+            operators (masks).
         image_shape: shape of an image `(C, H, W)` where `shape`, that of the latents, is another one (the domain of the
             measurements).
         num_classes: of a class-conditional denoiser: image `k` has a class drawn from the seed and `k`.

@@ -24,7 +24,7 @@ class Batches:
         resident_bytes: stores up to this size, with masks, coil maps and all, are kept on the device.
 
     Attributes:
-        image_shape: `(C, H, W)` of the images that were measured.
+        image_shape: `(C, H, W)` of the images behind the measurements.
     """
 
     def __init__(

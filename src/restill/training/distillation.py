@@ -25,7 +25,7 @@ from .update import Update
 
 
 class Generator(Player[Denoiser]):
-    """The student `G(z) = D(init_sigma z; init_sigma)`; its loss is what its opponents say."""
+    """The student `G(z) = D(init_sigma z; init_sigma)`; its loss is the sum of its opponents' terms."""
 
     kind = "student"
 
@@ -40,7 +40,7 @@ class Generator(Player[Denoiser]):
 
     @property
     def powers(self) -> list[PowerEMA[Denoiser]]:
-        """Averages from which those of other lengths follow after the run."""
+        """Averages from which those of other lengths are made after the run."""
         return [power for power in self._powers if _key(power.sigma_rel) in self.update.averages]
 
     @classmethod
@@ -140,12 +140,12 @@ def _key(sigma_rel: float) -> str:
 class Distillation(Training):
     """Distils a frozen teacher into a one-step generator (RSD, algorithm 1).
 
-    One iteration updates the generator once and its opponents as often as they ask. The generator, the fake score and
+    One iteration updates the generator once and each opponent `steps` times. The generator, the fake score and
     the averages all start from the teacher. Randomness of iteration `k` is a function of `seed` and `k`.
 
     Args:
         teacher: the trained denoiser; it is copied, frozen, and never changed.
-        corruption: that of the measurements, through which every generated image goes.
+        corruption: of the measurements; every generated image goes through it.
         shape: of an image, `(C, H, W)`.
         objective: of the fake score; the teacher's own (another one diverges).
         batches: real measurements in batches of `settings.batch_size`, for opponents that need them.

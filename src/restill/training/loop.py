@@ -24,7 +24,7 @@ class Progress:
 
 
 def run(training: Training, log_every: int = 50) -> Iterator[Progress]:
-    """Advance to the end, yielding after every step; every `log_every` steps and at the end with a row to log.
+    """Advance to the end, yielding after every step; with a row to log every `log_every` steps and at the end.
 
     Values stay on the device between rows. Raises NonFiniteError when a loss or gradient is not finite.
     """

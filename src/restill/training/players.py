@@ -72,10 +72,10 @@ class Iteration:
 
 
 class Work(NamedTuple):
-    """What a player takes in arithmetic and memory, from which the cost of an iteration is estimated.
+    """Arithmetic and memory that a player needs; the cost of an iteration is estimated from them.
 
-    Passes are of one image through the teacher's network, copies those of its weights. Modules of another kind are
-    counted by themselves.
+    A pass is one of an image through the teacher's network, a copy one of its weights. Other modules are counted by
+    `flop`, `parameters` and `activations`.
     """
 
     forward: float = 0
@@ -89,7 +89,7 @@ class Work(NamedTuple):
     networks: float = 0
     """copies"""
     trained: float = 0
-    """of them with a gradient"""
+    """copies with a gradient"""
     averages: float = 0
     """copies that are averages"""
     flop: float = 0
@@ -151,10 +151,10 @@ class Player(ABC, Generic[Module]):
     """A module that is trained in phase II.
 
     Args:
-        module: it takes gradients.
+        module: its parameters take gradients.
         adam: how it is updated.
         averages: of its weights, by the name that they have in a state.
-        steps: updates in one iteration; with 0 it only stands by.
+        steps: updates in one iteration; 0 for a player that is not trained.
         scale: factor on its loss.
 
     Attributes:
@@ -182,11 +182,11 @@ class Player(ABC, Generic[Module]):
     @classmethod
     @abstractmethod
     def work(cls, settings: DistillationSettings) -> Work:
-        """What it takes."""
+        """What it costs."""
 
     @abstractmethod
     def parts(self, iteration: Iteration) -> Iterable[Generated]:
-        """The parts of the batch by which it is updated."""
+        """The parts of the batch that it learns from."""
 
     @abstractmethod
     def loss(self, part: Generated, iteration: Iteration) -> Loss:
@@ -194,7 +194,7 @@ class Player(ABC, Generic[Module]):
 
     @final
     def take_gradient(self, iteration: Iteration) -> dict[str, Tensor]:
-        """The gradient of a whole batch; touches no weight. Returns what to log: means over its parts, and the norm."""
+        """Take the gradient of a whole batch; no weight changes. Returns what to log: means over the parts, and the norm."""
         guard, rows = self.game.guard, []
         with self.game.trains(self):
             for part in self.parts(iteration):

@@ -22,7 +22,7 @@ from .lines import PATTERNS, fewer
 from .maps import BANK, birdcage, refined
 from .operator import MriOperator
 
-MOST_MASKS = 4096  # that a law keeps of measured ones
+MOST_MASKS = 4096  # kept of measured ones
 
 
 class Mri(GaussianNoise, kind="mri"):

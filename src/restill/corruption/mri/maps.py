@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 RADIUS = 1.5  # of the ring of coils, where the field of view reaches from -1 to 1
-BANK = 1 << 22  # numbers that a law keeps of measured maps
+BANK = 1 << 22  # numbers that a corruption keeps of measured maps
 _COARSE = 48  # pixels a side: sensitivities are smooth
 _INSIDE = 0.5  # of the norm over the coils, beyond which a pixel of an interpolated map belongs to the support
 
@@ -40,7 +40,7 @@ def normalised(maps: Tensor) -> Tensor:
 
 
 def coarse(maps: Tensor) -> Tensor:
-    """Maps at no more than 48 pixels a side, float32 `[n, coils, h, w, 2]`, for a law to keep: block averages."""
+    """Block averages of maps, at most 48 pixels a side, float32 `[n, coils, h, w, 2]`, for a corruption to keep."""
     height, width = (min(_COARSE, size) for size in maps.shape[2:4])
     return F.adaptive_avg_pool2d(_channels(maps), (height, width)).unflatten(1, (-1, 2)).movedim(2, -1).contiguous()
 

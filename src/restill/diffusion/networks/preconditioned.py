@@ -103,17 +103,12 @@ class Preconditioned(nn.Module, ABC):
 class EDMPrecond(Preconditioned):
     """Preconditioning of Karras et al. 2022, table 1, column "Ours".
 
-    Args:
-        img_resolution: see `Preconditioned`.
-        img_channels: see `Preconditioned`.
-        label_dim: see `Preconditioned`.
+    Args, beside the attributes of `Preconditioned`:
         use_fp16: accepted so that published configurations load; precision is the caller's autocast, not a property
             of the network, so it has no effect.
-        sigma_min: see `Preconditioned`; informative.
-        sigma_max: see `Preconditioned`; informative.
+        sigma_min, sigma_max: informative.
         sigma_data: standard deviation of the data.
-        model_type: the U-net.
-        model_kwargs: passed on to the U-net.
+        model_kwargs: of the U-net `model_type`.
     """
 
     def __init__(
@@ -144,17 +139,13 @@ class VPPrecond(Preconditioned):
 
     :math:`\sigma(t)^2 = e^{\beta_d t^2 / 2 + \beta_{min} t} - 1`, `t` in `[epsilon_t, 1]`.
 
-    Args:
-        img_resolution: see `Preconditioned`.
-        img_channels: see `Preconditioned`.
-        label_dim: see `Preconditioned`.
+    Args, beside the attributes of `Preconditioned`:
         use_fp16: no effect, see `EDMPrecond`.
         beta_d: slope of the noise schedule.
         beta_min: its start.
         M: number of discrete times that the network was trained with; `c_noise = (M - 1) t`.
         epsilon_t: the smallest time.
-        model_type: the U-net.
-        model_kwargs: passed on to the U-net.
+        model_kwargs: of the U-net `model_type`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""How the input and the output of a network are scaled: by what would be known of Gaussian images."""
+"""How the input and the output of a network are scaled: as Gaussian images would ask for."""
 
 from . import coils  # registers itself
 from .posterior import Posterior, posterior, whiten

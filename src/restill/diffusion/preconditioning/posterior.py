@@ -39,12 +39,12 @@ class Posterior(ABC):
 
     @abstractmethod
     def visible(self, x: Tensor) -> Tensor:
-        """`x` with 0 in pixels of which nothing was observed."""
+        """`x` with 0 in pixels that were not observed."""
 
 
 @dataclass(frozen=True)
 class Projected(Posterior):
-    """White images of which single pixels are seen: `T` is 1 there and `1 - P` elsewhere.
+    """White images with some pixels seen and the others not: `T` is 1 on those seen and `1 - P` elsewhere.
 
     Attributes:
         given: the images and the noise.
@@ -69,7 +69,7 @@ class Projected(Posterior):
 
 @dataclass(frozen=True)
 class Approximated(Posterior):
-    """By polynomials in `T`, whatever is seen. With a white prior it is the regularised SENSE reconstruction of MRI
+    """By polynomials in `T`, for any operator. With a white prior it is the regularised SENSE reconstruction of MRI
     (Pruessmann et al. 2001).
 
     Attributes:
@@ -112,7 +112,7 @@ def _itself(x: Tensor) -> Tensor:
 
 @functools.singledispatch
 def posterior(operator: Operator, given: Shrinkage, d: Tensor, x: Tensor) -> Posterior:
-    """Of images, given what the operator sees of them in noise. A kind of operator may register a faster one.
+    """The posterior of images given what the operator sees of them in noise. A kind of operator may register a faster one.
 
     Args:
         given: the images and the noise.
@@ -130,10 +130,10 @@ def posterior(operator: Operator, given: Shrinkage, d: Tensor, x: Tensor) -> Pos
 
 
 def whiten(operator: Operator, residual: Tensor, given: Shrinkage) -> Tensor:
-    """A residual in the white space, over its deviation if it were of Gaussian images.
+    """A residual in the white space, divided by the deviation that Gaussian images would give it.
 
-    That is `s / sqrt(1 + r)` where the operator sees it, and that of the images elsewhere. Where the images' prior is a
-    spectrum, the white space is k-space.
+    The deviation is `s / sqrt(1 + r)` where the operator sees the residual, and that of the images elsewhere. With a
+    spectrum as prior, the white space is k-space.
     """
     seen = operator.restrict(residual)
     scaled = (1 + 1 / given.ratio).sqrt() * seen

@@ -1,4 +1,4 @@
-"""Gaussian images: what preconditioning supposes of images, before a network knows better."""
+"""Gaussian images: the assumption about images on which preconditioning rests."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Prior:
 
     @classmethod
     def stationary(cls, power: Sequence[float], height: int, width: int) -> Prior:
-        """Images whose variance depends on the frequency's radius alone.
+        """Images whose power spectrum depends on the radius of the frequency alone.
 
         Args:
             power: variance of each channel at radius 0, 1, 2, ... (`radius`), above 0; linear between in its logarithm,
@@ -57,9 +57,9 @@ class Prior:
         return scaled(white, self.variance.sqrt().to(white), bool(self.variance.ndim))
 
     def balanced(self, e: Tensor) -> Tensor:
-        """Where noise is white, frequencies half way to equal sizes: over the fourth root of their variance.
+        """`e`, in the white space, with frequencies brought half way to equal size: divided by `variance^(1/4)`.
 
-        White images as they are.
+        White images stay as they are.
         """
         if not self.variance.ndim:
             return e
