@@ -139,5 +139,5 @@ def test_a_network_from_a_plug_in_is_not_preconditioned_for_masks() -> None:
         def build(self, given: Given) -> torch.nn.Module:
             return torch.nn.Identity()
 
-    with pytest.raises(UserError, match="^network.preconditioning: must be 'edm', not 'masked'$"):
+    with pytest.raises(UserError, match=r"^network\.preconditioning: must be 'edm', not 'masked'$"):
         described(Architecture, {"architecture": Mine.kind, "preconditioning": "masked"})

@@ -185,7 +185,7 @@ def test_a_family_knows_its_members() -> None:
     ]:
         with pytest.raises(UserError, match=message):
             described(Loss, wrong, "a.b")
-    with pytest.raises(UserError, match=r"test-net: must be a kind .* e\.g\. \{architecture: \.\.\.\}"):
+    with pytest.raises(UserError, match=r"test-net: must be a kind, .* with one, \{architecture: \.\.\.\}"):
         described(Net, None)
 
 

@@ -153,15 +153,18 @@ class OfKind:
 
     def schema(self) -> core_schema.CoreSchema:
         """An object of the family, or plain data that describe one."""
-        return core_schema.no_info_before_validator_function(
+        return core_schema.no_info_plain_validator_function(
             self._read,
-            core_schema.is_instance_schema(self.family),
             serialization=core_schema.plain_serializer_function_ser_schema(_dumped, info_arg=True),
         )
 
     def _read(self, value: object) -> object:
+        if isinstance(value, self.family):
+            return value
         if not isinstance(value, (str, Mapping)):
-            return value  # an object already, or for pydantic to refuse
+            form = f"{{{self.family.tag}: ...}}"
+            problem = f"must be a kind, or keys and values with one, {form}, not {value!r}"
+            raise PydanticCustomError("inner", "{error}", {"inner": [], "error": problem})
         data = {self.family.tag: value} if isinstance(value, str) else dict(value)
         kind = data.pop(self.family.tag, self.otherwise)
         found = member(self.family, kind)

@@ -160,7 +160,6 @@ def _problem(error: ValidationError, model: type[BaseModel]) -> tuple[list[str],
 
 
 _MESSAGES = {
-    "is_instance_of": "must be a kind, or keys and values with one, {{kind: ...}}",
     "model_type": "must be keys and values",
     "tuple_type": "must be a list",
     "int_type": "must be a whole number",

@@ -102,8 +102,8 @@ class NetworkDenoiser(Denoiser):
         channels: number of channels `C` of an image, on the image grid.
         sigma_data: standard deviation of the clean data.
         num_classes: number of classes of a class-conditional network, 0 otherwise.
-        masked: whether the preconditioning models missing pixels or frequencies. One that is not shown has infinite noise:
-            `c_skip = 0` and `c_out = sigma_data` there, and the mask is not multiplied by `c_in`. EDM's own
+        masked: whether the preconditioning models missing pixels or frequencies. One that is not shown has infinite
+            noise, `c_skip = 0` and `c_out = sigma_data`, and the mask is not multiplied by `c_in`. EDM's own
             preconditioning, as published, multiplies the prediction by `c_out`, which vanishes with sigma, so that it
             hardly fills gaps at small levels.
         prior: Gaussian images that this preconditioning assumes; white ones of `sigma_data` by default.

@@ -116,7 +116,7 @@ class Objective(Described, LogNormalLevels, ABC, family="objective"):
             denoiser: its prior also weighs the residuals.
             y: measurements `[n, ...]`.
             operator: the operators of the measurements, with their noise levels.
-            further: more corrupted operators, those that the network is shown; `operator` itself where nothing is missing.
+            further: more corrupted operators, those that the network is shown; `operator` itself without gaps.
             draw: the noise, from `draw()`.
         """
         x_t, e = self.noised(y, operator, further, draw)

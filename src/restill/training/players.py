@@ -194,7 +194,7 @@ class Player(ABC, Generic[Module]):
 
     @final
     def take_gradient(self, iteration: Iteration) -> dict[str, Tensor]:
-        """Take the gradient of a whole batch; no weight changes. Returns what to log: means over the parts, and the norm."""
+        """The gradient of a whole batch; no weight changes. Returns what to log: means over the parts, and the norm."""
         guard, rows = self.game.guard, []
         with self.game.trains(self):
             for part in self.parts(iteration):

@@ -112,7 +112,7 @@ def _itself(x: Tensor) -> Tensor:
 
 @functools.singledispatch
 def posterior(operator: Operator, given: Shrinkage, d: Tensor, x: Tensor) -> Posterior:
-    """The posterior of images given what the operator sees of them in noise. A kind of operator may register a faster one.
+    """The posterior of images given what the operator sees of them in noise; operators may register a faster one.
 
     Args:
         given: the images and the noise.
