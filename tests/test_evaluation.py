@@ -157,7 +157,7 @@ def test_too_few_images_for_the_features_are_said(trained: Path, capsys: pytest.
 
 def test_asking_for_other_metrics_evaluates_again(trained: Path) -> None:
     before = (trained / "recipe.yaml").read_bytes(), (trained / "metrics.json").read_bytes()
-    section = RECIPE.evaluation.model_copy(update={"metrics": ["frechet"], "classifier": False, "checks": False})
+    section = RECIPE.evaluation.model_copy(update={"metrics": ("frechet",), "classifier": False, "checks": False})
     results, _ = run(RECIPE.model_copy(update={"evaluation": section}), trained)
     assert {r.metric for r in results} == {"frechet"}
     for name, content in zip(("recipe.yaml", "metrics.json"), before, strict=True):

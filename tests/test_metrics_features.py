@@ -1,11 +1,13 @@
 """Pixels and the classifier: shapes, names, determinism, saving, and that residual noise is seen."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from restill.core.errors import UserError
 from restill.core.tensors import seeded
@@ -18,6 +20,7 @@ from restill.metrics import (
     load_classifier,
     train_classifier,
 )
+from restill.metrics.features import NetworkFeatures
 
 
 @pytest.mark.parametrize(
@@ -51,6 +54,35 @@ def test_pixel_features_refuse_other_images() -> None:
             features(wrong)
     with pytest.raises(UserError, match="5000 channels"):
         PixelFeatures((5000, 1, 1))
+
+
+class Colours(NetworkFeatures):
+    """The mean of each colour channel, scaled by a weight."""
+
+    usage, name, dim = "colours:PATH[#sha256]", "colours", 3
+
+    def read(self, path: Path, sha256: str | None) -> nn.Module:
+        self.fingerprint = f"{path} {sha256}"
+        return nn.Linear(3, 1, bias=False)
+
+    def of_bytes(self, images: Tensor) -> Tensor:
+        assert images.dtype == torch.uint8 and len(images) <= 32
+        return images.float().mean(dim=(2, 3)) * self.network.get_parameter("weight")[0]
+
+
+def test_networks_of_the_literature_get_rgb_bytes_in_small_parts() -> None:
+    digest = 64 * "a"
+    features = Colours.open(f"~/weights#{digest}", (1, 2, 2))
+    assert features.fingerprint == f"{Path.home() / 'weights'} {digest}" and features.to("cpu") is features
+    assert not any(parameter.requires_grad for parameter in features.network.parameters())
+    levels = torch.tensor([-2.0, -1.0, 0.0, 0.5, 1.0]).repeat(14)
+    found = features(levels[:, None, None, None].expand(70, 1, 2, 2))
+    expected = torch.tensor([0.0, 0, 128, 191, 255]).repeat(14)[:, None] * features.network.get_parameter("weight")
+    torch.testing.assert_close(found, expected)
+    with pytest.raises(UserError, match="64 hex digits"):
+        Colours.open("weights#aa", (1, 2, 2))
+    with pytest.raises(UserError, match="1 or 3 channels"):
+        Colours.open("weights", (2, 2, 2))
 
 
 @pytest.fixture(scope="module")

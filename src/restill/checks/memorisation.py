@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,21 +35,7 @@ TWIN = 0.05  # of the root mean square distance of two images whose pixels are i
 TWIN_SHARE = 0.01  # of images with a twin, from which on there is a warning
 
 
-class Neighbours(NamedTuple):
-    """Generated images beside their nearest measurements, to be looked at.
-
-    Attributes:
-        generated: rows of the generated images, int64 `[k]`.
-        measurements: row of the measurement nearest to each after corruption, int64 `[k]`.
-        ratio: distance to the nearest measurement by that to the second nearest, float64 `[k]`; small for copies.
-    """
-
-    generated: Tensor
-    measurements: Tensor
-    ratio: Tensor
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Memorisation:
     """How near generated images lie to the measurements.
 
@@ -63,8 +48,6 @@ class Memorisation:
         n: number of measurements.
         images: number of generated images.
         held_out: number of held-out measurements; 0 for leave-one-out.
-        first: the first generated images.
-        suspects: those with the smallest ratios.
     """
 
     z: float
@@ -74,8 +57,6 @@ class Memorisation:
     n: int
     images: int
     held_out: int
-    first: Neighbours
-    suspects: Neighbours
 
     @property
     def copied(self) -> float:
@@ -94,7 +75,6 @@ def memorisation(
     corruption: Corruption,
     seed: int,
     held_out: Tensor | None = None,
-    k: int = 16,
 ) -> Memorisation:
     """Compare the distances of re-corrupted generated images to the measurements with those among the measurements.
 
@@ -107,28 +87,23 @@ def memorisation(
         corruption: of the measurements.
         seed: of operators and noise.
         held_out: measurements that nothing was trained on, `[h, C, H, W]`, instead of leave-one-out.
-        k: number of neighbours in `first` and `suspects`.
 
     Raises:
         UserError: fewer than three of either, shapes that do not match, or values that are not finite.
     """
     _check(measurements, images, held_out)
     y = measurements.flatten(1)
-    distances, rows = nearest(_corrupted(images, corruption, seed), y, 2)
+    distances = nearest(_corrupted(images, corruption, seed), y, 2)[0]
     among = nearest(y, y, 2, exclude_self=True)[0] if held_out is None else nearest(held_out.flatten(1), y, 2)[0]
     z, area = mann_whitney(distances[:, 0], among[:, 0])
-    ratio, ratio_among = _ratio(distances), _ratio(among)
-    by_ratio = ratio.argsort(stable=True)[:k]
     return Memorisation(
         z=z,
-        z_ratio=mann_whitney(ratio, ratio_among)[0],
+        z_ratio=mann_whitney(_ratio(distances), _ratio(among))[0],
         area=area,
         z_copy=(_area_of_copies(images, corruption, seed) - 0.5) / _spread(len(images), len(among)),
         n=len(y),
         images=len(images),
         held_out=0 if held_out is None else len(held_out),
-        first=Neighbours(torch.arange(len(images[:k]), device=rows.device), rows[:k, 0], ratio[:k]),
-        suspects=Neighbours(by_ratio, rows[by_ratio, 0], ratio[by_ratio]),
     )
 
 
@@ -223,8 +198,8 @@ def _words(found: Memorisation) -> str:
         return (
             f"The generated images, corrupted anew, lie nearer to the measurements than {reference} "
             f"(z = {found.z:.1f}): about as if {found.copied:.0%} of them were copies of training data ({power}), or "
-            f"as if they were smoother or less varied than the data. {_speaks_for(found)} Compare the most suspicious "
-            "ones with their nearest measurements."
+            f"as if they were smoother or less varied than the data. {_speaks_for(found)} The report shows "
+            "generated images beside their nearest measurements: compare them."
         )
     if found.noticeable > 1:
         return (

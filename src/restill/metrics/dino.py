@@ -11,27 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from typing_extensions import Self
+from torch import Tensor, nn
 
 from ..core.errors import UserError
 from ..core.files import read_json
-from .features import (
-    NamedFeatures,
-    check_channels,
-    check_weights,
-    rgb_bytes,
-    split_hash,
-)
+from .features import NetworkFeatures, check_weights
 
-USAGE = "dino:FOLDER[#sha256]"
 SIZE = 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as DINOv2 was trained with
-_CHUNK = 32
 # What shapes the network; other keys of a configuration can name code to fetch (kernels, quantisers) and are not used.
 _KEYS = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "mlp_ratio", "image_size", "patch_size", "qkv_bias",
@@ -41,16 +32,14 @@ _KEYS = (
 _HEAD_SIZE, _FIXED = 64, {"hidden_act": "gelu", "layer_norm_eps": 1e-6, "num_channels": 3}
 
 
-class DinoFeatures(NamedFeatures, kind="dino"):
+class DinoFeatures(NetworkFeatures, kind="dino"):
     """The CLS token of DINOv2 after the last layer norm (arXiv 2304.07193): 384 to 1536 features by model.
-
-    Images of one or three channels; `rgb_bytes` says how they become 8 bits, as image files of the literature are.
 
     Attributes:
         fingerprint: hex SHA-256 of `model.safetensors`.
     """
 
-    usage = USAGE
+    usage = "dino:FOLDER[#sha256]"
     name = "dino"
     resize = "bicubic with antialiasing to 224x224, from 8-bit values (rounded to the nearest, clipped)"
     shows = (
@@ -58,44 +47,17 @@ class DinoFeatures(NamedFeatures, kind="dino"):
         "Inception; they were not made for grey or scientific images, and are blind to what 8 bits do not hold."
     )
 
-    def __init__(self, folder: Path, shape: tuple[int, int, int], sha256: str | None = None) -> None:
-        """Read the network, onto the CPU.
+    def read(self, path: Path, sha256: str | None) -> nn.Module:
+        """From a folder with `config.json` and `model.safetensors`, e.g. a copy of `facebook/dinov2-large`."""
+        config = _config(path)
+        self.fingerprint = check_weights(path / "model.safetensors", sha256)
+        network = _read(path, config)
+        self.dim = int(network.config.hidden_size)
+        return cast(nn.Module, network)
 
-        Args:
-            folder: with `config.json` and `model.safetensors`, e.g. a copy of `facebook/dinov2-large`.
-            shape: of one image, `(C, H, W)`.
-            sha256: of `model.safetensors`, 64 hex digits; None where any weights will do.
-
-        Raises:
-            UserError: `transformers` is missing, a file is missing or not the stated one, the folder holds no DINOv2,
-                or the images have neither one nor three channels.
-        """
-        check_channels(shape, self.name)
-        self.shape = shape
-        config = _config(folder)
-        self.fingerprint = check_weights(folder / "model.safetensors", sha256)
-        self._network = _read(folder, config)
-        self.dim = int(self._network.config.hidden_size)
-
-    @classmethod
-    def open(cls, argument: str, shape: tuple[int, int, int]) -> Self:
-        folder, digest = split_hash(argument, USAGE)
-        return cls(folder, shape, digest)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Features float32 `[n, dim]` of images `[n, C, H, W]` in normalised units, on the network's device."""
-        with torch.no_grad():
-            return torch.cat([self._tokens(chunk)[:, 0] for chunk in images.split(_CHUNK)])
-
-    def _tokens(self, images: Tensor) -> Tensor:
-        bytes_ = rgb_bytes(images, self.shape, self.name)
-        tokens: Tensor = self._network(_prepared(bytes_.to(self._network.device))).last_hidden_state
-        return tokens
-
-    def to(self, device: torch.device | str) -> Self:
-        """Move the network; returns itself."""
-        self._network.to(device)
-        return self
+    def of_bytes(self, images: Tensor) -> Tensor:
+        tokens: Tensor = self.network(_prepared(images)).last_hidden_state
+        return tokens[:, 0]
 
 
 def _prepared(images: Tensor) -> Tensor:
@@ -137,13 +99,13 @@ def _read(folder: Path, config: dict[str, Any]) -> Any:
                 folder, config=Dinov2Config(**config, **_FIXED), local_files_only=True, use_safetensors=True,
                 attn_implementation="eager", output_loading_info=True,
             )  # fmt: skip
-    except Exception as error:  # of whatever kind: the files are foreign and so is their reader
+    except Exception as error:  # of any kind: the files are foreign and so is their reader
         reason = next((line for line in str(error).splitlines() if line.strip()), "")
         raise UserError(f"{folder}: holds no DINOv2 weights ({type(error).__name__}: {reason})") from error
     missing = sorted(map(str, {*loading["missing_keys"], *loading["mismatched_keys"]}))
     if missing:  # transformers would have drawn them at random
         raise UserError(f"{folder / 'model.safetensors'}: lacks {len(missing)} weights of DINOv2, e.g. {missing[0]}")
-    return network.float().eval().requires_grad_(False)
+    return network.float()
 
 
 @contextmanager

@@ -9,13 +9,14 @@ import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, final
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from typing_extensions import Self
 
 from ..core.errors import UserError
 from ..core.files import sha256
@@ -25,6 +26,7 @@ from ..core.views import displayed_shape, magnitude
 MAX_PIXEL_FEATURES = 4096  # an eigendecomposition of this size takes about half a minute on two cores
 
 OF_MAGNITUDES = "Of complex images they see magnitudes alone, no phases."
+_CHUNK = 32  # images that a network takes at once
 
 
 class Features(ABC):
@@ -36,6 +38,8 @@ class Features(ABC):
         dim: number of features.
         resize: how images are resized for the features, in words.
         shows: one sentence, for a reader of results, on what a number in these features can and cannot show.
+        logits_of: logits `[n, classes]` of features `[n, dim]`, for the Inception score; None where there are no
+            classes.
     """
 
     name: str
@@ -43,6 +47,7 @@ class Features(ABC):
     dim: int
     resize: str = "none"
     shows: str = "What a number in these features shows is not known to restill."
+    logits_of: Callable[[Tensor], Tensor] | None = None
 
     @abstractmethod
     def __call__(self, images: Tensor) -> Tensor:
@@ -67,6 +72,59 @@ class NamedFeatures(
     @abstractmethod
     def open(cls, argument: str, shape: tuple[int, int, int]) -> Features:
         """The features that `argument`, the text after the colon, says, for images of `shape` `(C, H, W)`."""
+
+
+class NetworkFeatures(NamedFeatures):
+    """Features of a published network in a local path, `KIND:PATH[#sha256]`, of images of one or three channels.
+
+    `rgb_bytes` says how images become 8 bits, as image files of the literature are. Nothing of the path is executed.
+    """
+
+    network: nn.Module
+
+    def __init__(self, path: Path, shape: tuple[int, int, int], sha256: str | None = None) -> None:
+        """Read the network, onto the CPU.
+
+        Args:
+            path: of its files.
+            shape: of one image, `(C, H, W)`.
+            sha256: of the weights, 64 hex digits; None where none was stated.
+
+        Raises:
+            UserError: a package or a file is missing, the weights are not the stated ones or of another network, or
+                the images have neither one nor three channels.
+        """
+        check_channels(shape, self.name)
+        self.shape = shape
+        self.network = self.read(path, sha256).eval().requires_grad_(False)
+
+    @classmethod
+    @final
+    def open(cls, argument: str, shape: tuple[int, int, int]) -> Self:
+        path, digest = split_hash(argument, cls.usage)
+        return cls(path, shape, digest)
+
+    @abstractmethod
+    def read(self, path: Path, sha256: str | None) -> nn.Module:
+        """The network of a path; also sets `fingerprint` and, where it depends on the network, `dim`."""
+
+    @abstractmethod
+    def of_bytes(self, images: Tensor) -> Tensor:
+        """Features float32 `[n, dim]` of RGB images uint8 `[n, 3, H, W]`, both on the network's device."""
+
+    @final
+    def __call__(self, images: Tensor) -> Tensor:
+        """Features float32 `[n, dim]` of images `[n, C, H, W]` in normalised units, on the network's device."""
+        device = next(self.network.parameters()).device
+        chunks = (rgb_bytes(chunk, self.shape, self.name).to(device) for chunk in images.split(_CHUNK))
+        with torch.no_grad():
+            return torch.cat([self.of_bytes(chunk) for chunk in chunks])
+
+    @final
+    def to(self, device: torch.device | str) -> Self:
+        """Move the network; returns itself."""
+        self.network.to(device)
+        return self
 
 
 class PixelFeatures(NamedFeatures, kind="pixels"):
@@ -112,23 +170,18 @@ class MagnitudeFeatures(Features):
     """A feature space of complex images: that of their magnitudes (`views.magnitude`), which people look at.
 
     Attributes:
-        of: the feature space of real images; name, dim and whatever else is not here are its own.
+        of: the feature space of real images, which has the same name and dimension.
     """
 
     def __init__(self, of: Features) -> None:
         self.of = of
-        self.name, self.dim, self.resize = of.name, of.dim, of.resize
+        self.name, self.dim, self.resize, self.logits_of = of.name, of.dim, of.resize, of.logits_of
         self.fingerprint = hashlib.sha256(f"magnitude {of.fingerprint}".encode()).hexdigest()
         self.shows = f"{of.shows} {OF_MAGNITUDES}"
 
     def __call__(self, images: Tensor) -> Tensor:
         """Features `[n, dim]` of the magnitudes of complex images `[n, 2k, H, W]`."""
         return self.of(magnitude(images))
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "of":  # not there yet, as while a copy is made
-            raise AttributeError(name)
-        return getattr(self.of, name)
 
 
 def as_displayed(features: Features, is_complex: bool) -> Features:

@@ -12,40 +12,26 @@ import os
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from ..core.errors import UserError
 from ..core.files import replacing
 from ..core.progress import progress_bar
-from .features import (
-    NamedFeatures,
-    check_channels,
-    check_weights,
-    rgb_bytes,
-    split_hash,
-    state_fingerprint,
-)
+from .features import NetworkFeatures, check_weights, state_fingerprint
 
 PUBLISHED = "6726825d"  # the first digits of the SHA-256, which are part of the published file's name
 URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-{PUBLISHED}.pth"
-USAGE = "inception:PATH[#sha256]"
-_CHUNK = 32
 _BLOCK = 1 << 20
 
 
-class InceptionFeatures(NamedFeatures, kind="inception"):
-    """The pooled last layer (2048 features) of Inception-v3 with the weights of FID (arXiv 1706.08500).
+class InceptionFeatures(NetworkFeatures, kind="inception"):
+    """The pooled last layer (2048 features) of Inception-v3 with the weights of FID (arXiv 1706.08500)."""
 
-    Images of one or three channels; `rgb_bytes` says how they become 8 bits, as image files of the literature are.
-    """
-
-    usage = USAGE
+    usage = "inception:PATH[#sha256]"
     name = "inception"
     dim = 2048
     resize = "bilinear to 299x299 as TensorFlow 1 does, from 8-bit values (rounded to the nearest, clipped)"
@@ -54,56 +40,31 @@ class InceptionFeatures(NamedFeatures, kind="inception"):
         "they were not made for grey or scientific images, and are blind to what 8 bits do not hold."
     )
 
-    def __init__(self, weights: Path, shape: tuple[int, int, int], sha256: str | None = None) -> None:
-        """Read the weights, onto the CPU.
+    def read(self, path: Path, sha256: str | None) -> nn.Module:
+        """From the published file, or a `.safetensors` of the same state (see `save`).
 
-        Args:
-            weights: the published file, or a `.safetensors` of the same state (see `save`).
-            shape: of one image, `(C, H, W)`.
-            sha256: of the file, 64 hex digits; without it the hash must begin as that of the published file does.
-
-        Raises:
-            UserError: a package is missing, the file is missing or not the stated one, or the images have neither one
-                nor three channels.
+        Without a stated `sha256` the hash must begin as that of the published file does.
         """
-        check_channels(shape, self.name)
-        self.shape = shape
-        if not weights.is_file():
-            raise UserError(f"{weights}: no such file; `restill.metrics.download_inception` fetches the published one")
-        check_weights(weights, sha256, PUBLISHED)
-        self._network = _read(_torch_fidelity(), weights)
-        self.fingerprint = state_fingerprint(_state(self._network))
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; `restill.metrics.download_inception` fetches the published one")
+        check_weights(path, sha256, PUBLISHED)
+        network = _read(_torch_fidelity(), path)
+        self.fingerprint = state_fingerprint(_state(network))
+        return network
 
-    @classmethod
-    def open(cls, argument: str, shape: tuple[int, int, int]) -> Self:
-        weights, digest = split_hash(argument, USAGE)
-        return cls(weights, shape, digest)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Features float32 `[n, 2048]` of images `[n, C, H, W]` in normalised units, on the network's device."""
-        device = self._network.fc.weight.device
-        chunks = (rgb_bytes(chunk, self.shape, self.name).to(device) for chunk in images.split(_CHUNK))
-        with torch.no_grad():
-            return torch.cat([self._network(chunk)[0] for chunk in chunks])
-
-    def logits(self, images: Tensor) -> Tensor:
-        """Logits without bias `[n, 1008]` of images `[n, C, H, W]`, as the Inception score (arXiv 1606.03498) uses."""
-        return self.logits_of(self(images))
+    def of_bytes(self, images: Tensor) -> Tensor:
+        features: Tensor = self.network(images)[0]
+        return features
 
     def logits_of(self, features: Tensor) -> Tensor:
-        """Logits without bias float32 `[n, 1008]` of features `[n, 2048]` that were taken before, on their device."""
-        weight: Tensor = self._network.fc.weight
+        """Logits without bias float32 `[n, 1008]` of features `[n, 2048]`, as the Inception score (1606.03498) uses."""
+        weight: Tensor = self.network.get_parameter("fc.weight")
         return features.float() @ weight.to(features.device).T
-
-    def to(self, device: torch.device | str) -> Self:
-        """Move the network; returns itself."""
-        self._network.to(device)
-        return self
 
     def save(self, path: Path) -> None:
         """Write the weights as safetensors, atomically; they give the same features and the same fingerprint."""
         with replacing(path) as temporary:
-            save_file({name: value.cpu().contiguous() for name, value in _state(self._network).items()}, temporary)
+            save_file({name: value.cpu().contiguous() for name, value in _state(self.network).items()}, temporary)
 
 
 def download_inception(
@@ -167,8 +128,8 @@ def _torch_fidelity() -> Any:
     return module
 
 
-def _read(module: Any, weights: Path) -> Any:
-    """The network with these weights; whatever a foreign file may hold, nothing of it is executed.
+def _read(module: Any, weights: Path) -> nn.Module:
+    """The network with these weights; nothing in the foreign file is executed.
 
     torch-fidelity 0.4 reads its file with `weights_only=False`, which may execute what the file says. The environment
     variable overrides that, by torch's documentation, and leaves an allow-list reader of tensors. Safetensors take the
@@ -183,10 +144,10 @@ def _read(module: Any, weights: Path) -> Any:
         else:
             with patch.dict(os.environ, {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}):
                 network = build("inception", ["2048"], feature_extractor_weights_path=str(weights))
-    except Exception as error:  # of whatever kind: the file is foreign and so is its reader
+    except Exception as error:  # of any kind: the file is foreign and so is its reader
         reason = next(iter(str(error).splitlines()), "")
         raise UserError(f"{weights}: holds no Inception-v3 weights ({type(error).__name__}: {reason})") from error
-    return network.eval().requires_grad_(False)
+    return cast(nn.Module, network)
 
 
 def _state(network: nn.Module) -> dict[str, Tensor]:

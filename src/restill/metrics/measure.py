@@ -54,10 +54,9 @@ def measure(
     measures: dict[str, Measure] = {}
     if "frechet" in wanted:
         measures["frechet"] = Measure(frechet_estimate(ours.moments, theirs.moments, ours.kept), {})
-    logits_of = getattr(features, "logits_of", None)
-    if "inception-score" in wanted and logits_of is not None:
+    if "inception-score" in wanted and features.logits_of is not None:
         used: dict[str, int | float | str] = {**inception_settings(len(ours.kept)), "images": len(ours.kept)}
-        measures["inception-score"] = Measure(inception_score(logits_of(ours.kept), seed=seed), used)
+        measures["inception-score"] = Measure(inception_score(features.logits_of(ours.kept), seed=seed), used)
     if "frechet-infinity" in wanted and len(ours.kept) >= 2 * max(needs(ours.dim), INFINITY_POINTS):
         settings: dict[str, int | float | str] = {"points": INFINITY_POINTS, "images": len(ours.kept)}
         estimate = frechet_infinity(ours.kept, theirs.moments, points=INFINITY_POINTS, seed=seed)
