@@ -19,7 +19,7 @@ from restill.core.errors import UserError
 from restill.corruption import Mri
 from restill.diffusion import Prior
 from restill.metrics import load_results
-from restill.restoration import compressed_sensing
+from restill.restoration import CompressedSensing
 from restill.runs import Run, baselines, open_run, prepare_store, working_on
 from restill.runs.recipe_files import recipe_from
 from restill.store import open_store
@@ -101,7 +101,7 @@ def test_reconstructions_are_those_of_the_measurements(made: Path) -> None:
     store, reconstructed = open_store(made / "store"), open_store(made / "baseline" / "store")
     choice = json.loads((made / "baseline" / "l1-wavelet.json").read_text())
     batch = store.batch(torch.arange(5))
-    expected = compressed_sensing(batch.y, batch.operator, choice["weight"], 15, choice["wavelet"])
+    expected = CompressedSensing(choice["weight"], 15, choice["wavelet"])(batch.y, batch.operator)
     torch.testing.assert_close(reconstructed.batch(torch.arange(5)).y, expected, rtol=1e-3, atol=1e-3)
     assert len(reconstructed) == len(store) and reconstructed.is_complex
     assert reconstructed.manifest.normalisation == store.manifest.normalisation

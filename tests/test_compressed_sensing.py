@@ -22,10 +22,10 @@ from restill.corruption import AdditiveNoise, Corruption, Mri, Operator
 from restill.io import array_source
 from restill.restoration import (
     CANDIDATES,
+    CompressedSensing,
     Wavelets,
     choose_weight,
     choose_weight_for,
-    compressed_sensing,
     largest_eigenvalue,
     reconstruct,
 )
@@ -49,10 +49,10 @@ def phantoms(n: int, size: int) -> Tensor:
     return complex_to_channels(torch.from_numpy(images)[:, None])
 
 
-def measured(law: Corruption, x: Tensor, seed: int = 0) -> tuple[Tensor, Operator]:
+def measured(corruption: Corruption, x: Tensor, seed: int = 0) -> tuple[Tensor, Operator]:
     generator = seeded("measured", seed)
-    operator = law.draw(len(x), tuple(x.shape[1:]), generator)
-    return law.corrupt(x, operator, generator), operator
+    operator = corruption.draw(len(x), tuple(x.shape[1:]), generator)
+    return corruption.corrupt(x, operator, generator), operator
 
 
 def as_complex(x: Tensor) -> np.ndarray:
@@ -65,12 +65,14 @@ def psnr(x: Tensor, reference: Tensor) -> float:
     return float((-10 * error.square().mean(dim=(1, 2, 3)).log10()).mean())
 
 
-@pytest.mark.parametrize("law", [RandomLines(kept=0.4, sigma_n=0.02), MULTI_COIL], ids=["one coil", "four coils"])
-def test_optimality_conditions(law: Corruption) -> None:
+@pytest.mark.parametrize(
+    "corruption", [RandomLines(kept=0.4, sigma_n=0.02), MULTI_COIL], ids=["one coil", "four coils"]
+)
+def test_optimality_conditions(corruption: Corruption) -> None:
     """0 is a subgradient: W A^H (y - A x) is `lambda c / |c|` where c = W x is not 0, and at most lambda elsewhere."""
-    y, operator = measured(law, phantoms(3, 16))
+    y, operator = measured(corruption, phantoms(3, 16))
     weight = 0.01
-    x = compressed_sensing(y, operator, weight, iterations=5000, cycle_spinning=False)
+    x = CompressedSensing(weight, iterations=5000, cycle_spinning=False)(y, operator)
     wavelets = Wavelets((16, 16))
     limit = weight * np.abs(wavelets.forward(torch.from_numpy(as_complex(operator.adjoint(y)))).numpy()).max((1, 2))
     pull = torch.from_numpy(as_complex(operator.adjoint(y - operator.apply(x))))
@@ -102,7 +104,7 @@ def test_an_independent_solver_finds_the_same_image() -> None:
 
     options = {"maxiter": 100_000, "maxfun": 200_000, "ftol": 1e-16, "gtol": 1e-10, "maxcor": 50}
     theirs = scipy.optimize.minimize(objective, np.zeros(128), jac=True, method="L-BFGS-B", options=options)
-    ours = compressed_sensing(y, operator, weight, iterations=10_000, cycle_spinning=False).flatten().numpy()
+    ours = CompressedSensing(weight, iterations=10_000, cycle_spinning=False)(y, operator).flatten().numpy()
     assert objective(ours)[0] == pytest.approx(theirs.fun, rel=1e-5)
     assert objective(ours)[0] < (1 - 1e-3) * objective(operator.adjoint(y).flatten().numpy())[0]
 
@@ -119,7 +121,7 @@ def test_sigpy_finds_the_same_image() -> None:
     theirs = sigpy.mri.app.L1WaveletRecon(
         kspace, maps, lam, weights=operator.mask[0].double().numpy(), wave_name="haar", max_iter=1000, show_pbar=False
     ).run()
-    ours = as_complex(compressed_sensing(y, operator, weight, 1000, "haar", 4, cycle_spinning=False))[0]
+    ours = as_complex(CompressedSensing(weight, 1000, "haar", 4, cycle_spinning=False)(y, operator))[0]
     assert np.linalg.norm(ours - theirs) < 1e-3 * np.linalg.norm(theirs)
     assert np.linalg.norm(ours - zero_filled[0].numpy()) > 0.02 * np.linalg.norm(theirs)
 
@@ -134,10 +136,10 @@ def test_convergence() -> None:
         c = wavelets.forward(channels_to_complex(x)).abs().sum((1, 2, 3))
         return 0.5 * (operator.apply(x) - y).square().sum((1, 2, 3)) + limit * c
 
-    best = compressed_sensing(y, operator, 0.003, 4000, cycle_spinning=False)
+    best = CompressedSensing(0.003, 4000, cycle_spinning=False)(y, operator)
     before = objective(start)
     for k in (1, 10, 30, 100):
-        value = objective(compressed_sensing(y, operator, 0.003, k, cycle_spinning=False))
+        value = objective(CompressedSensing(0.003, k, cycle_spinning=False)(y, operator))
         assert (value < before).all()
         bound = 2 * (start - best).square().sum((1, 2, 3)) / (k + 1) ** 2
         assert ((value - objective(best)) / bound).max() < 1 + 1e-9
@@ -148,7 +150,7 @@ def test_everything_measured_and_no_weight_gives_the_image() -> None:
     x = phantoms(2, 16)
     one_coil = FourierMaskOperator(torch.zeros(2), torch.ones(2, 1, 16, 16))
     for operator in (one_coil, measured(Mri(acceleration=1, acs=4, coils=3), x)[1]):
-        found = compressed_sensing(operator.apply(x), operator, 0.0, iterations=1)
+        found = CompressedSensing(0.0, iterations=1)(operator.apply(x), operator)
         assert torch.allclose(found, x, atol=1e-6)
 
 
@@ -156,21 +158,21 @@ def test_slices_do_not_influence_each_other(monkeypatch: pytest.MonkeyPatch) -> 
     x = phantoms(5, 16)
     x[3] = 0
     y, operator = measured(MULTI_COIL, x)
-    together = compressed_sensing(y, operator, 0.01, 20)
-    alone = [compressed_sensing(y[k : k + 1], operator.select(slice(k, k + 1)), 0.01, 20) for k in range(5)]
+    together = CompressedSensing(0.01, 20)(y, operator)
+    alone = [CompressedSensing(0.01, 20)(y[k : k + 1], operator.select(slice(k, k + 1))) for k in range(5)]
     assert torch.allclose(together, torch.cat(alone), atol=1e-12) and not together[3].any()
-    scaled = compressed_sensing(y * 7, operator, 0.01, 20)
+    scaled = CompressedSensing(0.01, 20)(y * 7, operator)
     assert torch.allclose(scaled, 7 * together, atol=1e-10)  # the weight is relative
     monkeypatch.setattr(MODULE, "_BLOCK_VALUES", 2 * y[0].numel())
-    assert torch.allclose(compressed_sensing(y, operator, 0.01, 20), together, atol=1e-12)
+    assert torch.allclose(CompressedSensing(0.01, 20)(y, operator), together, atol=1e-12)
 
 
 def test_float32() -> None:
     """float32 agrees with float64 far below the error of the reconstruction."""
     x = phantoms(4, 32)
     y, operator = measured(MULTI_COIL, x)
-    wide = compressed_sensing(y, operator, 0.001)
-    narrow = compressed_sensing(y.float(), operator, 0.001)
+    wide = CompressedSensing(0.001)(y, operator)
+    narrow = CompressedSensing(0.001)(y.float(), operator)
     assert narrow.dtype == torch.float32 and wide.dtype == torch.float64
     assert (narrow - wide).abs().max() < 1e-4 < (wide - x).abs().max()
 
@@ -179,13 +181,13 @@ def test_float32() -> None:
 def test_odd_sizes(shape: tuple[int, int]) -> None:
     x = phantoms(8, 48)[:, :, : shape[0], : shape[1]].contiguous()
     y, operator = measured(MULTI_COIL, x)
-    assert psnr(compressed_sensing(y, operator, 1e-3), x) > psnr(operator.adjoint(y), x) + 3
+    assert psnr(CompressedSensing(1e-3)(y, operator), x) > psnr(operator.adjoint(y), x) + 3
 
 
 def test_cycle_spinning_helps() -> None:
     x = phantoms(16, 32)
     y, operator = measured(MULTI_COIL, x)
-    spun, fixed = (compressed_sensing(y, operator, 1e-3, cycle_spinning=spin) for spin in (True, False))
+    spun, fixed = (CompressedSensing(1e-3, cycle_spinning=spin)(y, operator) for spin in (True, False))
     assert psnr(spun, x) > psnr(fixed, x) + 0.3
 
 
@@ -200,8 +202,8 @@ def test_the_largest_eigenvalue() -> None:
         assert 0.99 * exact < float(found) < 1.0001 * exact
     y = loud.apply(x)
     with pytest.raises(UserError, match="diverged; state lipschitz"):
-        compressed_sensing(y.float(), loud, 1e-3, iterations=400)
-    found = compressed_sensing(y, loud, 1e-3, iterations=400, lipschitz=1.05 * largest_eigenvalue(loud, (2, 12, 12)))
+        CompressedSensing(1e-3, iterations=400)(y.float(), loud)
+    found = CompressedSensing(1e-3, iterations=400, lipschitz=1.05 * largest_eigenvalue(loud, (2, 12, 12)))(y, loud)
     assert (found - x).norm() < 0.5 * (loud.adjoint(y) - x).norm()
 
 
@@ -212,13 +214,13 @@ def test_the_largest_eigenvalue() -> None:
 def test_settings_that_are_refused(change: dict, words: str) -> None:
     y, operator = measured(MULTI_COIL, phantoms(1, 16))
     with pytest.raises(UserError, match=words):
-        compressed_sensing(y, operator, **{"weight": 0.1, **change})
+        CompressedSensing(**{"weight": 0.1, **change})(y, operator)
 
 
 def test_real_images_are_refused() -> None:
     x = torch.zeros(2, 1, 16, 16)
     with pytest.raises(UserError, match=r"must be complex, \[n, 2, H, W\], not \[2, 1, 16, 16\]"):
-        compressed_sensing(x, AdditiveNoise().draw(2, (1, 16, 16), seeded("a")), 0.1)
+        CompressedSensing(0.1)(x, AdditiveNoise().draw(2, (1, 16, 16), seeded("a")))
 
 
 def brains(shared_data: Path, n: int, size: int) -> Tensor:
@@ -236,7 +238,7 @@ def brains(shared_data: Path, n: int, size: int) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "law",
+    "corruption",
     [
         Mri(acceleration=2, acs=4, coils=4),
         Mri(acceleration=4, acs=4, coils=4),
@@ -244,12 +246,12 @@ def brains(shared_data: Path, n: int, size: int) -> Tensor:
     ],
     ids=["R2", "R4", "R4 with noise"],
 )
-def test_the_weight_is_near_the_best(law: Mri, shared_data: Path) -> None:
+def test_the_weight_is_near_the_best(corruption: Mri, shared_data: Path) -> None:
     """Chosen from measurements alone it loses at most 0.5 dB to the best candidate (n = 16 slices), and gains much."""
     x = brains(shared_data, 16, 32)
-    y, operator = measured(law, x)
-    choice = choose_weight(y, operator, law.further(operator, seeded("further")), iterations=60)
-    scores = [psnr(compressed_sensing(y, operator, weight, 60), x) for weight in CANDIDATES]
+    y, operator = measured(corruption, x)
+    choice = choose_weight(y, operator, corruption.further(operator, seeded("further")), CompressedSensing(0.0, 60))
+    scores = [psnr(CompressedSensing(weight, 60)(y, operator), x) for weight in CANDIDATES]
     chosen = scores[CANDIDATES.index(choice.weight)]
     assert chosen > max(scores) - 0.5 and max(scores) - min(scores) > 2
     assert chosen > psnr(operator.adjoint(y), x) + 1.5
@@ -258,24 +260,26 @@ def test_the_weight_is_near_the_best(law: Mri, shared_data: Path) -> None:
 
 def test_the_curve_is_the_error_of_what_was_held_out() -> None:
     x = phantoms(3, 16)
-    law = RandomLines(kept=0.6, kept_further=0.6)
-    y, operator = measured(law, x)
-    further = law.further(operator, seeded("further"))
-    choice = choose_weight(y, operator, further, [0.001, 0.1], iterations=10)
+    corruption = RandomLines(kept=0.6, kept_further=0.6)
+    y, operator = measured(corruption, x)
+    further = corruption.further(operator, seeded("further"))
+    choice = choose_weight(y, operator, further, CompressedSensing(0.0, 10), [0.001, 0.1, 10.0])
     assert isinstance(operator, FourierMaskOperator) and isinstance(further, FourierMaskOperator)
     held_out = (operator.mask.bool() & ~further.mask.bool()).expand_as(y)
     for weight, error in zip(choice.candidates, choice.errors, strict=True):
-        found = operator.apply(compressed_sensing(further.mask * y, further, weight, 10))
+        found = operator.apply(CompressedSensing(weight, 10)(further.mask * y, further))
         assert error == pytest.approx(float((found - y)[held_out].square().mean()), rel=1e-6)
+    zero_error = float(y[held_out].square().mean())  # of the image that a large weight gives, which is 0
+    assert choice.errors[-1] == pytest.approx(zero_error, rel=1e-6) and min(choice.errors) < 0.9 * zero_error
     with pytest.raises(UserError, match="nothing is held out"):
-        choose_weight(y, operator, operator)
+        choose_weight(y, operator, operator, CompressedSensing(0.0))
     with pytest.raises(UserError, match="no candidates"):
-        choose_weight(y, operator, further, [])
+        choose_weight(y, operator, further, CompressedSensing(0.0), [])
 
 
-def complex_store(folder: Path, x: Tensor, law: Corruption) -> Store:
+def complex_store(folder: Path, x: Tensor, corruption: Corruption) -> Store:
     source = array_source(x.float().numpy(), "images", layout="NCHW")
-    return corrupt_images(source, law, folder / "store", None, seed=0)
+    return corrupt_images(source, corruption, folder / "store", None, seed=0)
 
 
 def test_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,16 +290,17 @@ def test_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def advance(done: int = 0, note: str = "") -> None:
         counts.append(done)
 
-    found = list(reconstruct(store, 0.01, advance, iterations=5))
+    found = list(reconstruct(store, CompressedSensing(0.01, 5), advance))
     assert counts == [4, 4, 2] and [len(images) for images in found] == counts
     batch = store.batch(torch.arange(10))
-    expected = compressed_sensing(batch.y, batch.operator, 0.01, 5)
+    expected = CompressedSensing(0.01, 5)(batch.y, batch.operator)
     assert torch.allclose(torch.cat(found), expected, atol=1e-5) and expected.shape == (10, 2, 16, 16)
-    choice = choose_weight_for(store, most=6, iterations=5)
-    assert choice == choose_weight_for(store, most=6, iterations=5)
-    assert choice != choose_weight_for(store, most=6, iterations=5, seed=1)
+    method = CompressedSensing(0.0, 5)
+    choice = choose_weight_for(store, method, seed=0, most=6)
+    assert choice == choose_weight_for(store, method, seed=0, most=6)
+    assert choice != choose_weight_for(store, method, seed=1, most=6)
 
 
 def test_stores_that_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must be complex"):
-        next(reconstruct(tiny_store(tmp_path / "store"), 0.01))
+        next(reconstruct(tiny_store(tmp_path / "store"), CompressedSensing(0.01)))

@@ -37,9 +37,9 @@ class Evaluator:
     def of_stored(self, subject: Subject, samples: Samples, how: str | None = None) -> list[Result]:
         """Images of a store against the clean ones: the measurements themselves, or reconstructions of them."""
         clean = [y for y in self.yardsticks if y.reference == "clean"]
-        sets = (
-            feature_sets(samples, [y.features for y in clean], self.processes, subject, self.samples) if clean else []
-        )
+        if not clean:
+            return []
+        sets = feature_sets(samples, [y.features for y in clean], self.processes, subject, self.samples)
         return [
             yardstick.result(name, [found], ours.n, subject=subject, sampler=how)
             for yardstick, ours in zip(clean, sets, strict=True)

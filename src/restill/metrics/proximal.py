@@ -1,6 +1,6 @@
 """Proximal metrics: generated images, corrupted anew, against the measurements. No clean image is needed.
 
-They see nothing of what every operator of the corruption hides (RSD, section 5; `hidden.py` says how much that is).
+They cannot detect errors in what every operator of the corruption hides (RSD, section 5; `hidden.py` measures it).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ CHUNK = 256  # images that share one generator: part of what `seed` means, so no
 
 
 def recorrupted(batches: Iterable[Tensor], corruption: Corruption, seed: int, first: int = 0) -> Iterator[Tensor]:
-    """Generated images, corrupted anew, on the image grid (`to_image(y)`), whatever the size of the batches.
+    """Generated images, corrupted anew, on the image grid (`to_image(y)`); the size of the batches does not matter.
 
     Args:
         batches: of generated images `[n, C, H, W]` in normalised units.
-        corruption: the law of the measurements.
+        corruption: of the measurements.
         seed: of operators and noise; equal seeds give equal results on one kind of device.
         first: number of the first image, a multiple of 256, for processes that share the work.
 
@@ -61,8 +61,8 @@ class Proximal:
     """The proximal Fréchet distance of sets of images to the measurements of one store, in one feature space.
 
     Args:
-        store: the measurements; their corruption is that which corrupts images anew.
-        features: made for the shape of `to_image(y)`, which is that of the images.
+        store: the measurements; their corruption corrupts images anew.
+        features: for images of the shape of `to_image(y)`.
     """
 
     def __init__(self, store: Store, features: Features) -> None:

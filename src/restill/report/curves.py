@@ -10,6 +10,8 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
+from markupsafe import Markup
+
 from .figures import Plot, line_svg
 
 _AXES = ("images", "step")
@@ -61,17 +63,14 @@ def log_curves(rows: Sequence[Mapping[str, Any]]) -> tuple[Plot, ...]:
 
 def overlay(logs: Mapping[str, Sequence[Mapping[str, Any]]], stage: str, name: str) -> Plot | None:
     """One quantity of one stage of several runs in one plot, by label; None where no run has two points of it."""
-    found = {label: _one(rows, stage, name) for label, rows in logs.items()}
+    found = {label: _series(rows).get((stage, name, "images")) for label, rows in logs.items()}
     kept = {label: line for label, line in found.items() if line is not None and _finite(line.points)}
     if not any(len(line.points) > 1 for line in kept.values()):
         return None
-    words = _WORDS.get(name, name.replace("_", " "))
-    values = [y for line in kept.values() for y in _finite(line.points)]
-    spreads = {label: line.spreads for label, line in kept.items() if any(line.spreads)}
-    points = {label: line.points for label, line in kept.items()}
-    svg = line_svg(points, "images seen", words, f"overlay-{stage}-{name}", _wide(values), spreads)
+    svg = _svg(kept, "images seen", _words(name), f"overlay-{stage}-{name}")
+    title = f"{stage}: {_words(name)}"
     ends = "; ".join(f"{label} ends at {line.points[-1][1]:.3g}" for label, line in kept.items())
-    return Plot(f"{stage}: {words}", svg, f"{stage}: {words}. {ends}", _sentence(stage, name))
+    return Plot(title, svg, f"{title}. {ends}", _sentence(stage, name))
 
 
 def stage_times(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -138,10 +137,6 @@ def _series(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, str], _Se
     return found
 
 
-def _one(rows: Sequence[Mapping[str, Any]], stage: str, name: str) -> _Series | None:
-    return next((line for (s, n, a), line in _series(rows).items() if (s, n, a) == (stage, name, "images")), None)
-
-
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -150,9 +145,17 @@ def _finite(points: Sequence[tuple[float, float]]) -> list[float]:
     return [y for _, y in points if math.isfinite(y)]
 
 
-def _wide(values: Sequence[float]) -> bool:
-    """Whether a logarithmic axis shows them better."""
-    return min(values) > 0 and max(values) > 30 * min(values)
+def _svg(lines: Mapping[str, _Series], x_label: str, y_label: str, name: str) -> Markup:
+    """Lines by label, with bands where they have spreads; logarithmic where that shows the values better."""
+    points = {label: line.points for label, line in lines.items()}
+    spreads = {label: line.spreads for label, line in lines.items() if any(line.spreads)}
+    values = [y for line in lines.values() for y in _finite(line.points)]
+    wide = min(values) > 0 and max(values) > 30 * min(values)
+    return line_svg(points, x_label, y_label, name, wide, spreads)
+
+
+def _words(name: str) -> str:
+    return _WORDS.get(name, name.replace("_", " "))
 
 
 def _sentence(stage: str, name: str) -> str:
@@ -161,15 +164,15 @@ def _sentence(stage: str, name: str) -> str:
 
 def _curve(number: int, key: tuple[str, str, str], series: _Series) -> Plot | None:
     stage, name, axis = key
-    words = _WORDS.get(name, name.replace("_", " "))
-    title, points = f"{stage}: {words}" if stage else words, series.points
-    finite = _finite(points)
-    if len(points) < 2 or not finite:
+    finite = _finite(series.points)
+    if len(series.points) < 2 or not finite:
         return None
-    spreads = {words: series.spreads} if any(series.spreads) else None
-    x_label = "images seen" if axis == "images" else axis
-    svg = line_svg({words: points}, x_label, words, f"curve-{number}", _wide(finite), spreads)
-    bounds = f"from {min(finite):.3g} to {max(finite):.3g}; the last is {points[-1][1]:.3g}"
-    band = "; the band is ± its uncertainty" if spreads else ""
-    sentence = _sentence(stage, name) + (" The band is ± the uncertainty of each value." if spreads else "")
-    return Plot(title, svg, f"{title}, {len(points):,} logged values {bounds}{band}", sentence)
+    words = _words(name)
+    title = f"{stage}: {words}" if stage else words
+    svg = _svg({words: series}, "images seen" if axis == "images" else axis, words, f"curve-{number}")
+    bounds = f"from {min(finite):.3g} to {max(finite):.3g}; the last is {series.points[-1][1]:.3g}"
+    band, more = ("; the band is ± its uncertainty", " The band is ± the uncertainty of each value.")
+    if not any(series.spreads):
+        band = more = ""
+    description = f"{title}, {len(series.points):,} logged values {bounds}{band}"
+    return Plot(title, svg, description, _sentence(stage, name) + more)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -27,22 +28,11 @@ _BLOCK_VALUES = 1 << 21  # numbers of k-space that are worked on at once
 _BATCH = 256  # slices that are read at once
 
 
-@torch.no_grad()
-def compressed_sensing(
-    y: Tensor,
-    operator: Operator,
-    weight: float,
-    iterations: int = 100,
-    wavelet: str = "db4",
-    levels: int | None = None,
-    lipschitz: float | Tensor = 1.0,
-    cycle_spinning: bool = True,
-) -> Tensor:
-    """Complex images of slices from their measurements; slices do not influence each other.
+@dataclass(frozen=True)
+class CompressedSensing:
+    """How slices are reconstructed; called with measurements.
 
-    Args:
-        y: measurements `[n, ...]`, on the device of the operator, float32 or float64.
-        operator: of complex images `[n, 2, H, W]`; only `apply` and `adjoint` are used.
+    Attributes:
         weight: of the wavelet coefficients, at least 0, as a share of the largest one of `A^H y`; from 0.00001 (hardly
             any noise) to 0.03 in practice (`choose_weight`).
         iterations: of FISTA, which starts from `A^H y`.
@@ -53,58 +43,87 @@ def compressed_sensing(
         cycle_spinning: move the wavelets' grid at random in each iteration, as BART's `pics` does, which removes the
             blocks that a fixed grid leaves (Coifman and Donoho 1995). Without it the minimiser above is approached.
 
-    Returns:
-        Images `[n, 2, H, W]` (real and imaginary part), of the dtype of `y`.
-
     Raises:
-        UserError: images that are not complex, a weight below 0, no iterations, no such wavelet, or an operator that
-            is not linear or whose `lipschitz` was stated too small.
+        UserError: a weight below 0, or no iterations.
     """
-    if not (math.isfinite(weight) and weight >= 0):
-        raise UserError(f"compressed sensing: weight must be a number of at least 0, not {weight}")
-    if iterations < 1:
-        raise UserError(f"compressed sensing: iterations must be at least 1, not {iterations}")
-    applied = linear(operator, "compressed sensing")
-    eigenvalue_N = torch.as_tensor(lipschitz, dtype=y.dtype, device=y.device).expand(len(y))
-    blocks = []
-    for index in torch.arange(len(y), device=y.device).split(max(1, _BLOCK_VALUES // math.prod(y.shape[1:]))):
-        part, own = y[index], applied.select(index)
-        start = own.adjoint(part)
+
+    weight: float
+    iterations: int = 100
+    wavelet: str = "db4"
+    levels: int | None = None
+    lipschitz: float | Tensor = 1.0
+    cycle_spinning: bool = True
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.weight) and self.weight >= 0):
+            raise UserError(f"compressed sensing: weight must be a number of at least 0, not {self.weight}")
+        if self.iterations < 1:
+            raise UserError(f"compressed sensing: iterations must be at least 1, not {self.iterations}")
+
+    @torch.no_grad()
+    def __call__(self, y: Tensor, operator: Operator) -> Tensor:
+        """Complex images of slices from their measurements; slices do not influence each other.
+
+        Args:
+            y: measurements `[n, ...]`, on the device of the operator, float32 or float64.
+            operator: of complex images `[n, 2, H, W]`; only `apply` and `adjoint` are used.
+
+        Returns:
+            Images `[n, 2, H, W]` (real and imaginary part), of the dtype of `y`.
+
+        Raises:
+            UserError: images that are not complex, no such wavelet, or an operator that is not linear or whose
+                `lipschitz` was stated too small.
+        """
+        applied = linear(operator, "compressed sensing")
+        eigenvalue_N = torch.as_tensor(self.lipschitz, dtype=y.dtype, device=y.device).expand(len(y))
+        blocks = []
+        for index in torch.arange(len(y), device=y.device).split(max(1, _BLOCK_VALUES // math.prod(y.shape[1:]))):
+            blocks.append(self._block(y[index], applied.select(index), 1 / eigenvalue_N[index]))
+        images = torch.cat(blocks) if blocks else applied.adjoint(y)
+        if not bool(images.isfinite().all()):
+            raise UserError(
+                "compressed sensing: diverged; state lipschitz (the largest eigenvalue of A^H A), or check y"
+            )
+        return images
+
+    def _block(self, y: Tensor, operator: Linear, step_N: Tensor) -> Tensor:
+        """FISTA with a constant step (Beck and Teboulle 2009, section 4)."""
+        start = operator.adjoint(y)
         if start.ndim != 4 or start.shape[1] != 2:
             raise UserError(f"compressed sensing: images must be complex, [n, 2, H, W], not {list(start.shape)}")
-        wavelets = Wavelets((start.shape[2], start.shape[3]), wavelet, levels)
-        threshold_N = weight * _modulus(wavelets.forward(start)).amax(dim=(1, 2, 3))
-        shifts = _shifts(iterations, wavelets.levels) if cycle_spinning else [(0, 0)] * iterations
-        blocks.append(_fista(part, own, start, wavelets, threshold_N, 1 / eigenvalue_N[index], shifts))
-    images = torch.cat(blocks) if blocks else applied.adjoint(y)
-    if not bool(images.isfinite().all()):
-        raise UserError("compressed sensing: diverged; state lipschitz, the largest eigenvalue of A^H A, or check y")
-    return images
+        wavelets = Wavelets((start.shape[2], start.shape[3]), self.wavelet, self.levels)
+        threshold_N = self.weight * _modulus(wavelets.forward(start)).amax(dim=(1, 2, 3))
+        step, threshold = right_broadcast(step_N, start), right_broadcast(step_N * threshold_N, start)
+        x = z = start
+        momentum = 1.0
+        for shift in self._shifts(wavelets.levels):
+            descended = z - step * operator.adjoint(operator.apply(z) - y)
+            new = _shrunk(descended, wavelets, threshold, shift)
+            following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
+            z = new + (momentum - 1) / following * (new - x)
+            x, momentum = new, following
+        return x
+
+    def _shifts(self, levels: int) -> list[tuple[int, int]]:
+        """Places of the wavelets' grid, one for each iteration, random and the same for every slice."""
+        if not self.cycle_spinning:
+            return [(0, 0)] * self.iterations
+        drawn = torch.randint(1 << levels, (self.iterations, 2), generator=seeded("cycle spinning"))
+        return [(int(row), int(column)) for row, column in drawn.tolist()]
 
 
-def reconstruct(
-    store: Store,
-    weight: float,
-    advance: Advance = silent,
-    iterations: int = 100,
-    wavelet: str = "db4",
-    cycle_spinning: bool = True,
-) -> Iterator[Tensor]:
-    """The reconstructions of all samples of a store of measurements, in order.
-
-    Args:
-        store: of measurements of complex images.
-        advance: told of every batch that is done.
-        weight, iterations, wavelet, cycle_spinning: as in `compressed_sensing`.
+def reconstruct(store: Store, method: CompressedSensing, advance: Advance = silent) -> Iterator[Tensor]:
+    """The reconstructions of all samples of a store of complex images, in order; `advance` is told of every batch.
 
     Yields:
         Images `[n, 2, H, W]` in normalised units, float32, on the CPU.
 
     Raises:
-        UserError: as `compressed_sensing`.
+        UserError: as `CompressedSensing`.
     """
     for batch in store.iterate(_BATCH):
-        yield compressed_sensing(batch.y, batch.operator, weight, iterations, wavelet, cycle_spinning=cycle_spinning)
+        yield method(batch.y, batch.operator)
         advance(done=len(batch))
 
 
@@ -122,28 +141,6 @@ def largest_eigenvalue(operator: Linear, shape: tuple[int, int, int], iterations
     return size_N
 
 
-def _fista(
-    y: Tensor,
-    operator: Linear,
-    start: Tensor,
-    wavelets: Wavelets,
-    threshold_N: Tensor,
-    step_N: Tensor,
-    shifts: list[tuple[int, int]],
-) -> Tensor:
-    """As many iterations of FISTA with a constant step (Beck and Teboulle 2009, section 4) as there are `shifts`."""
-    step, threshold = right_broadcast(step_N, start), right_broadcast(step_N * threshold_N, start)
-    x = z = start
-    momentum = 1.0
-    for shift in shifts:
-        descended = z - step * operator.adjoint(operator.apply(z) - y)
-        new = _shrunk(descended, wavelets, threshold, shift)
-        following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
-        z = new + (momentum - 1) / following * (new - x)
-        x, momentum = new, following
-    return x
-
-
 def _shrunk(x: Tensor, wavelets: Wavelets, threshold: Tensor, shift: tuple[int, int]) -> Tensor:
     """Proximal operator of `threshold |W x|_1`, a complex soft threshold, `W` on a grid moved by `shift` pixels."""
     coefficients = wavelets.forward(_moved(x, shift))
@@ -158,9 +155,3 @@ def _moved(x: Tensor, shift: tuple[int, int]) -> Tensor:
 def _modulus(c: Tensor) -> Tensor:
     """Of complex numbers `[n, 2, H, W]`, `[n, 1, H, W]`."""
     return torch.hypot(c[:, :1], c[:, 1:])
-
-
-def _shifts(iterations: int, levels: int) -> list[tuple[int, int]]:
-    """Places of the wavelets' grid, random and the same for every slice."""
-    drawn = torch.randint(1 << levels, (iterations, 2), generator=seeded("cycle spinning"))
-    return [(int(row), int(column)) for row, column in drawn.tolist()]

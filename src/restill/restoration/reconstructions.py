@@ -11,24 +11,26 @@ import torch
 from ..core.progress import progress_bar
 from ..corruption import AdditiveNoise
 from ..store import Contents, Store, StoreWriter
-from .compressed_sensing import reconstruct
+from .baselines import BaselineSettings
+from .compressed_sensing import CompressedSensing, reconstruct
 from .weight import CANDIDATES, WeightChoice, choose_weight_for
 
 WAVELETS = ("haar", "db4")
 
 
-def choose_wavelet(store: Store, weight: float | None, wavelet: str, iterations: int, seed: int = 0) -> dict[str, Any]:
-    """Wavelet and weight as plain data: those stated, or without a weight the ones that predict held-out lines best."""
+def choose_wavelet(store: Store, settings: BaselineSettings, seed: int) -> dict[str, Any]:
+    """Wavelet and weight as plain data: as stated, or without a weight the ones that best predict held-out lines."""
     found: dict[str, WeightChoice] = {}
-    if weight is None:
+    if settings.weight is None:
         with progress_bar(f"{'l1-wavelet weight':17}", len(WAVELETS) * len(CANDIDATES), unit="weights") as advance:
             for each in WAVELETS:
-                found[each] = choose_weight_for(store, seed=seed, iterations=iterations, wavelet=each, advance=advance)
-    best = min(found, key=lambda each: min(found[each].errors), default=wavelet)
+                method = CompressedSensing(0.0, settings.iterations, each)
+                found[each] = choose_weight_for(store, method, seed, advance=advance)
+    best = min(found, key=lambda each: min(found[each].errors), default=settings.wavelet)
     return {
         "wavelet": best,
-        "weight": found[best].weight if found else weight,
-        "iterations": iterations,
+        "weight": found[best].weight if found else settings.weight,
+        "iterations": settings.iterations,
         "candidates": list(CANDIDATES),
         "errors": {each: list(tried.errors) for each, tried in found.items()} or None,
     }
@@ -41,7 +43,7 @@ def choice_in_words(choice: Mapping[str, Any]) -> str:
 
 
 def write_reconstructions(store: Store, out: Path, choice: Mapping[str, Any]) -> None:
-    """Reconstruct every measurement of a store of complex images. Raises UserError as `compressed_sensing`."""
+    """Reconstruct every measurement of a store of complex images. Raises UserError as `CompressedSensing`."""
     manifest = store.manifest
     contents = Contents(
         kind="measurements",
@@ -58,8 +60,8 @@ def write_reconstructions(store: Store, out: Path, choice: Mapping[str, Any]) ->
         progress_bar(f"{'l1-wavelet':17}", len(store)) as advance,
         StoreWriter(out, contents, source=name, seed=None) as writer,
     ):
-        weight, wavelet = float(choice["weight"]), str(choice["wavelet"])
-        for images in reconstruct(store, weight, advance, int(choice["iterations"]), wavelet):
+        method = CompressedSensing(float(choice["weight"]), int(choice["iterations"]), str(choice["wavelet"]))
+        for images in reconstruct(store, method, advance):
             labels = None if store.labels is None else store.labels[start : start + len(images)]
             writer.append(images, {"sigma_n": torch.zeros(len(images))}, labels)
             start += len(images)

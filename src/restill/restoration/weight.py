@@ -1,12 +1,13 @@
 """The weight of compressed sensing, chosen without a clean image: the one that best predicts measurements held out.
 
-Each slice is reconstructed from a further corrupted measurement, a part of its own, and what the reconstruction would
-have measured in the rest is compared with what was measured there. The noise of the rest adds the same to the
-error of every weight. The chosen weight is that of measurements which lack a little more than those of the store do.
+Each slice is reconstructed from a part of its measurement. What the reconstruction would have measured in the rest is
+compared with what was measured there. The noise of the rest adds the same to the error of every weight. The chosen
+weight is the best for measurements that lack a little more than those of the store.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from ..core.progress import Advance, silent
 from ..core.tensors import seeded
 from ..corruption import Operator
 from ..store import Store
-from .compressed_sensing import compressed_sensing
+from .compressed_sensing import CompressedSensing
 
 CANDIDATES = tuple(10 ** (-k / 2) for k in range(10, 2, -1))
 """1e-5 to 0.03, two to a decade."""
@@ -46,10 +47,8 @@ def choose_weight(
     y: Tensor,
     operator: Operator,
     further: Operator,
+    method: CompressedSensing,
     candidates: Sequence[float] = CANDIDATES,
-    iterations: int = 100,
-    wavelet: str = "db4",
-    cycle_spinning: bool = True,
     advance: Advance = silent,
 ) -> WeightChoice:
     """The weight that best predicts, from what `further` sees of `y`, the rest of `y`.
@@ -58,12 +57,12 @@ def choose_weight(
         y: measurements `[n, ...]`.
         operator: theirs; `restrict` is a mask.
         further: the more corrupted operators that `corruption.further(operator, generator)` draws.
+        method: all but the weight.
         candidates: weights to try, at least 0.
         advance: told of every candidate that is done.
-        iterations, wavelet, cycle_spinning: as in `compressed_sensing`.
 
     Raises:
-        UserError: no candidates, nothing held out, or as `compressed_sensing`.
+        UserError: no candidates, nothing held out, or as `CompressedSensing`.
     """
     if not candidates:
         raise UserError("compressed sensing: no candidates for the weight; state one or more")
@@ -74,7 +73,7 @@ def choose_weight(
         raise UserError("compressed sensing: nothing is held out (only centre lines measured?); state the weight")
     seen, errors = further.restrict(y), []
     for weight in candidates:
-        images = compressed_sensing(seen, further, weight, iterations, wavelet, cycle_spinning=cycle_spinning)
+        images = dataclasses.replace(method, weight=weight)(seen, further)
         residual = held_out * (operator.apply(images) - y)
         errors.append(float(residual.square().sum(dtype=torch.float64)) / count)
         advance(done=1)
@@ -82,14 +81,7 @@ def choose_weight(
 
 
 def choose_weight_for(
-    store: Store,
-    candidates: Sequence[float] = CANDIDATES,
-    most: int = 128,
-    seed: int = 0,
-    iterations: int = 100,
-    wavelet: str = "db4",
-    cycle_spinning: bool = True,
-    advance: Advance = silent,
+    store: Store, method: CompressedSensing, seed: int, most: int = 128, advance: Advance = silent
 ) -> WeightChoice:
     """`choose_weight` on at most `most` slices of a store, evenly spread; `seed` draws what is held out.
 
@@ -99,4 +91,4 @@ def choose_weight_for(
     index = torch.linspace(0, len(store) - 1, min(len(store), most)).round().long()
     corruption, batch = store.corruption, store.batch(index)
     further = corruption.further(batch.operator, seeded("weight", seed))
-    return choose_weight(batch.y, batch.operator, further, candidates, iterations, wavelet, cycle_spinning, advance)
+    return choose_weight(batch.y, batch.operator, further, method, advance=advance)

@@ -36,6 +36,6 @@ def _reconstruct(run: Run) -> None:
     if not store.is_complex:
         raise UserError("baselines are for undersampled k-space, corruption kind mri; leave them out of the recipe")
     if not path.exists():
-        choice = choose_wavelet(store, section.weight, section.wavelet, section.iterations, run.recipe.seed)
+        choice = choose_wavelet(store, section, run.recipe.seed)
         write_json(path, choice)
     write_reconstructions(store, run.reconstructions, read_json(path) | {"iterations": section.iterations})
