@@ -15,7 +15,7 @@ from .phases import train_denoiser
 
 
 def baselines(run: Run) -> None:
-    """Make those that the recipe asks for, or continue, or find them done. Raises UserError where k-space is needed."""
+    """Make or continue the baselines of the recipe. Raises UserError for measurements other than k-space."""
     section = run.recipe.baselines
     if section.l1_wavelet or section.l1_edm:
         _reconstruct(run)

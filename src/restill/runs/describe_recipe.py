@@ -159,6 +159,6 @@ def _digits(value: float) -> str:
 
 
 def _with_unit(value: float, units: Sequence[tuple[str, float]], least: float = 1) -> str:
-    """In the largest unit of which there are at least `least`, or in the smallest one."""
+    """In the largest unit that gives a number of at least `least`, or in the smallest unit."""
     unit, size = next((each for each in units if value >= least * each[1]), units[-1])
     return f"{_digits(value / size)} {unit}"

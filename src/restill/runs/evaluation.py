@@ -48,9 +48,9 @@ def evaluate(
     Args:
         reference: store of clean images, or an `.npz` of reference statistics; by default the run's own store, if it
             has one. Without it only proximal metrics.
-        spaces: feature spaces beside pixels, the classifier and those that the recipe names; of complex images they
-            are given the magnitudes, `[n, k, H, W]`.
-        processes: this process among those that share the work; the first one has all results and writes them.
+        spaces: further feature spaces, beside pixels, the classifier and the recipe's; for complex images they see
+            the magnitudes, `[n, k, H, W]`.
+        processes: the group that shares the work; the first process has all results and writes them.
         held_out: store of measurements that nothing was trained on, for the checks of memorisation and likelihood.
 
     Raises:
@@ -143,7 +143,7 @@ def _clean_images(run: Run, store: Store, reference: Path | None) -> Reference |
 def _yardsticks(
     run: Run, store: Store, clean: Reference | None, spaces: Sequence[Features], processes: Processes
 ) -> list[Yardstick]:
-    """The clean images in every feature space, if there are any, and the measurements in those that need no labels."""
+    """Clean images, if there are any, in every feature space; measurements in every space that needs no labels."""
     pixels = pixels_of(store.image_shape, store.is_complex)
     others = [space for space in spaces if space.fingerprint != pixels.fingerprint]  # pixels need not be named
     yardsticks: list[Yardstick] = []

@@ -1,6 +1,6 @@
 """Recipes: the complete description of a run as checked, plain data.
 
-A recipe is a YAML file; `restill run NAME` finds those that ship with the package. Keys that are not given have the
+A recipe is a YAML file; `restill run NAME` finds the shipped ones. Keys that are left out have the
 defaults of `recipe.py`, unknown ones are refused.
 """
 

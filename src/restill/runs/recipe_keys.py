@@ -28,7 +28,7 @@ FAMILIES: dict[str, type[Pluggable]] = {
 
 
 def keys_table(recipe: Recipe, complete: bool) -> Table:
-    """Keys, values, units and what they do: of those that differ from the defaults, or of all."""
+    """Keys with values, units and descriptions: all keys, or those that differ from the defaults."""
     known = {key.name: key for key in recipe_keys({key: recipe.value(f"{key}.{tag(key)}") for key in FAMILIES})}
     values, usual = (flat(each.model_dump(mode="json")) for each in (recipe, Recipe(name=recipe.name)))
     table = Table(title="Keys" if complete else "Keys that differ from the defaults", title_justify="left", box=None)

@@ -17,12 +17,12 @@ from ..core.errors import UserError
 from ..core.files import replacing
 from ..core.tensors import channels_to_complex
 from ..core.views import displayed, phase_colours
-from ..report import grid, overview
+from ..report import grid, overview, png_bytes
 
 
 def save_grid(path: Path, images: Tensor, missing: Tensor | None = None) -> None:
     """A grid of images `[n, C, H, W]` in normalised units as PNG; what is `missing` has a colour of its own."""
-    _write(path, _png(grid(images, missing=missing)))
+    _write(path, png_bytes(grid(images, missing=missing)))
 
 
 def save_grids(path: Path, images: Tensor, is_complex: bool, missing: Tensor | None = None) -> None:
@@ -34,7 +34,7 @@ def save_grids(path: Path, images: Tensor, is_complex: bool, missing: Tensor | N
 
 def save_overview(path: Path, images: Mapping[str, Tensor], missing: Mapping[str, Tensor]) -> None:
     """Grids of several subjects side by side as PNG; what is `missing` of some has a colour of its own."""
-    _write(path, _png(overview(images, missing=missing)))
+    _write(path, png_bytes(overview(images, missing=missing)))
 
 
 def save_image(folder: Path, index: int, image: Tensor, config: NetworkConfig) -> None:
@@ -51,7 +51,7 @@ def save_image(folder: Path, index: int, image: Tensor, config: NetworkConfig) -
     image = displayed(image[None], config.complex_values)[0]
     if image.shape[0] in (1, 3, 4):
         pixels = ((image + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).movedim(0, -1).squeeze(-1).numpy()
-        _write(folder / f"{index:06d}.png", _png(Image.fromarray(pixels)))
+        _write(folder / f"{index:06d}.png", png_bytes(Image.fromarray(pixels)))
 
 
 def _physical(image: Tensor, config: NetworkConfig) -> NDArray[np.generic]:
@@ -69,12 +69,6 @@ def check_output(folder: Path) -> None:
         raise UserError(f"{folder}: is a file; give --out a folder")
     if folder.is_dir() and any(file.suffix not in (".png", ".npy", ".tmp") for file in folder.iterdir()):
         raise UserError(f"{folder}: holds other files than samples; choose another --out")
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def _write(path: Path, data: bytes) -> None:
