@@ -124,7 +124,11 @@ def test_a_file_may_define_a_corruption(tmp_path: Path) -> None:
     load_operator(tmp_path / "own.py")
     try:
         law = corruption_from({"kind": "test-own-mask", "p": 0.5})
-        assert isinstance(law, Corruption) and law.draw(2, (1, 4, 4), torch.Generator()).sigma_n.shape == (2,)
+        generator = torch.Generator().manual_seed(0)
+        operator, x = law.draw(2, (1, 8, 8), generator), torch.randn(2, 1, 8, 8, generator=generator)
+        mask = operator.condition()
+        assert isinstance(law, Corruption) and mask is not None and 0.25 < mask.double().mean() < 0.75
+        assert torch.equal(operator.apply(x), mask * x)
     finally:
         for kind in [kind for kind in corruption_kinds() if kind.startswith("test-own-")]:
             del Corruption._members[kind]

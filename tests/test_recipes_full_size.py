@@ -106,6 +106,9 @@ def test_every_law_draws_full_size_images(name: str) -> None:
     assert operator.to_domain(y).shape[1:] == law.shapes(shape).domain
     condition = operator.condition()
     assert law.shapes(shape).condition == (0 if condition is None else condition.shape[1])
+    noise = y[operator.restrict(torch.ones_like(y)).bool()]  # of black images' measurements nothing else is left
+    assert len(noise) > 1000 and float(noise.square().mean().sqrt()) == pytest.approx(law.sigma_max, rel=0.1)
+    assert torch.equal(operator.restrict(y), y)
 
 
 @pytest.mark.parametrize(

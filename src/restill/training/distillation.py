@@ -17,7 +17,7 @@ from ..diffusion import Denoiser
 from ..objectives import AmbientTweedie, GeneratorLevels, Objective, noised
 from .batches import Batches, selected
 from .ema import EMA, frozen_copy
-from .players import Game, Generated, Iteration, Loss, Opponent, Player, Work, total
+from .players import Game, Generated, Iteration, Loss, Opponent, Player, Work
 from .posthoc import PowerEMA
 from .settings import DistillationSettings
 from .state import Training
@@ -67,7 +67,9 @@ class Generator(Player[Denoiser]):
 
     def loss(self, part: Generated, iteration: Iteration) -> Loss:
         """The sum of the opponents' terms."""
-        return total([opponent.term(part, iteration) for opponent in self.game.opponents])
+        terms = [opponent.term(part, iteration) for opponent in self.game.opponents]
+        log = {name: value for term in terms for name, value in term.log.items()}
+        return Loss(torch.stack([term.value for term in terms]).sum(), log)
 
 
 class FakeScore(Opponent[Denoiser], kind="fake"):

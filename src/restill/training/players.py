@@ -12,8 +12,6 @@ the estimate of cost. An opponent is one class of a kind that recipes name in `s
 
 from __future__ import annotations
 
-import functools
-import operator as arithmetic
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -220,9 +218,3 @@ class Opponent(Player[Module], Pluggable, family="opponent", builtin={"fake": f"
         if iteration.drawn and self.game.settings.share_samples:
             return iteration.drawn
         return self.game.drawn_anew(iteration)
-
-
-def total(losses: Sequence[Loss]) -> Loss:
-    """The sum of losses, with all that is logged beside them."""
-    value = functools.reduce(arithmetic.add, [loss.value for loss in losses])
-    return Loss(value, {name: value for loss in losses for name, value in loss.log.items()})

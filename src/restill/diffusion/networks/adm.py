@@ -18,19 +18,7 @@ EPS = 1e-5
 class DhariwalUNet(UNet):
     """ADM: adaptive group norm, attention of 64 channels per head at several levels, no scaling of skips.
 
-    Args:
-        img_resolution: nominal image size; names the levels and decides where attention is (inputs may differ).
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        label_dim: number of classes; 0 for an unconditional network.
-        augment_dim: width of the augmentation labels; 0 for none (Karras et al. 2022, appendix F.2).
-        model_channels: multiplied by `channel_mult` at each level.
-        channel_mult: one factor per level.
-        channel_mult_emb: width of the noise embedding, in units of `model_channels`.
-        num_blocks: blocks per level of the encoder, at least 0; the decoder has one more.
-        attn_resolutions: level names with attention.
-        dropout: in each block, in training mode.
-        label_dropout: probability of hiding the class labels in training mode.
+    Args, beside those of `SongUNet`:
         channels_per_head: attention has `C // channels_per_head` heads; a layer with fewer channels has no attention.
 
     Raises:
