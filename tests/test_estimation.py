@@ -15,7 +15,7 @@ from torch import Tensor
 
 from restill.core.errors import UserError
 from restill.core.tensors import seeded
-from restill.estimation import NoiseEstimate, estimate_poisson_gaussian, estimate_sigma, estimate_sigma_of
+from restill.estimation import ImageSet, NoiseEstimate, estimate_poisson_gaussian, estimate_sigma
 from restill.estimation.coefficients import candidates_of, dct_matrix, killed_frequencies
 from restill.estimation.streams import distribution
 from restill.io import digits, open_images
@@ -95,12 +95,13 @@ def test_images_that_do_not_fit_in_memory_have_the_same_estimate(monkeypatch: py
     y = noisy(clean_digits(), 0.3)
     whole = estimate_sigma(y)
     told: list[int] = []
-    again = estimate_sigma_of(lambda: iter(y.split(100)), 1797, (1, 8, 8), "y", advance=lambda done: told.append(done))
+    parts = ImageSet("y", 1797, (1, 8, 8), lambda: iter(y.split(100)))
+    again = estimate_sigma(parts, advance=lambda done: told.append(done))
     assert whole[:3] == again[:3] and torch.equal(whole.per_sample, again.per_sample) and sum(told) == 2 * 1797
-    monkeypatch.setattr("restill.estimation.white_noise.MAX_IMAGES", 600)
+    monkeypatch.setattr("restill.estimation.image_set.MAX_IMAGES", 600)
     some = estimate_sigma(y)
     assert len(some.per_sample) == 1797 and some.sigma == pytest.approx(0.3, rel=0.08) and some.sigma != whole.sigma
-    monkeypatch.setattr("restill.estimation.white_noise.MAX_IMAGES", 2)
+    monkeypatch.setattr("restill.estimation.image_set.MAX_IMAGES", 2)
     assert estimate_sigma(white((9, 1, 64, 64), "two of nine")).sigma == pytest.approx(1, rel=0.15)
 
 

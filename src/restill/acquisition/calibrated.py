@@ -21,7 +21,7 @@ _CROP, _CROP_OF_FEW = 0.95, 0.8
 _BRIGHTEST = 0.7  # of the image of the calibration lines; the whole image has details that are brighter
 
 
-class Block(NamedTuple):
+class Slices(NamedTuple):
     """Consecutive slices of equally many coils, cropped.
 
     Attributes:
@@ -40,6 +40,11 @@ class Block(NamedTuple):
     sigma: Tensor
     where: tuple[str, ...]
 
+    def alike(self, other: Slices) -> bool:
+        """Whether both can be in one block."""
+        same_maps = (self.maps is None) == (other.maps is None)
+        return self.kspace.shape[1:] == other.kspace.shape[1:] and self.calibration == other.calibration and same_maps
+
 
 class Calibrated(NamedTuple):
     """A block in the units of the store: `physical = stored * scale`."""
@@ -50,22 +55,14 @@ class Calibrated(NamedTuple):
     residual: Tensor
 
 
-def alike(a: Block, b: Block) -> bool:
-    """Whether slices can be in one block."""
-    same_maps = (a.maps is None) == (b.maps is None)
-    return a.kspace.shape[1:] == b.kspace.shape[1:] and a.calibration == b.calibration and same_maps
-
-
-def joined(some: list[Block]) -> Block:
+def joined(some: list[Slices]) -> Slices:
     """One block of several that are alike."""
     kspace, mask, maps, calibration, sigma, where = zip(*some, strict=True)
-    joined_maps = None if maps[0] is None else torch.cat(maps)
-    return Block(
-        torch.cat(kspace), torch.cat(mask), joined_maps, calibration[0], torch.cat(sigma), tuple(w[0] for w in where)
-    )
+    every = None if maps[0] is None else torch.cat(maps)
+    return Slices(torch.cat(kspace), torch.cat(mask), every, calibration[0], torch.cat(sigma), sum(where, ()))
 
 
-def calibrated(block: Block, coils: int) -> Calibrated:
+def calibrated(block: Slices, coils: int) -> Calibrated:
     """Virtual coils, maps and scale of a block, from what its masks keep alone.
 
     Raises:

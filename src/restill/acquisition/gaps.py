@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..core.errors import UserError
 from ..core.progress import Advance, silent
 from ..corruption.mask import chosen_masks
-from ..io import Binary, ImageSource, open_masks
+from ..io import ImageSource, binary_masks, open_masks
 from .settings import DataSettings
 
 Masks = ImageSource | Literal["nan"]
@@ -57,10 +57,9 @@ def _masked(source: ImageSource, masks: ImageSource) -> ImageSource:
     _check_shape(source, masks)
 
     def passes() -> Iterator[tuple[str, NDArray[Any]]]:
-        binary, read = Binary(masks.name), iter(masks)
+        read = binary_masks(masks)
         shown = itertools.repeat(next(read)) if len(masks) == 1 else read
-        for (where, image), values in zip(source.passes(), shown, strict=False):  # each counts its own
-            mask = binary(values)
+        for (where, image), mask in zip(source.passes(), shown, strict=False):  # each counts its own
             if mask.shape[0] not in (1, source.shape[0]):
                 mask = _of_one_channel(masks.name, mask)
             if not mask.any():

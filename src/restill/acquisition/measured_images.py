@@ -15,7 +15,7 @@ from torch import Tensor
 from ..core.errors import UserError
 from ..core.progress import Advance, silent
 from ..corruption import Corruption, Embedded, Loss, corruption_from, in_units, photons_of
-from ..estimation import estimate_sigma_of
+from ..estimation import estimate_sigma
 from ..io import ImageSource
 from ..store.manifest import Normalisation
 from ..store.samples import Store
@@ -25,7 +25,7 @@ from .pipeline import Acquisition, Plan, Samples, write
 from .settings import DataSettings
 from .stated import check_known, keeps_constants, mask_key, measured_shape, operators, stated, the_mask, with_masks
 from .stated_noise import SigmaN, empirical, estimated, is_auto, per_image, record
-from .value_range import Block, batches, blocks, percentiles
+from .value_range import Block, blocks, image_set, percentiles
 
 
 class MeasuredImages(Acquisition):
@@ -93,7 +93,7 @@ class MeasuredImages(Acquisition):
         bank = None if self.masks is None else masks_of(images, advance)
         per_sample, found, level = self.sigma_n == "auto-per-sample", None, self.sigma_n
         if self.auto:
-            found = estimate_sigma_of(lambda: batches(images), len(images), images.shape, images.name, advance=advance)
+            found = estimate_sigma(image_set(images), advance=advance)
             level = estimated(found, per_sample, images.name)
         photons = self.known.loses(Loss.PHOTONS)
         levels = None if photons else per_image(level, len(images))

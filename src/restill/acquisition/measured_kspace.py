@@ -19,7 +19,7 @@ from ..corruption import Corruption, corruption_from
 from ..io import KspaceSlice, KspaceSource, open_kspace, open_maps, open_mask
 from ..store.samples import Store
 from ..store.writer import SHARD_BYTES
-from .calibrated import CALIBRATION_MOST, Block, alike, calibrated, joined
+from .calibrated import CALIBRATION_MOST, Slices, calibrated, joined
 from .cropping import Mask, cropped, cropped_maps, mask_of
 from .kspace_survey import MapBank, Statement, Survey, corruption_of, survey_of
 from .pipeline import Acquisition, Plan, Samples, write
@@ -184,22 +184,22 @@ class _Measured:
             return corruption_from({"kind": "mri", "coils": statement.coils, "acs": 1, "acceleration": 1.0})
         return corruption_of(statement, self._found, self._bank, torch.cat(self._scaled).double().numpy())
 
-    def _blocks(self) -> Iterator[Block]:
+    def _blocks(self) -> Iterator[Slices]:
         """All slices in order, cropped; a block is of one number of coils and one calibration block."""
         maps: Iterator[KspaceSlice | None] = itertools.repeat(None)
         if self._maps is not None:
             maps = itertools.repeat(next(iter(self._maps))) if len(self._maps) == 1 else iter(self._maps)
-        pending: list[Block] = []
+        pending: list[Slices] = []
         for i, (item, given) in enumerate(zip(self._kspace.source, maps, strict=False)):
             new = self._block(i, item, item.maps if given is None else given.kspace)
-            if pending and (not alike(pending[0], new) or new.kspace.nbytes * len(pending) >= _BLOCK_BYTES):
+            if pending and (not pending[0].alike(new) or new.kspace.nbytes * len(pending) >= _BLOCK_BYTES):
                 yield joined(pending)
                 pending = []
             pending.append(new)
         if pending:
             yield joined(pending)
 
-    def _block(self, i: int, item: KspaceSlice, maps: NDArray[np.complex64] | None) -> Block:
+    def _block(self, i: int, item: KspaceSlice, maps: NDArray[np.complex64] | None) -> Slices:
         """Slice `i` as a block: measured samples alone, cropped."""
         raw, found = mask_of(item, self._mask), self._found
         if maps is not None and maps.shape != item.kspace.shape:
@@ -211,7 +211,7 @@ class _Measured:
             raise UserError(f"{item.where}: its maps hold NaN or infinity, or only 0; leave the slice out")
         measured = torch.from_numpy(np.where(raw, item.kspace, np.complex64(0)))
         height, width = found.calibration[i]
-        return Block(
+        return Slices(
             cropped(measured, raw, found.size)[None],
             torch.from_numpy(found.mask_of(i).copy())[None, None],
             None if maps is None else cropped_maps(torch.from_numpy(maps.copy()), raw, found.size)[None],

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..core.errors import UserError
 from ..core.progress import Advance, silent
+from ..estimation import ImageSet
 from ..io import ImageSource
 from ..store.manifest import Normalisation
 
@@ -37,6 +38,11 @@ def blocks(source: ImageSource, normalisation: Normalisation) -> Iterator[Block]
         x = normalisation.normalise(images)
         yield Block(start, x, None if source.labels is None else torch.tensor(source.labels[start : start + len(x)]))
         start += len(x)
+
+
+def image_set(source: ImageSource) -> ImageSet:
+    """The images, for estimates of their noise."""
+    return ImageSet(source.name, len(source), source.shape, lambda: batches(source))
 
 
 def batches(source: ImageSource, values: int = _BATCH_VALUES) -> Iterator[Tensor]:

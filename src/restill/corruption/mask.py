@@ -185,10 +185,9 @@ def read_masks(source: ImageSource, name: str) -> np.ndarray[Any, np.dtype[np.bo
     Raises:
         UserError: values other than 0 and one other number, or a mask that hides everything.
     """
-    from ..io import Binary
+    from ..io import binary_masks
 
-    binary = Binary(name)
-    masks = np.stack([binary(mask) for mask in source])
+    masks = np.stack(list(binary_masks(source, name)))
     if masks.shape[1] > 1 and (masks == masks[:, :1]).all():
         masks = masks[:, :1]
     if (empty := first_empty(masks)) is not None:

@@ -1,17 +1,15 @@
 """Estimates from the measurements alone: noise level, photon gain and read noise, coil sensitivities, spectrum."""
 
 from .coil_compression import Compressed, calibration_of, compress_coils
-from .photon_noise import (
-    PoissonGaussianEstimate,
-    estimate_poisson_gaussian,
-    estimate_poisson_gaussian_of,
-)
+from .image_set import ImageSet
+from .photon_noise import PoissonGaussianEstimate, estimate_poisson_gaussian
 from .sensitivity import calibration_residual, espirit
 from .spectrum import RadialPower
-from .white_noise import NoiseEstimate, estimate_sigma, estimate_sigma_of
+from .white_noise import NoiseEstimate, estimate_sigma
 
 __all__ = [
     "Compressed",
+    "ImageSet",
     "NoiseEstimate",
     "PoissonGaussianEstimate",
     "RadialPower",
@@ -20,7 +18,5 @@ __all__ = [
     "compress_coils",
     "espirit",
     "estimate_poisson_gaussian",
-    "estimate_poisson_gaussian_of",
     "estimate_sigma",
-    "estimate_sigma_of",
 ]

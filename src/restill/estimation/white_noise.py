@@ -5,7 +5,7 @@ and the other way round, so that none is chosen for its own small values. The le
 all of them (Donoho and Johnstone, Biometrika 81, 1994): :math:`\hat\sigma = \mathrm{median}|c| / 0.6745`.
 
 *Single images.* Mean square of all coefficients about as quiet, without the largest tenth; the distribution of
-levels, which these noisy values hide, is found by empirical Bayes, and shrinks them (`levels.py`).
+levels, which these noisy values hide, is found by empirical Bayes, and shrinks them (`streams.py`).
 
 Chosen by measurement among estimators of the level of a set. Error in per cent, of two seeds the larger, for images in
 [-1, 1] and sigma_n = .05, .1, .2, .3, .5 (`bench/noise_level.py` prints all):
@@ -32,7 +32,7 @@ the interval.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -42,12 +42,11 @@ from ..core.errors import UserError
 from ..core.progress import Advance, silent
 from ..core.tensors import seeded
 from .coefficients import Coefficients, candidates_of, killed_frequencies, quietest
+from .image_set import ImageSet, image_set
 from .streams import distribution
 
 METHOD = "median magnitude of the quietest DCT bands and pixels"
 METHOD_KILLED = "median magnitude at frequencies that the blur does not pass"
-MIN_SIDE = 4
-MAX_IMAGES, MAX_VALUES = 5_000, 1 << 25  # of which the choice of coefficients is learned
 MIXED = 0.25  # levels differ if the spread is wider than this part of them, and than
 MIXED_ERRORS = 3.0  # so many standard errors of one image, and more of them in small sets
 _WANTED = 10_000  # coefficients for the level of the set: a standard error of 1.2%
@@ -85,104 +84,41 @@ class NoiseEstimate(NamedTuple):
     method: str
 
 
-def estimate_sigma(images: Tensor, response: Tensor | None = None) -> NoiseEstimate:
+def estimate_sigma(
+    images: Tensor | ImageSet, response: Tensor | None = None, advance: Advance = silent
+) -> NoiseEstimate:
     """The noise level of images `[n, C, H, W]`, n at least 2, H and W at least 4, in any units.
 
     Noise is to be white: independent between pixels and channels and of one level within an image. Noise that was
-    resized, demosaiced or compressed is not, nor is noise that was clipped; the estimate is then too small.
+    resized, demosaiced or compressed is not, nor is noise that was clipped; the estimate is then too small. The level
+    of the set comes from 5,000 images at most (and 33 million values), evenly spread; the levels of single images from
+    all, in a second pass.
 
     Args:
         response: known transfer function `[H, W]` of the blur before the noise (`torch.fft.fft2` of the point-spread
             function), to look only at frequencies that it does not pass. The estimate holds without it too.
+        advance: told of images, of each twice.
 
     Raises:
         UserError: too few or too small images, NaN or infinity, images that are all constant, a response without zeros.
     """
-    if images.ndim != 4:
-        raise UserError(f"images must be [n, C, H, W], not {list(images.shape)}")
-    shape = (images.shape[1], images.shape[2], images.shape[3])
-    return estimate_sigma_of(lambda: iter(images.split(256)), len(images), shape, "images", response)
-
-
-def estimate_sigma_of(
-    batches: Callable[[], Iterator[Tensor]],
-    count: int,
-    shape: tuple[int, ...],
-    name: str,
-    response: Tensor | None = None,
-    advance: Advance = silent,
-) -> NoiseEstimate:
-    """`estimate_sigma` of images that are too many for memory.
-
-    The level of the set comes from 5,000 images at most (and 33 million values), evenly spread; the levels of
-    single images from all.
-
-    Args:
-        batches: starts a pass over all images, in order, `[b, C, H, W]`; two passes are made.
-        name: of the images, for messages.
-        advance: told of images, of each twice.
-    """
-    image_shape = check(count, shape, name)
-    if response is not None and tuple(response.shape) != image_shape[1:]:
-        raise UserError(f"response must have the images' shape {list(image_shape[1:])}, not {list(response.shape)}")
-    learned = sample(batches, count, image_shape, name, advance)
-    half, used = _halves(count), indices(count, image_shape)
+    images = image_set(images)
+    count, shape = images.count, images.shape
+    if response is not None and tuple(response.shape) != shape[1:]:
+        raise UserError(f"response must have the images' shape {list(shape[1:])}, not {list(response.shape)}")
+    learned = images.sample(advance)
+    half, used = _halves(count), images.indices()
     half[used] = _halves(len(used))
     few, many, measured = _choose(learned, half[used], response)
     sigma, low, high = _level([choice(part).abs() for choice, part in zip(few, measured, strict=True)])
-    gauges = [_Gauge(choice, image_shape) for choice in many]
-    squares = _squares(batches(), half, gauges, advance)
+    gauges = [_Gauge(choice, shape) for choice in many]
+    squares = _squares(images.batches(), half, gauges, advance)
     freedom = torch.tensor([gauge.freedom for gauge in gauges], dtype=torch.float64)[half]
     per_sample, spread = distribution(squares, freedom)
     error = float((1 / (2 * freedom)).mean().sqrt())
     mixed = spread[1] > (1 + max(MIXED, MIXED_ERRORS * error * (1 + 5 / math.sqrt(count)))) * spread[0]
     method = METHOD if response is None else METHOD_KILLED
     return NoiseEstimate(sigma, low, high, per_sample, error, spread, mixed, method)
-
-
-def check(count: int, shape: tuple[int, ...], name: str) -> tuple[int, int, int]:
-    """The shape. Raises UserError if images are too few, too small, or no images."""
-    if len(shape) != 3:
-        raise UserError(
-            f"{name}: measurements of shape {list(shape)} are not images [C, H, W]; their noise cannot be estimated"
-        )
-    if count < 2:
-        raise UserError(f"{name}: holds one image; the noise estimate compares images and needs at least two")
-    if min(shape[1:]) < MIN_SIDE:
-        raise UserError(
-            f"{name}: images of {shape[1]}x{shape[2]} are too small; at least {MIN_SIDE}x{MIN_SIDE} is needed"
-        )
-    return shape[0], shape[1], shape[2]
-
-
-def indices(count: int, shape: tuple[int, int, int]) -> Tensor:
-    """Which images the choice of coefficients is learned from: evenly spread, two at least."""
-    most = max(2, min(count, MAX_IMAGES, MAX_VALUES // math.prod(shape)))
-    return torch.linspace(0, count - 1, most, dtype=torch.float64).round().long()
-
-
-def sample(
-    batches: Callable[[], Iterator[Tensor]],
-    count: int,
-    shape: tuple[int, int, int],
-    name: str,
-    advance: Advance = silent,
-) -> Tensor:
-    """The images of `indices`, float64. Raises UserError if a value is not finite or nothing varies."""
-    wanted = torch.zeros(count, dtype=torch.bool)
-    wanted[indices(count, shape)] = True
-    found, start = [], 0
-    for batch in batches():
-        if not bool(torch.isfinite(batch).all()):
-            first = start + int((~torch.isfinite(batch)).flatten(1).any(1).nonzero()[0])
-            raise UserError(f"{name}: image {first} holds NaN or infinity; images must be finite")
-        found.append(batch[wanted[start : start + len(batch)]].to(torch.float64))
-        start += len(batch)
-        advance(done=len(batch))
-    images = torch.cat(found)
-    if bool((images.flatten(1) == images.flatten(1)[:, :1]).all()):
-        raise UserError(f"{name}: every image is constant; there is no noise to estimate (sigma_n is 0)")
-    return images
 
 
 def _halves(count: int) -> Tensor:
@@ -230,7 +166,7 @@ class _Gauge:
         freedom: degrees of freedom of the chi-squared distribution with the same relative variance.
     """
 
-    def __init__(self, coefficients: Coefficients, shape: tuple[int, int, int]) -> None:
+    def __init__(self, coefficients: Coefficients, shape: tuple[int, ...]) -> None:
         self._coefficients, self._scale = coefficients, 1.0
         n = max(20, min(_CALIBRATION_IMAGES, _CALIBRATION_VALUES // math.prod(shape)))
         generator = seeded("estimate-noise", "calibration")

@@ -6,7 +6,7 @@ from .files import File, Layout
 from .images import ImageSource, open_images
 from .kspace import KspaceSource, is_kspace, open_kspace, open_maps, open_mask
 from .kspace_arrays import ComplexArrays, Hdf5, check_mask
-from .mask_files import Binary, open_masks
+from .mask_files import binary_masks, open_masks
 from .phantoms import phantoms
 from .pictures import Pictures
 from .reader import Format, Header, Image, ImageReader, KspaceReader, KspaceSlice

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from .images import ImageSource, open_images
 def open_masks(path: str | Path) -> ImageSource:
     """Masks of a folder or archive, of an `.npy` or `.npz` (the array `masks` if it has one), or of one picture.
 
-    Arrays may be boolean, and `[H, W]` for a single mask. What is in the files is not looked at yet (`Binary`).
+    Arrays may be boolean, and `[H, W]` for a single mask. Whether they are binary is checked later (`binary_masks`).
 
     Raises:
         UserError: nothing there, or nothing that can be read as images.
@@ -31,21 +31,20 @@ def open_masks(path: str | Path) -> ImageSource:
     return open_images(path)
 
 
-class Binary:
-    """Reads masks one after another and sees to it that they hold 0 and one other number, the same in all."""
+def binary_masks(source: ImageSource, name: str | None = None) -> Iterator[NDArray[np.bool_]]:
+    """Where each mask is not 0, `[C, H, W]`. Raises UserError unless all hold 0 and one other number, the same in all.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._values: set[float] = set()
-
-    def __call__(self, mask: NDArray[Any]) -> NDArray[np.bool_]:
-        """Where `mask` is not 0. Raises UserError for a third number."""
-        self._values |= set(np.unique(mask).tolist())
-        if len(self._values - {0}) > 1:
-            some = sorted(self._values)
+    Args:
+        name: for messages; that of the source by default.
+    """
+    values: set[float] = set()
+    for mask in source:
+        values |= set(np.unique(mask).tolist())
+        if len(values - {0}) > 1:
+            some = sorted(values)
             shown = ", ".join(f"{value:g}" for value in some[:4]) + (", ..." if len(some) > 4 else "")
             raise UserError(
-                f"{self.name}: masks must be binary, 0 where a pixel is missing and one other value, but hold {shown}; "
-                "save them as PNG, not as JPEG"
+                f"{name or source.name}: masks must be binary, 0 where a pixel is missing and one other value, but "
+                f"hold {shown}; save them as PNG, not as JPEG"
             )
-        return mask != 0
+        yield mask != 0

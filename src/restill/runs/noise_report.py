@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,11 +13,11 @@ from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ..acquisition.value_range import batches, percentiles
+from ..acquisition.value_range import image_set, percentiles
 from ..core.errors import UserError
 from ..core.files import replacing, write_json
 from ..core.progress import progress_bar
-from ..estimation import NoiseEstimate, estimate_poisson_gaussian_of, estimate_sigma_of
+from ..estimation import NoiseEstimate, estimate_poisson_gaussian, estimate_sigma
 from ..io import ImageSource, Layout, open_images
 from ..report.noise import histogram, noise_in_words, photon_noise_in_words
 from ..store import Normalisation
@@ -45,14 +44,13 @@ def estimate(path: Path, model: str = "gaussian", out: Path | None = None, layou
     source, stated = _of_store(path) if (path / "manifest.json").exists() else (_of_files(path, layout), [])
     passes = 2 if model == "gaussian" else 1
     with progress_bar("estimate", passes * len(source)) as advance:
-        arguments = partial(batches, source), len(source), source.shape, source.name
         if model == "gaussian":
-            found = estimate_sigma_of(*arguments, advance=advance)
+            found = estimate_sigma(image_set(source), advance=advance)
             scale = _scale(source)
             lines, numbers = [*noise_in_words(found, scale), *stated], _numbers(found, scale)
             parts: list[RenderableType] = [Text("\nlevels of single images"), histogram(found.per_sample)]
         else:
-            counted = estimate_poisson_gaussian_of(*arguments, advance=advance)
+            counted = estimate_poisson_gaussian(image_set(source), advance)
             lines, numbers, parts = photon_noise_in_words(counted, _scale(source)), counted._asdict(), []
     if out is not None:
         _write(out, {"model": model, "images": len(source), **numbers})
