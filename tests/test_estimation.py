@@ -17,7 +17,7 @@ from restill.core.errors import UserError
 from restill.core.tensors import seeded
 from restill.estimation import ImageSet, NoiseEstimate, estimate_poisson_gaussian, estimate_sigma
 from restill.estimation.coefficients import candidates_of, dct_matrix, killed_frequencies
-from restill.estimation.streams import distribution
+from restill.estimation.white_noise import distribution
 from restill.io import digits, open_images
 
 

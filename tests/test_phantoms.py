@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from restill.acquisition import corrupt_images
-from restill.acquisition.phase import with_phase
+from restill.acquisition.clean_images import with_phase
 from restill.core.errors import UserError
 from restill.corruption import Mri
 from restill.io import array_source, phantoms

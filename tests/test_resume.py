@@ -118,7 +118,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[Int
     chance = random.Random(0)
     at = chance.randrange
     plan = [
-        (signal.SIGKILL, "store", lambda out: (out / "store.writing").exists() or (out / "store").exists()),
+        (signal.SIGKILL, "store", lambda out: (out / "store.writer").exists() or (out / "store").exists()),
         (signal.SIGKILL, "teacher", past("teacher", 5 * at(1, 6))),
         (signal.SIGKILL, "teacher", saving("teacher", 30, 60)),
         (signal.SIGINT, "teacher", past("teacher", 65)),

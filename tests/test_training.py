@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import restill.training.state
 from custom_corruptions import Blur, RandomLines, RandomMask
 from restill.acquisition import corrupt_images
-from restill.acquisition.phase import with_phase
+from restill.acquisition.clean_images import with_phase
 from restill.checkpoint import load_state
 from restill.core.errors import NonFiniteError, UserError
 from restill.core.tensors import seeded

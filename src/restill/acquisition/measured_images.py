@@ -29,14 +29,31 @@ from .value_range import Block, blocks, image_set, percentiles
 
 
 class MeasuredImages(Acquisition):
-    """Images in files, and what a person states of them; arguments as of `import_measurements`.
+    """Real measurements, whose corruption is known up to the level of their noise.
+
+    What becomes [-1, 1] is `data.range` if given, else the nominal range of 8-bit files, else the 0.1 and 99.9
+    percentiles of the observed values (of 4 million values at most, the same ones every time). Nothing is clipped.
+    Where the corruption does not keep constants (a user's projector, a blur that darkens the border), 0 becomes 0 and
+    the larger end of the range 1, since measurements of shifted images would not be shifted measurements.
+
+    Args:
+        sigma_n: standard deviation of the noise of the images that `source` gives, one number, or one per image (also
+            a .npy or text file of them). "auto" estimates one level for all, "auto-per-sample" one for each
+            (`estimation.estimate_sigma`). None where `corruption` says it, or for photon noise. The manifest's
+            corruption has the empirical distribution of the levels, in 256 quantiles if there are more.
+        data: `range`, `sigma_unit` and `image_size`; what else it says of files is not looked at.
+        corruption: what happened to the images, as in a recipe; additive noise by default. The operator must be the
+            same for all measurements, masks apart.
+        masks: which pixels are missing: one mask for each image or one for all, 0 where missing, or "nan" where these
+            are NaN. They are kept with the samples, and phase II draws from them unless `corruption` states a pattern.
 
     Attributes:
         known: the corruption, as far as it is known before files are read.
         auto: whether noise levels are to be estimated.
 
     Raises:
-        UserError: a corruption that does not fit the images or is not known, or noise that cannot be stated so.
+        UserError: levels that cannot be, are missing, or exceed all variation of the measurements; "auto" finds no
+            noise, or levels that differ; an operator that is not known, or masks that do not fit.
     """
 
     no_reference = "a reference is of clean images, which measurements have not; leave the reference out"
@@ -45,15 +62,15 @@ class MeasuredImages(Acquisition):
         self,
         source: ImageSource,
         sigma_n: SigmaN | None,
-        corruption: Mapping[str, Any] | None,
-        data: DataSettings,
-        masks: Masks | None,
+        data: DataSettings | None = None,
+        corruption: Mapping[str, Any] | None = None,
+        masks: Masks | None = None,
     ) -> None:
-        self.source, self.data, self.masks = source, data, masks
+        self.source, self.data, self.masks = source, data or DataSettings(), masks
         self.description, self.sigma_n = stated(corruption, sigma_n)
         self.auto = is_auto(self.sigma_n)
         self.known = known = self._corruption({}, None)
-        self.image_shape = measured_shape(known, source.shape, data.image_size)
+        self.image_shape = measured_shape(known, source.shape, self.data.image_size)
         check_known(known, self.image_shape, masks is not None)
         if known.loses(Loss.PHOTONS) and self.sigma_n is not None:
             raise UserError(
@@ -67,7 +84,7 @@ class MeasuredImages(Acquisition):
                     "estimated from complete images of the same detector"
                 )
             self.masks = masks or the_mask(known, self.image_shape)
-        looks = (self.masks is not None) + 2 * self.auto + (data.range is None and source.value_range is None)
+        looks = (self.masks is not None) + 2 * self.auto + (self.data.range is None and source.value_range is None)
         self.of_images(source, self.image_shape, looks)
 
     def _corruption(
@@ -127,37 +144,12 @@ def import_measurements(
     out: str | Path,
     sigma_n: SigmaN | None,
     data: DataSettings | None = None,
-    *,
-    corruption: Mapping[str, Any] | None = None,
-    masks: Masks | None = None,
     advance: Advance = silent,
     shard_bytes: int = SHARD_BYTES,
+    **stated: Any,
 ) -> Store:
-    """Write real measurements, whose corruption is known up to the level of their noise, to the store `out`.
-
-    What becomes [-1, 1] is `data.range` if given, else the nominal range of 8-bit files, else the 0.1 and 99.9
-    percentiles of the observed values (of 4 million values at most, the same ones every time). Nothing is clipped.
-    Where the corruption does not keep constants (a user's projector, a blur that darkens the border), 0 becomes 0 and
-    the larger end of the range 1, since a shift of the images would be none of the measurements.
-
-    Args:
-        sigma_n: standard deviation of the noise of the images that `source` gives, one number, or one per image (also
-            a .npy or text file of them). "auto" estimates one level for all, "auto-per-sample" one for each
-            (`estimation.estimate_sigma`). None where `corruption` says it, or for photon noise. The manifest's
-            corruption has the empirical distribution of the levels, in 256 quantiles if there are more.
-        data: `range`, `sigma_unit` and `image_size`; what else it says of files is not looked at.
-        corruption: what happened to the images, as in a recipe; additive noise by default. The operator must be the
-            same for all measurements, masks apart.
-        masks: which pixels are missing: one mask for each image or one for all, 0 where missing, or "nan" where these
-            are NaN. They are kept with the samples, and phase II draws from them unless `corruption` states a pattern.
-        advance, shard_bytes: see `write`.
-
-    Raises:
-        UserError: as `write`; levels that cannot be, are missing, or exceed all variation of the measurements; "auto"
-            finds no noise, or levels that differ; an operator that is not known, or masks that do not fit.
-    """
-    acquisition = MeasuredImages(source, sigma_n, corruption, data or DataSettings(), masks)
-    return write(acquisition, out, advance=advance, shard_bytes=shard_bytes)
+    """Write `MeasuredImages` of these arguments to the store `out` (`write`)."""
+    return write(MeasuredImages(source, sigma_n, data, **stated), out, advance=advance, shard_bytes=shard_bytes)
 
 
 def _samples(

@@ -37,20 +37,42 @@ Told = Callable[[str, float], None]
 
 
 class MeasuredKspace(Acquisition):
-    """K-space in files, as it was measured, or with lines dropped of it; arguments as of `import_kspace`."""
+    """Multi-coil k-space: measured samples, masks and coil sensitivities of every slice.
+
+    Nothing but measured samples is used: the rest is 0 before anything else happens. Maps come from the calibration
+    lines of the slice alone (ESPIRiT), unless they are given. Each slice is divided by a scale of its own,
+    `Store.scale`, so that the largest magnitude of the image of its calibration lines is 0.7; no other lines matter.
+
+    Args:
+        data: `crop` (of the field of view along an axis that is sampled without gaps, else of the resolution,
+            `cropped`), `coils` (at most 8 by default), `masks` (by default the files' own, or what is not 0) and `maps`
+            (of each slice or one for all, `open_maps`).
+        corruption: `{"kind": "mri"}` with an acceleration if lines of fully sampled k-space are to be dropped, with
+            the masks that `corrupt_images` would draw, and with `acs`, `pattern`, `coils`, `sigma_n`.
+        sigma_n: standard deviation of the noise of the real and of the imaginary part, in the units of the files, one
+            or one per slice; 0 by default. What is stored is that over the scale.
+        mask: what was measured, `[W]` or `[H, W]`, in place of `data.masks`.
+        seed: of the masks that are drawn.
+        told: of every slice's consistency (`estimation.calibration_residual`).
+
+    Raises:
+        UserError: a slice cannot be used (its name is said), an acceleration of k-space that is undersampled already,
+            noise beyond all that was measured.
+    """
 
     unit = "slices"
 
     def __init__(
         self,
         source: KspaceSource,
-        sigma_n: SigmaN | None,
-        corruption: Mapping[str, Any] | None,
-        data: DataSettings,
+        data: DataSettings | None = None,
+        corruption: Mapping[str, Any] | None = None,
+        sigma_n: SigmaN | None = None,
         mask: NDArray[Any] | None = None,
         seed: int = 0,
         told: Told | None = None,
     ) -> None:
+        data = data or DataSettings()
         self.source, self.data, self._mask, self._seed, self.told = source, data, mask, seed, told
         self.statement, self.size = Statement(corruption, sigma_n, data.coils, source), _size(source, data.crop)
         self.name, self.image_shape, self.total = source.name, (2, *self.size), 2 * len(source)
@@ -71,45 +93,19 @@ def import_kspace(
     source: KspaceSource | str | Path,
     out: str | Path,
     data: DataSettings | None = None,
-    *,
     reference: str | Path | None = None,
-    mask: NDArray[Any] | None = None,
-    corruption: Mapping[str, Any] | None = None,
-    sigma_n: SigmaN | None = None,
-    seed: int = 0,
     advance: Advance = silent,
-    told: Told | None = None,
     shard_bytes: int = SHARD_BYTES,
+    **stated: Any,
 ) -> Store:
-    """Write k-space to the store `out`: measured samples, masks and coil sensitivities of every slice.
-
-    Nothing but measured samples is used: the rest is 0 before anything else happens. Maps come from the calibration
-    lines of the slice alone (ESPIRiT), unless they are given. Each slice is divided by a scale of its own,
-    `Store.scale`, so that the largest magnitude of the image of its calibration lines is 0.7; no other lines matter.
+    """Write `MeasuredKspace` of these arguments to the store `out` (`write`).
 
     Args:
-        source: what `open_kspace` gives, or a path for it.
-        data: `crop` (of the field of view along an axis that is sampled without gaps, else of the resolution,
-            `cropped`), `coils` (at most 8 by default), `masks` (by default the files' own, or what is not 0) and `maps`
-            (of each slice or one for all, `open_maps`).
         reference: where to write the fully sampled images, combined with the maps of the measurements and in their
-            scale, for `evaluate`. Only where `corruption` states an acceleration.
-        mask: what was measured, `[W]` or `[H, W]`, in place of `data.masks`.
-        corruption: `{"kind": "mri"}` with an acceleration if lines of fully sampled k-space are to be dropped, with
-            the masks that `corrupt_images` would draw, and with `acs`, `pattern`, `coils`, `sigma_n`.
-        sigma_n: standard deviation of the noise of the real and of the imaginary part, in the units of the files, one
-            or one per slice; 0 by default. What is stored is that over the scale.
-        seed: of the masks that are drawn.
-        told: of every slice's consistency (`estimation.calibration_residual`).
-        advance, shard_bytes: see `write`.
-
-    Raises:
-        UserError: as `write`; a slice cannot be used (its name is said), an acceleration of k-space that is
-            undersampled already, noise beyond all that was measured.
+            scale, for `evaluate`. Only where the corruption states an acceleration.
     """
     source = source if isinstance(source, KspaceSource) else open_kspace(source)
-    acquisition = MeasuredKspace(source, sigma_n, corruption, data or DataSettings(), mask, seed, told)
-    return write(acquisition, out, reference, advance, shard_bytes)
+    return write(MeasuredKspace(source, data, **stated), out, reference, advance, shard_bytes)
 
 
 def _size(source: KspaceSource, crop: tuple[int, int] | None) -> tuple[int, int]:

@@ -21,7 +21,7 @@ def measurements_of(
     seed: int = 0,
     told: Told | None = None,
 ) -> Acquisition:
-    """The measurements in the files of `data.source`, as `import_measurements` or `import_kspace` take them.
+    """The measurements in the files of `data.source`, images or k-space.
 
     Args:
         seed, told: for k-space alone.
@@ -33,6 +33,6 @@ def measurements_of(
     kspace = is_kspace(source)
     check_stated(data.stated(), source, kspace)
     if kspace:
-        return MeasuredKspace(open_kspace(source), sigma_n, corruption, data, seed=seed, told=told)
+        return MeasuredKspace(open_kspace(source), data, corruption, sigma_n, seed=seed, told=told)
     images = images_named(source, data.resize, data.layout)
-    return MeasuredImages(images, sigma_n, corruption, data, masks_from(data))
+    return MeasuredImages(images, sigma_n, data, corruption, masks_from(data))

@@ -18,8 +18,7 @@ from ..corruption import Corruption
 from ..io import ImageSource
 from ..store.manifest import Contents, Normalisation, SigmaEstimate
 from ..store.samples import Store, open_store
-from ..store.writer import SHARD_BYTES, StoreWriter
-from ..store.writing import check_free
+from ..store.writer import SHARD_BYTES, StoreWriter, check_free
 
 
 class Samples(NamedTuple):

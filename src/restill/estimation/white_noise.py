@@ -5,7 +5,7 @@ and the other way round, so that none is chosen for its own small values. The le
 all of them (Donoho and Johnstone, Biometrika 81, 1994): :math:`\hat\sigma = \mathrm{median}|c| / 0.6745`.
 
 *Single images.* Mean square of all coefficients about as quiet, without the largest tenth; the distribution of
-levels, which these noisy values hide, is found by empirical Bayes, and shrinks them (`streams.py`).
+levels, which these noisy values hide, is found by empirical Bayes, and shrinks them (`distribution`).
 
 Chosen by measurement among estimators of the level of a set. Error in per cent, of two seeds the larger, for images in
 [-1, 1] and sigma_n = .05, .1, .2, .3, .5 (`bench/noise_level.py` prints all):
@@ -43,7 +43,6 @@ from ..core.progress import Advance, silent
 from ..core.tensors import seeded
 from .coefficients import Coefficients, candidates_of, killed_frequencies, quietest
 from .image_set import ImageSet, image_set
-from .streams import distribution
 
 METHOD = "median magnitude of the quietest DCT bands and pixels"
 METHOD_KILLED = "median magnitude at frequencies that the blur does not pass"
@@ -58,6 +57,8 @@ _Z = 1.96
 _APPROXIMATE = 0.005  # of the level, either way: measured bias that the other terms do not cover
 _CONTENT = 2.0  # times the difference of root mean square and median: what content may account for
 _CALIBRATION_VALUES, _CALIBRATION_IMAGES = 1 << 23, 500
+_POINTS, _ITERATIONS = 160, 300
+_MAX_FITTED = 5_000  # the distribution of levels is fitted to so many images
 
 
 class NoiseEstimate(NamedTuple):
@@ -198,3 +199,51 @@ def _squares(batches: Iterator[Tensor], half: Tensor, gauges: list[_Gauge], adva
         start += len(batch)
         advance(done=len(batch))
     return squares
+
+
+class Levels(NamedTuple):
+    """Levels of single images, and their distribution.
+
+    Attributes:
+        per_sample: posterior mean of each image's level, `[n]`.
+        spread: the levels below which 5% and 95% of the images lie.
+    """
+
+    per_sample: Tensor
+    spread: tuple[float, float]
+
+
+def distribution(squares: Tensor, freedom: Tensor) -> Levels:
+    """Empirical Bayes: the most likely distribution of levels, and with it the level of each image.
+
+    Given its level `s`, an image's mean square is `s^2 chi^2_f / f`. The distribution that maximises the likelihood of
+    all images is found on a fixed grid of levels by expectation maximisation (the non-parametric estimator of Kiefer
+    and Wolfowitz 1956; Koenker and Mizera 2014). Equal levels come out as one; a few distinct ones as a few.
+
+    Args:
+        squares: mean square of the noise in each image, `[n]`, at least 0.
+        freedom: degrees of freedom of each, `[n]`.
+    """
+    positive = squares[squares > 0]
+    if not len(positive):
+        return Levels(torch.zeros_like(squares), (0.0, 0.0))
+    low, high = float(positive.min().log()) - 0.1, float(positive.max().log()) + 0.1
+    grid = torch.linspace(low, high, _POINTS, dtype=torch.float64)
+    freedom = freedom.clamp_max(2 / float(grid[1] - grid[0]) ** 2)  # no narrower than the grid can tell
+    some = torch.linspace(0, len(squares) - 1, min(len(squares), _MAX_FITTED)).round().long()
+    likelihood = _likelihood(squares[some], freedom[some], grid)
+    weights = torch.full_like(grid, 1 / len(grid))
+    for _ in range(_ITERATIONS):
+        weights = (likelihood * weights / (likelihood @ weights)[:, None]).mean(0).clamp_min(1e-12)
+    posterior = _likelihood(squares, freedom, grid) * weights
+    levels = (grid / 2).exp()
+    below = weights.cumsum(0)
+    ends = [float(levels[(below >= share).nonzero()[0, 0]]) for share in (0.05, 0.95)]
+    return Levels(posterior @ levels / posterior.sum(1), (ends[0], ends[1]))
+
+
+def _likelihood(squares: Tensor, freedom: Tensor, grid: Tensor) -> Tensor:
+    """Likelihood of each image at each level, `[n, points]`, up to a factor for each image."""
+    ratio = squares.clamp_min(float(grid[0].exp()))[:, None].log() - grid
+    logarithm = freedom[:, None] / 2 * (ratio - ratio.exp())
+    return (logarithm - logarithm.amax(1, keepdim=True)).exp()

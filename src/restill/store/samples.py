@@ -20,7 +20,7 @@ from ..core.views import displayed_shape
 from ..corruption import Corruption, Operator, corruption_from
 from .manifest import Manifest, read_manifest
 from .shard_files import PREFIX, open_shards
-from .writing import writer_of, writing_path
+from .writer import writer_of, writing_path
 
 _NUMBERS = 1 << 24  # of measurements that are looked at at a time
 

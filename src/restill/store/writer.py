@@ -1,4 +1,4 @@
-"""`StoreWriter`: a store appears complete at its path, or not at all."""
+"""`StoreWriter`: a store appears complete at its path, or not at all; until then it lies in a folder beside it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import hashlib
 import json
 import os
 import shutil
+import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 import safetensors.torch
 import torch
@@ -30,9 +33,10 @@ from .manifest import (
     SigmaSummary,
 )
 from .shard_files import PREFIX
-from .writing import WRITER_FILE, check_free, sign, writing_path
 
 SHARD_BYTES = 64 << 20
+WRITER_FILE = "writer.json"
+_THIS_PROCESS = uuid.uuid4().hex  # tells this process from a dead one with the same id, as in a restarted container
 
 
 class StoreWriter:
@@ -216,3 +220,62 @@ def _sync_folder(folder: Path) -> None:
                 os.fsync(handle)
             finally:
                 os.close(handle)
+
+
+class Writer(NamedTuple):
+    """The process that began a folder, and whether it still runs."""
+
+    pid: int | None
+    alive: bool
+
+
+def writing_path(store: Path) -> Path:
+    """Where the store at `store` lies until it is complete."""
+    return store.with_name(f"{store.name}.writing")
+
+
+def sign(folder: Path) -> None:
+    """Leave in `folder` who is writing it. Raises OSError."""
+    signature = {"pid": os.getpid(), "started": time.time(), "process": _THIS_PROCESS}
+    (folder / WRITER_FILE).write_text(json.dumps(signature), encoding="utf-8")
+
+
+def writer_of(folder: Path) -> Writer:
+    """Who began `folder`; a folder without a readable signature was left behind at its very beginning."""
+    try:
+        signature = json.loads((folder / WRITER_FILE).read_text(encoding="utf-8"))
+        pid = int(signature["pid"])
+        process = signature.get("process")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        return Writer(None, alive=False)
+    if pid == os.getpid():
+        return Writer(pid, alive=process == _THIS_PROCESS)
+    return Writer(pid, alive=_runs(pid))
+
+
+def _runs(pid: int) -> bool:
+    if os.name != "posix":
+        return True  # elsewhere signal 0 does more than ask
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def check_free(store: Path) -> None:
+    """Nothing is at the path `store`, and no living process is writing it.
+
+    Raises:
+        UserError: otherwise; a store is never overwritten.
+    """
+    if store.exists() or store.is_symlink():
+        raise UserError(f"{store}: exists already and is never overwritten; remove it or choose another path")
+    folder = writing_path(store)
+    writer = writer_of(folder)
+    if writer.alive:
+        raise UserError(
+            f"{store}: is being written by process {writer.pid}; wait for it, or remove {folder} if that is not restill"
+        )
