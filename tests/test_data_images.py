@@ -140,7 +140,12 @@ def test_the_first_file_of_another_size_is_named_before_work_begins(tmp_path: Pa
         open_images(tmp_path)
     text = str(caught.value)
     assert "c.png" in text and "8x7" in text and "8x8" in text and "--resize" in text and "d.png" not in text
-    assert stacked(open_images(tmp_path, resize=4)).shape == (4, 1, 4, 4)
+    found = stacked(open_images(tmp_path, resize=8 - 1))
+    assert found.shape == (4, 1, 7, 7)
+    with Image.open(tmp_path / "c.png") as picture:
+        np.testing.assert_array_equal(found[2, 0], np.asarray(picture)[:7])  # cropped, and nothing is resampled
+    with Image.open(tmp_path / "a.png") as picture:
+        np.testing.assert_array_equal(found[0, 0], np.asarray(picture.resize((7, 7), Image.Resampling.LANCZOS)))
 
 
 @pytest.mark.parametrize("other", [random_image(3, 8, 8), random_image(1, 8, 8, dtype="uint16")])

@@ -286,6 +286,8 @@ def test_files_of_different_coils_become_alike(tmp_path: Path) -> None:
     write_h5(tmp_path / "scans" / "b.h5", kspace=measured(1, 3, (36, 24)))
     store = import_kspace(tmp_path / "scans", tmp_path / "y", crop=(32, 24))
     assert store.shape == (6, 32, 24) and len(store) == 3
+    alone = import_kspace(tmp_path / "scans" / "a.h5", tmp_path / "a", crop=(32, 24), coils=3)
+    torch.testing.assert_close(store.batch(torch.arange(2)).y, alone.batch(torch.arange(2)).y, rtol=1e-4, atol=1e-4)
     write_h5(tmp_path / "many" / "a.h5", kspace=measured(1, 12))
     assert import_kspace(tmp_path / "many", tmp_path / "many.store").shape[0] == 16
 

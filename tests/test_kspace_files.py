@@ -100,7 +100,7 @@ def test_masks_for_all(tmp_path: Path) -> None:
     np.save(tmp_path / "m.npy", lines().astype(int))
     assert np.array_equal(open_mask(tmp_path / "m.npy"), lines()[None])
     np.savez(tmp_path / "m.npz", masks=np.ones(SIZE))
-    assert open_mask(tmp_path / "m.npz").shape == SIZE
+    assert open_mask(tmp_path / "m.npz").shape == SIZE and open_mask(tmp_path / "m.npz").all()
     np.save(tmp_path / "grey.npy", np.arange(24))
     refused("0 (not measured) and one other", lambda: open_mask(tmp_path / "grey.npy"), tmp_path / "grey.npy")
     np.savez(tmp_path / "two.npz", a=lines(), b=lines())

@@ -15,10 +15,11 @@ from torch import Tensor
 from restill.acquisition import corrupt_images
 from restill.core.errors import UserError
 from restill.core.tensors import right_broadcast
-from restill.corruption import AdditiveNoise, CompleteOperator, CustomCorruption, WithoutGaps
+from restill.corruption import AdditiveNoise, CompleteOperator, Corruption, CustomCorruption, Mask, Mri, WithoutGaps
 from restill.io import ImageSource, array_source, digits, open_images
 from restill.store import Store, open_store
 from restill.store.reference import Reference, open_reference
+from restill.store.statistics import estimate_power, estimate_sigma_data
 
 RNG = np.random.default_rng(0)
 
@@ -290,3 +291,22 @@ def test_noise_levels_of_one_batch_follow_the_order(tmp_path: Path) -> None:
     assert len(set(store.sigma_n.tolist())) == 3
     torch.testing.assert_close(operator.sigma_n, store.sigma_n[index], rtol=0, atol=0)
     assert right_broadcast(operator.sigma_n, store.batch(index).y).shape == (4, 1, 1, 1)
+
+
+@pytest.mark.parametrize("corruption", [AdditiveNoise(sigma_n=(0.0, 0.5)), Mask(p=0.6, sigma_n=0.2)])
+def test_the_deviation_of_clean_data_from_measurements(tmp_path: Path, corruption: Corruption) -> None:
+    """Of white images in [-1, 1]: that of the clean values, to five standard errors of about 1 in 300."""
+    clean = np.random.default_rng(0).normal(0, 1, (600, 12, 12))
+    source = array_source(clean, "white", value_range=(-4.0, 4.0))
+    store = corrupt_images(source, corruption, tmp_path / "y", None, seed=0)
+    assert estimate_sigma_data(store) == pytest.approx(clean.std() / 4, rel=0.03)
+
+
+def test_a_spectrum_is_of_complex_images_alone(tmp_path: Path) -> None:
+    """White complex images of one coil have a flat spectrum; others none."""
+    clean = np.random.default_rng(0).normal(0, 0.2, (400, 2, 12, 12))
+    source = array_source(clean, "white", value_range=(-1.0, 1.0), layout="NCHW")
+    store = corrupt_images(source, Mri(acceleration=2, acs=2, coils=1), tmp_path / "y", None, seed=0)
+    power = estimate_power(store)
+    assert power is not None and np.allclose(power[1:], 0.04, rtol=0.1)
+    assert estimate_power(corrupt_images(source, AdditiveNoise(sigma_n=0.1), tmp_path / "x", None, seed=0)) is None

@@ -14,8 +14,8 @@ from ..corruption.mri.maps import normalised
 from ..estimation import calibration_residual, compress_coils, espirit
 from ..estimation.coil_compression import centre_block
 
-CALIBRATION = 4  # lines at least, from which maps can be estimated
-CALIBRATION_MOST = 24  # that are looked at, as by default in sigpy and BART
+CALIBRATION = 4  # maps can be estimated from so many lines at least
+CALIBRATION_MOST = 24  # lines that are used, as by default in sigpy and BART
 _KERNEL = 6  # of ESPIRiT, and its crop; fewer lines leave room for a smaller kernel, with smaller eigenvalues
 _CROP, _CROP_OF_FEW = 0.95, 0.8
 _BRIGHTEST = 0.7  # of the image of the calibration lines; the whole image has details that are brighter
@@ -27,7 +27,7 @@ class Slices(NamedTuple):
     Attributes:
         kspace: complex64 `[n, C, H, W]`, all that the files measured.
         mask: what is kept of it, bool `[n, 1, 1 or H, W]`.
-        maps: those that were given, complex64 `[n, C, H, W]`, or None.
+        maps: given coil maps, complex64 `[n, C, H, W]`, or None.
         calibration: (height, width) of the fully sampled centre.
         sigma: noise in the units of the files, float64 `[n]`.
         where: for messages.

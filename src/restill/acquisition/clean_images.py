@@ -25,7 +25,7 @@ _STD, _POINTS = 0.7, 4  # radians at each of 4 x 4 control points, between which
 
 
 class CleanImages(Acquisition):
-    """Clean images, of which each is measured once (`corrupt_images`)."""
+    """Clean images; each is measured once (`corrupt_images`)."""
 
     def __init__(self, source: ImageSource, corruption: Corruption, seed: int) -> None:
         self.source = with_phase(source, seed) if corruption.is_complex else source

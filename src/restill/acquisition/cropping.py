@@ -14,7 +14,7 @@ from ..io import KspaceSlice, check_mask
 Mask = NDArray[np.bool_]
 """`[1, W]` for lines, or `[H, W]`."""
 
-_HOLES = 0.01  # share of exact zeros, in all coils, of measured lines that is chance and no sampling pattern
+_HOLES = 0.01  # up to this share, zeros in all coils of measured lines are chance and not a sampling pattern
 
 
 def mask_of(item: KspaceSlice, stated: Mask | None) -> Mask:
@@ -54,8 +54,8 @@ def _detected(kspace: NDArray[np.complex64]) -> Mask:
 def whole_axes(mask: Mask) -> tuple[bool, bool]:
     """Whether k-space is sampled without gaps along height and width, so that the field of view may be cropped.
 
-    That is so of a mask that is a product of both axes, and along an axis a run of lines that holds the centre and at
-    least half of all: what scanners fill with zeros at the edges is a resolution, and not a gap.
+    The mask must be a product of both axes, and along the axis a run of lines that holds the centre and at least half
+    of all lines: zeros that scanners fill in at the edges lower the resolution and are not gaps.
     """
     rows, columns = _projections(mask)
     if (mask != rows[:, None] & columns).any():
@@ -147,7 +147,7 @@ def calibration_block(mask: Mask, size: tuple[int, int]) -> tuple[int, int]:
     height, width = size[0] // 2, size[1] // 2
     side = next(
         k for k in sides if full[height - k // 2 :, width - k // 2 :][:k, :k].all()
-    )  # 1 at least, for the centre is measured
+    )  # at least 1, because the centre is measured
     return side, side
 
 

@@ -44,8 +44,8 @@ class Plan:
     """What a survey has found.
 
     Attributes:
-        samples: all samples, in one pass.
-        corruption: the corruption of the store; asked for before and after the samples, of which it may be made.
+        samples: all samples, to be read once.
+        corruption: the corruption of the store; called before and after the samples, as it may follow from them.
         value_range: what becomes [-1, 1], in the units of the files.
         estimate: how the noise levels were estimated; None where they were stated.
     """
@@ -63,7 +63,7 @@ class Acquisition(ABC):
         name: of the files, for provenance and messages; no absolute path.
         in_words: number and shape of the samples.
         image_shape: `(C, H, W)` of an image.
-        total: how many samples `write` tells of, each as often as it is read.
+        total: how many samples `write` reports to `advance`, each as often as it is read.
         unit: what samples are called, in the plural.
         num_classes: number of classes; 0 without labels.
         classes: their names, where they have names.
@@ -83,10 +83,10 @@ class Acquisition(ABC):
 
     @abstractmethod
     def survey(self, advance: Advance) -> Plan:
-        """Look at all that has to be known before the first sample is written; `advance` is told of samples."""
+        """Find what has to be known before the first sample is written; reports samples to `advance`."""
 
     def of_images(self, source: ImageSource, image_shape: tuple[int, int, int], looks: int) -> None:
-        """State the attributes of images of a source, each of which the survey reads `looks` times."""
+        """Set the attributes from a source of images, which the survey reads `looks` times."""
         found, images = (" x ".join(map(str, shape)) for shape in (source.shape, image_shape))
         self.name, self.image_shape, self.total = source.name, image_shape, len(source) * (1 + looks)
         self.in_words = f"{len(source):,} of {found}" + (f", of images {images}" if found != images else "")

@@ -1,4 +1,4 @@
-"""The corruption of real measurements, as a person states it: is it known, and of which images?
+"""The corruption of real measurements as a person states it: whether it is known, and the size of the images.
 
 The operator of each measurement has to be known. Either all measurements have the same one (a kernel, a factor, a
 function), or they have masks, which come in files.
@@ -20,7 +20,7 @@ from ..io import ImageSource, array_source
 from .stated_noise import SigmaN
 
 Shape = tuple[int, int, int]
-_DRAWS = 32  # operators that are compared: are they the same for all?
+_DRAWS = 32  # operators are compared to see whether all are the same
 
 
 def stated(corruption: Mapping[str, Any] | None, sigma_n: SigmaN | None) -> tuple[dict[str, Any], SigmaN | None]:
@@ -42,13 +42,13 @@ def stated(corruption: Mapping[str, Any] | None, sigma_n: SigmaN | None) -> tupl
 
 
 def measured_shape(corruption: Corruption, shape: Shape, image_size: tuple[int, int] | None) -> Shape:
-    """`(C, H, W)` of the images of which measurements have this shape.
+    """`(C, H, W)` of the images whose measurements have this shape.
 
     Args:
         image_size: `(H, W)` of the images, where the corruption does not imply it.
 
     Raises:
-        UserError: the corruption measures no image as such, or not one of `image_size`.
+        UserError: the corruption gives no measurement of this shape, or not from images of `image_size`.
     """
     factor = reduction(corruption)
     height, width = image_size or (shape[1] * factor, shape[2] * factor)
@@ -69,7 +69,7 @@ def measured_shape(corruption: Corruption, shape: Shape, image_size: tuple[int, 
 
 
 def operators(corruption: Corruption, image_shape: Shape, n: int) -> Operator:
-    """`n` operators, of which all but the masks are the same (`check_known`)."""
+    """`n` operators; all but their masks are the same (`check_known`)."""
     return corruption.draw(n, image_shape, seeded("import"))
 
 
@@ -97,7 +97,7 @@ def check_known(corruption: Corruption, image_shape: Shape, masked: bool) -> Non
 
 
 def the_mask(corruption: Corruption, image_shape: Shape) -> ImageSource:
-    """The one mask of a corruption that draws the same mask always."""
+    """The mask of a corruption that always draws the same one."""
     mask = operators(corruption, image_shape, 1).condition()
     assert mask is not None
     return array_source(mask.numpy().astype(np.uint8), "corruption.masks", layout="NCHW")

@@ -27,7 +27,7 @@ from ..core.errors import UserError
 
 MAX_SIDE = 8  # of the patches
 KILLED = 1e-3  # frequencies that pass less than this part of the strongest hold noise alone
-_Z = 4.0  # standard errors; the quietest of thousands of equal candidates lies about this far below their level
+_Z = 4.0  # standard errors by which the quietest of thousands of equal candidates lies below their level
 _BLOCK_VALUES = 1 << 22
 Coefficients = Callable[[Tensor], Tensor]
 """Images `[n, C, H, W]` to coefficients `[n, m]`, linear and of unit norm each."""

@@ -23,7 +23,7 @@ _ERRORS = (OSError, ValueError, EOFError, KeyError, RuntimeError, zlib.error, zi
 
 
 class Array(Protocol):
-    """What arrays in files have, of whatever format: they are read when they are indexed."""
+    """An array in a file of any format, which is read when it is indexed."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -35,7 +35,7 @@ class Array(Protocol):
 
 
 class _Stored:
-    """An array that is known by its header, and read as a whole when it is first indexed."""
+    """An array whose header is read at once, and whose values are read when it is first indexed."""
 
     def __init__(self, opened: Callable[[], IO[bytes]]) -> None:
         self._opened = opened
@@ -53,7 +53,7 @@ class _Stored:
 
 @contextmanager
 def reading(where: object, kind: str = "a plain NumPy array") -> Iterator[None]:
-    """Turns what goes wrong while arrays are read, on opening and later, into one line that names the file."""
+    """Turn errors of reading arrays, on opening and later, into a UserError that names the file."""
     try:
         yield
     except _ERRORS as error:

@@ -90,7 +90,7 @@ def open_kspace(path: str | Path) -> KspaceSource:
 
 
 def open_maps(path: str | Path) -> KspaceSource:
-    """Coil sensitivity maps of such files, in the place of `KspaceSlice.kspace`: `maps` or `sensitivity_maps`."""
+    """Coil sensitivity maps of such files (`maps` or `sensitivity_maps`), as slices whose `kspace` they are."""
     return _source(Path(path), of_maps=True)
 
 

@@ -23,9 +23,9 @@ _AXES = "[slices, coils, height, width]"
 class KspaceArrays(KspaceReader):
     """Files of named arrays.
 
-    `kspace`, complex `[slices, coils, H, W]`; `mask` `[W]`, `[H, W]`, or with slices first, and `maps` or
-    `sensitivity_maps`, complex `[slices, coils, H, W]` or `[coils, H, W]`, if they are there; nothing else is looked
-    at.
+    They hold `kspace`, complex `[slices, coils, H, W]`; `mask` `[W]`, `[H, W]`, or with slices first, and `maps` or
+    `sensitivity_maps`, complex `[slices, coils, H, W]` or `[coils, H, W]`, if they are there; other arrays
+    are ignored.
     """
 
     @abstractmethod
@@ -64,7 +64,7 @@ class ComplexArrays(KspaceArrays, kind="complex-arrays"):
         return numpy_arrays(str(path), path, alone)
 
 
-class Hdf5(KspaceArrays, kind="hdf5"):  # the last of restill's own, so that beside HDF5 other files are not looked at
+class Hdf5(KspaceArrays, kind="hdf5"):  # the last of restill's own: a folder with HDF5 is a folder of HDF5
     """HDF5 as of fastMRI. Raises UserError also where h5py is not installed."""
 
     suffixes = (".h5", ".hdf5")

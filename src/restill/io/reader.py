@@ -94,7 +94,7 @@ class KspaceReader(Reader):
     All methods raise `UserError`, which names the path, for a bad file.
 
     Attributes:
-        of_maps: whether coil sensitivities are to be read, in the place of `KspaceSlice.kspace`.
+        of_maps: whether to read coil sensitivities instead of k-space.
     """
 
     def __init__(self, of_maps: bool = False) -> None:

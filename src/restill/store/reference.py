@@ -13,7 +13,7 @@ from .samples import Samples, Store, checked_files, open_store
 
 @final
 class Reference(Samples):
-    """Clean images that `open_reference` has checked: what results are compared with, and nothing is trained on."""
+    """Clean images that `open_reference` has checked. Results are compared with them; nothing is trained on them."""
 
     def images(self, index: Tensor) -> Tensor:
         """Clean images, `[n, C, H, W]`."""
@@ -30,7 +30,7 @@ def open_reference(path: str | Path, store: Store | None = None) -> Reference:
     """The clean images at `path`, every byte checked.
 
     Args:
-        store: measurements that they are to be compared with.
+        store: measurements of the same images; checked to be comparable.
 
     Raises:
         UserError: as `open_store`, measurements instead of clean images, or images that do not fit `store`.
@@ -42,6 +42,6 @@ def open_reference(path: str | Path, store: Store | None = None) -> Reference:
 
 
 def open_samples(path: Path) -> Store | Reference:
-    """Whatever of the two lies at `path`, for a person to look at. Raises UserError as `open_store`."""
+    """Measurements or clean images, whichever lie at `path`, to be shown. Raises UserError as `open_store`."""
     clean = path.exists() and read_manifest(path).kind == "reference"
     return open_reference(path) if clean else open_store(path)

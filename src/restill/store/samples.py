@@ -22,7 +22,7 @@ from .manifest import Manifest, read_manifest
 from .shard_files import PREFIX, open_shards
 from .writer import writer_of, writing_path
 
-_NUMBERS = 1 << 24  # of measurements that are looked at at a time
+_NUMBERS = 1 << 24  # in a block of samples
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Batch:
 
 
 class Samples(ABC):
-    """What measurements and clean images on disk share. Samples stay there (memory-mapped) until they are asked for.
+    """Measurements or clean images on disk, memory-mapped: samples are read when they are asked for.
 
     An index of samples is int64 `[n]`, with values 0 to len - 1 in any order; others raise IndexError.
 
@@ -57,8 +57,8 @@ class Samples(ABC):
         path: where they lie.
         manifest: what it holds.
         labels: classes, int64 `[N]`, or None.
-        scale: units of every sample, float32 `[N]`, where each has its own, as slices of k-space: in those of the files
-            a sample is `stored * scale`. None where the units are those of the manifest.
+        scale: float32 `[N]`, where each sample has units of its own, as slices of k-space: a sample is
+            `stored * scale` in the units of the files. None where the manifest's normalisation holds for all.
     """
 
     def __init__(self, path: Path, manifest: Manifest, shards: list[dict[str, Tensor]]) -> None:
@@ -84,17 +84,17 @@ class Samples(ABC):
 
     @property
     def is_complex(self) -> bool:
-        """Whether the channels of an image are real and imaginary parts in turn."""
+        """Whether the channels of an image alternate between real and imaginary parts."""
         return self.manifest.values == "complex"
 
     @property
     def displayed_shape(self) -> tuple[int, int, int]:
-        """`(C, H, W)` of what is looked at and measured: the images, or the magnitudes of complex ones."""
+        """`(C, H, W)` of the images as shown and compared: magnitudes of complex ones."""
         return displayed_shape(self.image_shape, self.is_complex)
 
     @property
     def block(self) -> int:
-        """How many samples to look at at a time: 1024, or fewer where these are more than 16 million numbers."""
+        """How many samples to process at a time: 1024, or fewer if these hold more than 16 million numbers."""
         return max(1, min(1024, _NUMBERS // math.prod(self.shape)))
 
     @property
@@ -115,7 +115,7 @@ class Samples(ABC):
         return hashlib.sha256("".join(shard.sha256 for shard in self.manifest.shards).encode()).hexdigest()
 
     def to_physical(self, y: Tensor) -> Tensor:
-        """Normalised images, or k-space, in the units of the files that the store was made from, float32."""
+        """Stored values in the units of the files that the store was made from, float32."""
         return self.manifest.normalisation.to_physical(y)
 
     def check_alike(self, other: Samples) -> None:

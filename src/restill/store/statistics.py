@@ -15,8 +15,9 @@ from .samples import Store
 def estimate_sigma_data(store: Store) -> float:
     r"""Standard deviation of the clean data, :math:`\sigma_d^2 = var(y) - \sigma_n^2`, from measurements alone.
 
-    In the domain, where the teacher denoises, and over what was observed of it. How noise lies there is known where
-    single pixels are observed; elsewhere noise is drawn, which over a store leaves next to no error.
+    Both variances are taken in the domain, where the teacher denoises, over its observed values. The variance of the
+    noise there is known where single pixels are observed; elsewhere it is estimated from drawn noise, which leaves
+    next to no error over a store.
 
     Raises:
         UserError: the stated noise is larger than all variation of the measurements.
