@@ -17,8 +17,8 @@ TOP = """\
 Written by `python docs/recipe_keys.py` from the settings themselves; change those, not this page.
 
 A recipe is a YAML file. Every key but `name` may be left out; `--set key.path=value` changes one. `restill info RECIPE`
-shows the keys that differ from these defaults, `restill info RECIPE --keys` all of them. Where a key holds a kind, it
-may be one of your own: see [plug-ins](your-data.md#plug-ins).
+shows the keys that differ from these defaults, `restill info RECIPE --keys` all, and `restill info RUN --keys` those
+of a run. A kind may be one of your own: see [plug-ins](your-data.md#plug-ins).
 """
 
 

@@ -123,6 +123,7 @@ def test_options_of_benchmarks_exist(page: Path) -> None:
     """`python bench/X.py --option ...`: the file is there and has such options."""
     for name, words in re.findall(r"python ((?:bench|docs|examples)/\w+\.py)([^`\n]*)", text_of(page)):
         code = (ROOT / name).read_text(encoding="utf-8")
+        assert "ArgumentParser" in code or "--" not in words.partition(" # ")[0]
         for option in re.findall(r"(?<!\S)--[a-z-]+", words.partition(" # ")[0]):
             assert f'"{option}"' in code, f"{page.name}: {name} {option}"
 

@@ -15,7 +15,9 @@ def info(
     path: Annotated[
         Path, typer.Argument(metavar="PATH|RECIPE", help="a store, a run, a network folder, or a recipe or its name")
     ],
-    keys: Annotated[bool, typer.Option("--keys", help="every key of a recipe, with its unit and what it does")] = False,
+    keys: Annotated[
+        bool, typer.Option("--keys", help="every key of a recipe or of a run's, with its unit and what it does")
+    ] = False,
     settings: Set = None,
     plugins: Plugins = None,
 ) -> None:
