@@ -85,11 +85,11 @@ def test_data_consistency_is_that_of_the_reconstructions(made: Path) -> None:
 
 def test_data_consistency_counts_noise() -> None:
     """n = 200 slices: the true image differs from noisy k-space by the noise, within 5 standard errors."""
-    law = Mri(acs=2, coils=3, sigma_n=0.05)
+    corruption = Mri(acs=2, coils=3, sigma_n=0.05)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(200, 2, 16, 16, generator=generator, dtype=torch.float64)
-    operator = law.draw(200, (2, 16, 16), generator)
-    y = law.corrupt(x, operator, generator)
+    operator = corruption.draw(200, (2, 16, 16), generator)
+    y = corruption.corrupt(x, operator, generator)
     residual, noise = data_consistency(x, y, operator)
     ratio = residual / noise
     assert abs(ratio.mean() - 1) < 5 * ratio.std() / 200**0.5 + 1e-3

@@ -170,9 +170,9 @@ def test_restoration_is_the_posterior_mean() -> None:
     root = torch.randn(64, 64, generator=generator, dtype=torch.float64) / 8
     covariance = root @ root.T
     x = (torch.randn(500, 64, generator=generator, dtype=torch.float64) @ root.T).view(500, 1, 8, 8)
-    law = AdditiveNoise(sigma_n=(0.3, 0.6))
-    operator = law.draw(500, (1, 8, 8), generator)
-    y = law.corrupt(x, operator, generator)
+    corruption = AdditiveNoise(sigma_n=(0.3, 0.6))
+    operator = corruption.draw(500, (1, 8, 8), generator)
+    y = corruption.corrupt(x, operator, generator)
     network = GaussianDenoiser(covariance)
     network.register_parameter("unused", torch.nn.Parameter(torch.zeros(())))  # tells the device
     restored = posterior_mean(network, Batch(y, operator, None)).double()

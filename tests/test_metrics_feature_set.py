@@ -65,12 +65,12 @@ def test_bad_features() -> None:
 
 @pytest.mark.parametrize("batch", [1, 100, 256, 300, 700])
 def test_corrupting_anew_does_not_depend_on_the_batches(batch: int) -> None:
-    images, law = torch.zeros(700, 1, 4, 4), AdditiveNoise(sigma_n=0.3)
-    chunks = list(recorrupted(images.split(batch), law, seed=1))
+    images, corruption = torch.zeros(700, 1, 4, 4), AdditiveNoise(sigma_n=0.3)
+    chunks = list(recorrupted(images.split(batch), corruption, seed=1))
     assert [len(chunk) for chunk in chunks] == [256, 256, 188]
-    assert torch.equal(torch.cat(chunks), torch.cat(list(recorrupted([images], law, seed=1))))
+    assert torch.equal(torch.cat(chunks), torch.cat(list(recorrupted([images], corruption, seed=1))))
     assert abs(float(torch.cat(chunks).std()) - 0.3) < 5 * 0.3 / (2 * 700 * 16) ** 0.5
-    second = list(recorrupted(images[256:].split(batch), law, seed=1, first=256))
+    second = list(recorrupted(images[256:].split(batch), corruption, seed=1, first=256))
     assert torch.equal(torch.cat(second), torch.cat(chunks[1:]))
     with pytest.raises(ValueError, match="multiples of 256"):
-        list(recorrupted([images], law, seed=1, first=100))
+        list(recorrupted([images], corruption, seed=1, first=100))

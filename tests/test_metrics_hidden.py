@@ -19,8 +19,8 @@ from restill.corruption import AdditiveNoise, Corruption, Identity, Operator
 SIGMA_DATA = 0.5
 
 
-def drawn(law: Corruption, n: int, shape: tuple[int, int, int]) -> Operator:
-    return law.draw(n, shape, seeded("hidden-operators"))
+def drawn(corruption: Corruption, n: int, shape: tuple[int, int, int]) -> Operator:
+    return corruption.draw(n, shape, seeded("hidden-operators"))
 
 
 def gram(operator: Operator, row: int, shape: tuple[int, int, int]) -> Tensor:
@@ -45,7 +45,7 @@ def expected(operator: Operator, shape: tuple[int, int, int]) -> tuple[float, fl
 
 
 @pytest.mark.parametrize(
-    ("law", "shape"),
+    ("corruption", "shape"),
     [
         (RandomMask(p=0.6), (1, 8, 8)),
         (RandomMask(p=0.3, sigma_n=(0.0, 0.4)), (2, 5, 7)),
@@ -57,8 +57,8 @@ def expected(operator: Operator, shape: tuple[int, int, int]) -> tuple[float, fl
     ],
     ids=lambda value: f"{value.kind}-{value.sigma_n}" if isinstance(value, Corruption) else None,
 )
-def test_shares_agree_with_eigenvalues(law: Corruption, shape: tuple[int, int, int]) -> None:
-    operator = drawn(law, 40, shape)
+def test_shares_agree_with_eigenvalues(corruption: Corruption, shape: tuple[int, int, int]) -> None:
+    operator = drawn(corruption, 40, shape)
     found = hidden_share(operator, shape, SIGMA_DATA, seed=0)
     each, together = expected(operator, shape)
     assert found.by_each == pytest.approx(each, abs=5 * found.by_each_std + 1e-9)
@@ -133,8 +133,8 @@ def test_a_scale_of_the_operator_without_noise_changes_nothing() -> None:
 
 def test_a_large_ill_conditioned_blur_converges() -> None:
     """Singular values of the separable blur fall over 16 decades; its 1,024 eigenvalues are products of 2 x 32."""
-    law, shape = Blur(width=2.0, sigma_n=0.1), (1, 32, 32)
-    operator = drawn(law, 64, shape)
+    corruption, shape = Blur(width=2.0, sigma_n=0.1), (1, 32, 32)
+    operator = drawn(corruption, 64, shape)
     assert isinstance(operator, BlurOperator)
     side = torch.linalg.svdvals(operator._matrix(32, torch.zeros(1, dtype=torch.float64))).square()
     matrix = torch.diag(torch.outer(side, side).flatten())

@@ -35,10 +35,10 @@ def labels() -> Tensor:
     return shuffled(torch.tensor(digits().labels))
 
 
-def measured(x: Tensor, law: Corruption, seed: int = 0) -> tuple[Tensor, Operator]:
+def measured(x: Tensor, corruption: Corruption, seed: int = 0) -> tuple[Tensor, Operator]:
     generator = seeded("likelihood-measured", seed)
-    operator = law.draw(len(x), tuple(x.shape[1:]), generator)
-    return law.corrupt(x, operator, generator), operator
+    operator = corruption.draw(len(x), tuple(x.shape[1:]), generator)
+    return corruption.corrupt(x, operator, generator), operator
 
 
 def found(y: Tensor, operator: Operator, images: Tensor, seed: int = 0) -> Likelihood:
@@ -49,14 +49,16 @@ def found(y: Tensor, operator: Operator, images: Tensor, seed: int = 0) -> Likel
 
 @pytest.mark.parametrize("leave_out", [False, True])
 @pytest.mark.parametrize(
-    "law",
+    "corruption",
     [AdditiveNoise(sigma_n=(0.2, 0.9)), Blur(sigma_n=0.4), RandomMask(p=0.5, sigma_n=(0.3, 0.6))],
-    ids=lambda law: law.kind,
+    ids=lambda corruption: corruption.kind,
 )
-def test_log_densities_agree_with_loops(law: Corruption, leave_out: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_densities_agree_with_loops(
+    corruption: Corruption, leave_out: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     logsumexp = pytest.importorskip("scipy.special").logsumexp
     x = torch.randn(9, 2, 4, 3, generator=seeded("likelihood-loops"), dtype=torch.float64)
-    y, operator = measured(x[:5], law)
+    y, operator = measured(x[:5], corruption)
     own = torch.arange(5) if leave_out else None
     monkeypatch.setattr(fit, "_NUMBERS", 300)
     densities, effective = likelihood._log_density(y, operator, x, own)
@@ -79,8 +81,8 @@ def test_gaussian_data_meet_the_closed_form() -> None:
     generator = seeded("likelihood-gaussian")
     factor = torch.randn(4, 4, generator=generator, dtype=torch.float64) / 2
     x = (torch.randn(50_300, 4, generator=generator, dtype=torch.float64) @ factor.T).reshape(-1, 1, 2, 2) + 0.3
-    for law in (AdditiveNoise(sigma_n=0.6), Blur(width=0.8, sigma_n=0.6)):
-        y, operator = measured(x[:300], law)
+    for corruption in (AdditiveNoise(sigma_n=0.6), Blur(width=0.8, sigma_n=0.6)):
+        y, operator = measured(x[:300], corruption)
         result = found(y, operator, x[300:])
         basis = operator.select(torch.zeros(4, dtype=torch.int64)).apply(torch.eye(4).double().reshape(4, 1, 2, 2))
         forward = basis.flatten(1).T
@@ -96,20 +98,22 @@ def test_gaussian_data_meet_the_closed_form() -> None:
 
 def test_fresh_images_explain_measurements_like_their_own(clean: Tensor) -> None:
     """30 random halves against the other half: z has mean 0 and a standard deviation of about 1.1, and no warning."""
-    law, z = AdditiveNoise(sigma_n=0.4), []
+    corruption, z = AdditiveNoise(sigma_n=0.4), []
     for seed in range(30):
         order = torch.randperm(len(clean), generator=seeded("likelihood-halves", seed))
-        result = found(*measured(clean[order[:898]], law, seed), clean[order[898:]], seed)
+        result = found(*measured(clean[order[:898]], corruption, seed), clean[order[898:]], seed)
         assert "as likely" in likelihood_check(result, "student").sentence
         z.append(result.difference / result.difference_std)
     assert abs(float(np.mean(z))) < 4 * 1.2 / math.sqrt(30)
     assert 0.6 < float(np.std(z)) < 1.2 * (1 + 4 / math.sqrt(60))
 
 
-@pytest.mark.parametrize("law", [AdditiveNoise(sigma_n=0.4), RandomMask(p=0.4, sigma_n=0.4)], ids=lambda law: law.kind)
-def test_a_generator_that_leaves_out_classes_is_noticed(clean: Tensor, labels: Tensor, law: Corruption) -> None:
+@pytest.mark.parametrize(
+    "corruption", [AdditiveNoise(sigma_n=0.4), RandomMask(p=0.4, sigma_n=0.4)], ids=lambda corruption: corruption.kind
+)
+def test_a_generator_that_leaves_out_classes_is_noticed(clean: Tensor, labels: Tensor, corruption: Corruption) -> None:
     """It draws no digit above four."""
-    y, operator = measured(clean[:300], law)
+    y, operator = measured(clean[:300], corruption)
     rest = clean[300:1300]
     result = found(y, operator, rest[labels[300:1300] < 5])
     check = likelihood_check(result, "student")
@@ -120,8 +124,8 @@ def test_a_generator_that_leaves_out_classes_is_noticed(clean: Tensor, labels: T
 
 
 def test_images_that_vary_too_much_and_copies_raise_the_difference(clean: Tensor) -> None:
-    law = AdditiveNoise(sigma_n=0.4)
-    y, operator = measured(clean[:500], law)
+    corruption = AdditiveNoise(sigma_n=0.4)
+    y, operator = measured(clean[:500], corruption)
     wild = clean[500:] + 0.5 * torch.randn(1297, 1, 8, 8, generator=seeded("likelihood-wild"))
     for images in (wild, clean[:500]):
         check = likelihood_check(found(y, operator, images), "student")

@@ -30,10 +30,10 @@ def clean() -> Tensor:
     return images[torch.randperm(len(images), generator=seeded("memorisation-order"))]
 
 
-def measured(x: Tensor, law: Corruption, seed: int = 0) -> Tensor:
+def measured(x: Tensor, corruption: Corruption, seed: int = 0) -> Tensor:
     generator = seeded("memorisation-measured", seed)
-    operator = law.draw(len(x), tuple(x.shape[1:]), generator)
-    return operator.to_image(law.corrupt(x, operator, generator))
+    operator = corruption.draw(len(x), tuple(x.shape[1:]), generator)
+    return operator.to_image(corruption.corrupt(x, operator, generator))
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -54,12 +54,14 @@ def test_mann_whitney_of_equal_values_is_no_difference() -> None:
     assert mann_whitney(torch.ones(4), torch.ones(9)) == (0.0, 0.5)
 
 
-@pytest.mark.parametrize("law", [AdditiveNoise(sigma_n=0.4), RandomMask(p=0.1, sigma_n=0.05)], ids=["noise", "mask"])
-def test_memorised_images_are_flagged(clean: Tensor, law: Corruption) -> None:
+@pytest.mark.parametrize(
+    "corruption", [AdditiveNoise(sigma_n=0.4), RandomMask(p=0.1, sigma_n=0.05)], ids=["noise", "mask"]
+)
+def test_memorised_images_are_flagged(clean: Tensor, corruption: Corruption) -> None:
     """A generator that draws exactly the clean training images: z is as low as was foretold from fresh images."""
     train, fresh = clean[:898], clean[898:]
-    found = memorisation(measured(train, law), train, law, seed=1)
-    foretold = memorisation(measured(train, law), fresh, law, seed=1)
+    found = memorisation(measured(train, corruption), train, corruption, seed=1)
+    foretold = memorisation(measured(train, corruption), fresh, corruption, seed=1)
     assert found.z < -8 and found.area < 0.4 and found.copied > 0.8
     assert found.z == pytest.approx(foretold.z_copy, abs=5 * 1.2 * math.sqrt(2))  # both of standard deviation 1.2
     check = memorisation_check(found, "student")
@@ -72,10 +74,10 @@ def test_memorised_images_are_flagged(clean: Tensor, law: Corruption) -> None:
 
 def test_false_alarms_are_as_rare_as_the_limit_says(clean: Tensor) -> None:
     """40 random halves of the data against the other half: z has mean 0, standard deviation 1 to 1.2, and no alarm."""
-    law, z = AdditiveNoise(sigma_n=0.4), []
+    corruption, z = AdditiveNoise(sigma_n=0.4), []
     for seed in range(40):
         order = torch.randperm(len(clean), generator=seeded("memorisation-halves", seed))
-        found = memorisation(measured(clean[order[:898]], law, seed), clean[order[898:]], law, seed)
+        found = memorisation(measured(clean[order[:898]], corruption, seed), clean[order[898:]], corruption, seed)
         assert memorisation_check(found, "student").status == "ok"
         z.append(found.z)
     assert abs(float(np.mean(z))) < 4 * 1.2 / math.sqrt(40)
@@ -84,17 +86,17 @@ def test_false_alarms_are_as_rare_as_the_limit_says(clean: Tensor) -> None:
 
 @pytest.mark.parametrize("copies", [150, 298, 600, 898])
 def test_copies_lower_z_in_proportion_to_their_number(clean: Tensor, copies: int) -> None:
-    law = AdditiveNoise(sigma_n=0.2)
+    corruption = AdditiveNoise(sigma_n=0.2)
     train, fresh = clean[:898], clean[898:1796]
     images = torch.cat([fresh[copies:], train[:copies]])
-    found = memorisation(measured(train, law), images, law, seed=2)
+    found = memorisation(measured(train, corruption), images, corruption, seed=2)
     assert found.copied == pytest.approx(copies / 898, abs=5 * 1.2 / 35)
     assert found.z_ratio < -4 and "speaks for copies" in memorisation_check(found, "student").sentence
 
 
 def test_strong_noise_hides_copies_and_the_sentence_says_so(clean: Tensor) -> None:
-    law = AdditiveNoise(sigma_n=1.6)
-    found = memorisation(measured(clean[:898], law), clean[:898], law, seed=3)
+    corruption = AdditiveNoise(sigma_n=1.6)
+    found = memorisation(measured(clean[:898], corruption), clean[:898], corruption, seed=3)
     check = memorisation_check(found, "student")
     assert found.z_copy > -4 and found.noticeable > 1
     assert check.status == "info" and "cannot tell whether" in check.sentence
@@ -102,21 +104,21 @@ def test_strong_noise_hides_copies_and_the_sentence_says_so(clean: Tensor) -> No
 
 def test_other_failures_are_told_from_copies(clean: Tensor) -> None:
     """Images far from the data lie farther away, z > 0; images without variation lie nearer, and are warned of too."""
-    law = AdditiveNoise(sigma_n=0.4)
-    y = measured(clean[:898], law)
-    far = memorisation(y, -clean[898:], law, seed=4)
+    corruption = AdditiveNoise(sigma_n=0.4)
+    y = measured(clean[:898], corruption)
+    far = memorisation(y, -clean[898:], corruption, seed=4)
     assert far.z > 10 and memorisation_check(far, "student").status == "ok"
     assert "in another way" in memorisation_check(far, "student").sentence
-    flat = memorisation(y, clean[898:] * 0.5 + 0.5 * clean[898:].mean(0), law, seed=4)
+    flat = memorisation(y, clean[898:] * 0.5 + 0.5 * clean[898:].mean(0), corruption, seed=4)
     assert flat.z < -4 and flat.z_ratio > -4
     assert "speaks for the latter" in memorisation_check(flat, "student").sentence
 
 
 def test_held_out_measurements_replace_leave_one_out(clean: Tensor) -> None:
-    law = AdditiveNoise(sigma_n=0.3)
-    y, held_out = measured(clean[:800], law), measured(clean[800:1300], law, seed=1)
-    copies = memorisation(y, clean[:800], law, seed=5, held_out=held_out)
-    fresh = memorisation(y, clean[1300:], law, seed=5, held_out=held_out)
+    corruption = AdditiveNoise(sigma_n=0.3)
+    y, held_out = measured(clean[:800], corruption), measured(clean[800:1300], corruption, seed=1)
+    copies = memorisation(y, clean[:800], corruption, seed=5, held_out=held_out)
+    fresh = memorisation(y, clean[1300:], corruption, seed=5, held_out=held_out)
     assert copies.z < -10 and abs(fresh.z) < 5
     assert (fresh.held_out, fresh.n, fresh.images) == (500, 800, 497)
     assert "held-out measurements are" in memorisation_check(copies, "student").sentence
@@ -125,20 +127,20 @@ def test_held_out_measurements_replace_leave_one_out(clean: Tensor) -> None:
 
 def test_without_noise_copies_are_exact() -> None:
     x = torch.rand(60, 1, 4, 4, generator=seeded("memorisation-exact"))
-    law = AdditiveNoise(sigma_n=0.0)
-    found = memorisation(x, x[:30], law, seed=0)
+    corruption = AdditiveNoise(sigma_n=0.0)
+    found = memorisation(x, x[:30], corruption, seed=0)
     assert (
         found.area == 0 and found.z < -5 and found.z == pytest.approx(found.z_ratio, rel=1e-3)
     )  # all distances and ratios are 0
 
 
 def test_the_result_depends_on_the_seed_alone(clean: Tensor) -> None:
-    law = AdditiveNoise(sigma_n=(0.1, 0.4))
-    y = measured(clean[:200], law)
+    corruption = AdditiveNoise(sigma_n=(0.1, 0.4))
+    y = measured(clean[:200], corruption)
 
     def run(seed: int) -> Memorisation:
         torch.manual_seed(int(torch.randint(1000, ())))
-        return memorisation(y, clean[200:400], law, seed)
+        return memorisation(y, clean[200:400], corruption, seed)
 
     assert (run(1).z, run(1).z_copy) == (run(1).z, run(1).z_copy)
     assert run(1).z != run(2).z and run(1).z_copy != run(2).z_copy
@@ -159,7 +161,7 @@ def test_repeated_images_are_twins(clean: Tensor) -> None:
 
 
 def test_refusals(clean: Tensor) -> None:
-    law = AdditiveNoise(sigma_n=0.4)
+    corruption = AdditiveNoise(sigma_n=0.4)
     for y, images, held_out, message in (
         (clean[:2], clean[:5], None, "not 2 and 5"),
         (clean[:5], clean[:2], None, "not 5 and 2"),
@@ -168,7 +170,7 @@ def test_refusals(clean: Tensor) -> None:
         (clean[:5] * torch.nan, clean[:5], None, "NaN"),
     ):
         with pytest.raises(UserError, match=message):
-            memorisation(y, images, law, 0, held_out)
+            memorisation(y, images, corruption, 0, held_out)
     for images, sigma_data in ((clean[:1], 0.5), (clean[:5], 0.0), (clean[:5], math.nan)):
         with pytest.raises(UserError, match="sigma_data"):
             twin_share(images, sigma_data)

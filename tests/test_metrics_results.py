@@ -72,8 +72,8 @@ def test_mean_and_std_over_seeds() -> None:
     assert (mean, std) == (2.0, pytest.approx(1.0))
 
 
-def proximal_moments(images: Tensor, law: AdditiveNoise, features: Features, seed: int) -> Moments:
-    return feature_moments(recorrupted([images], law, seed), features)
+def proximal_moments(images: Tensor, corruption: AdditiveNoise, features: Features, seed: int) -> Moments:
+    return feature_moments(recorrupted([images], corruption, seed), features)
 
 
 def test_the_proximal_distance_to_a_store_is_that_of_its_moments(tmp_path: Path) -> None:
@@ -97,24 +97,24 @@ def test_proximal_moments_meet_the_closed_form() -> None:
 
 
 def test_the_proximal_distance_prefers_true_images_to_worse_ones() -> None:
-    law, features = AdditiveNoise(sigma_n=0.4), PixelFeatures((1, 3, 3))
+    corruption, features = AdditiveNoise(sigma_n=0.4), PixelFeatures((1, 3, 3))
     x = torch.randn(40000, 1, 3, 3, generator=seeded("test-proximal"))
-    operator = law.draw(20000, (1, 3, 3), seeded("test-proximal-operator"))
-    y = law.corrupt(x[:20000], operator, seeded("test-proximal-noise"))
+    operator = corruption.draw(20000, (1, 3, 3), seeded("test-proximal-operator"))
+    y = corruption.corrupt(x[:20000], operator, seeded("test-proximal-noise"))
     measured = feature_moments([operator.to_image(y)], features)
     true, noisy, shrunk = (
-        frechet_distance(proximal_moments(images, law, features, seed=1), measured)
+        frechet_distance(proximal_moments(images, corruption, features, seed=1), measured)
         for images in (x[20000:], y, 0.8 * x[20000:])
     )
     assert 3 * true < min(noisy, shrunk)
 
 
 def test_proximal_moments_depend_on_images_and_seed_alone() -> None:
-    law, features = AdditiveNoise(sigma_n=(0.1, 0.4)), PixelFeatures((1, 3, 3))
+    corruption, features = AdditiveNoise(sigma_n=(0.1, 0.4)), PixelFeatures((1, 3, 3))
     x = torch.randn(300, 1, 3, 3, generator=seeded("test-proximal"))
     torch.manual_seed(0)
-    first = proximal_moments(x, law, features, seed=1)
+    first = proximal_moments(x, corruption, features, seed=1)
     torch.manual_seed(1)
-    second, other = proximal_moments(x, law, features, seed=1), proximal_moments(x, law, features, seed=2)
+    second, other = proximal_moments(x, corruption, features, seed=1), proximal_moments(x, corruption, features, seed=2)
     assert torch.equal(first.cov, second.cov)
     assert not torch.equal(first.cov, other.cov)

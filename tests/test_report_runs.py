@@ -35,7 +35,9 @@ def test_the_nearest_measurements_are_those_of_a_plain_search(tmp_path: Path, mo
 def test_a_store_of_one_measurement(tmp_path: Path) -> None:
     store = tiny_store(tmp_path / "y", n=1)
     found_range, near = look_through(store, torch.zeros(3, 1, 8, 8))
-    assert near is not None and near.distances.shape == (3, 1) and near.measurements.shape == (3, 1, 1, 8, 8)
+    y = store.batch(torch.arange(1)).y
+    assert near is not None and torch.equal(near.measurements, y.expand(3, 1, 1, 8, 8))
+    torch.testing.assert_close(near.distances, y.double().square().mean().sqrt().expand(3, 1))
     assert look_through(store, None) == (found_range, None)
 
 

@@ -275,8 +275,8 @@ def test_an_interrupted_selection_goes_on(run: Run, monkeypatch: pytest.MonkeyPa
 def clean_store(folder: Path, pictures: np.ndarray) -> Path:
     """A reference of pictures `[n, 1, 8, 8]`, uint8, in the range of the measurements."""
     pictures[0, 0, 0, :2] = (0, 255)
-    law = AdditiveNoise(sigma_n=0.3)
-    corrupt_images(array_source(pictures, layout="NCHW"), law, folder / "y", folder / "clean", seed=0)
+    corruption = AdditiveNoise(sigma_n=0.3)
+    corrupt_images(array_source(pictures, layout="NCHW"), corruption, folder / "y", folder / "clean", seed=0)
     return folder / "clean"
 
 

@@ -1,4 +1,4 @@
-"""What comparisons of sets cannot see, asked of the images: memorisation, residuals, hidden share."""
+"""Checks for what comparisons of sets cannot detect: memorisation, residuals, hidden share, likelihood."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _SCORED = 300  # measurements whose likelihood is estimated: each meets every ge
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """What the checks look at: the same measurements for all subjects.
+    """The checks of all subjects, against the same measurements.
 
-    Complex images are compared by their magnitudes where people would look at them (duplicates, residuals), and as they
-    are where operators or noise come in (hidden share, memorisation, likelihood), which know nothing of magnitudes.
+    Complex images are compared by their magnitudes where people would look at them (duplicates, residuals), and as
+    complex numbers where operators or noise matter (hidden share, memorisation, likelihood).
 
     Attributes:
         store: the measurements.

@@ -39,7 +39,7 @@ def data_consistency(images: Tensor, y: Tensor, operator: Operator) -> tuple[Ten
 
     Args:
         images: reconstructions `[n, C, H, W]`, one of each measurement.
-        y: the measurements `[n, ...]`, of which none is 0.
+        y: the measurements `[n, ...]`, none of them all zeros.
         operator: theirs.
 
     Raises:

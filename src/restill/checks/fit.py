@@ -7,8 +7,6 @@ every image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -34,7 +32,7 @@ def observed_numbers(y: Tensor, operator: Operator) -> Tensor:
 def _observed(y: Tensor, operator: Operator) -> Tensor | None:
     """Which numbers of measurements were observed, bool like `y`; None where all were.
 
-    `missing` does not say it of k-space, since it speaks of the domain, where nothing is missing.
+    `Operator.missing` cannot say this of k-space: it describes the domain, where nothing is missing.
     """
     shown = operator.restrict(torch.ones_like(y)) != 0
     return None if bool(shown.all()) else shown
@@ -53,9 +51,10 @@ def squared_differences(y: Tensor, operator: Operator, images: Tensor) -> Tensor
         rows = max(1, _NUMBERS // (len(images) * y[0].numel()))
         parts = torch.arange(len(y), device=y.device).split(rows)
         some = images.split(max(1, _NUMBERS // y[0].numel()))
-        return torch.cat([_each_of_all(y[index], operator.select(index), some) for index in parts])
+        blocks = [[_each(y[index], operator.select(index), part) for part in some] for index in parts]
+        return torch.cat([torch.cat(row, dim=1) for row in blocks])
     measured = torch.cat([_by_first(whole, part) for part in images.split(max(1, _NUMBERS // images[0].numel()))])
-    mean = measured.mean(dim=0)  # of which both are freed: the products keep their digits
+    mean = measured.mean(dim=0)  # taken from both, so that the products keep their digits
     a, b = y.flatten(1) - mean, measured - mean
     shown = _observed(y, operator)
     if shown is None:
@@ -72,12 +71,8 @@ def _by_first(operator: Operator, images: Tensor) -> Tensor:
     return operator.select(first).apply(images).flatten(1)
 
 
-def _each_of_all(y: Tensor, operator: Operator, images: Sequence[Tensor]) -> Tensor:
-    return torch.cat([_each(y, operator, part) for part in images], dim=1)
-
-
 def _each(y: Tensor, operator: Operator, images: Tensor) -> Tensor:
-    """The same, where every measurement has an operator of its own."""
+    """Squared distances `[n, m]`, where every measurement has an operator of its own."""
     rows = torch.arange(len(y), device=operator.sigma_n.device).repeat_interleave(len(images))
     measured = operator.select(rows).apply(images.repeat(len(y), *(1,) * (images.ndim - 1)))
     return (measured.unflatten(0, (len(y), len(images))) - y[:, None]).flatten(2).square().sum(dim=2)

@@ -81,14 +81,14 @@ def measurement_likelihood(
 
     If the operators differ only in their noise or their missing pixels, each image is measured once. Otherwise every
     operator is applied to all images, `n m` applications; if that is too much work, only the first measurements are
-    scored, if necessary under the first images alone. Samples without noise have no density and are left out, as are
-    those that observe nothing.
+    scored, if necessary under the first images alone. Samples that have no noise, and so no density, are left out; so
+    are samples that observe nothing.
 
     Args:
         y: normalised measurements `[n, ...]`, as they were measured (not `to_image(y)`).
         operator: what measured them, with their noise levels.
         images: generated `[m, C, H, W]` in normalised units, m at least 3, on the same device.
-        seed: of which images are measured and of their noise.
+        seed: chooses the images that are measured, and their noise.
         corruption: draws that noise, which is Gaussian by default.
 
     Raises:

@@ -89,8 +89,8 @@ class _Best:
 def missing_pixels(batch: Batch, corruption: Corruption, shape: Sequence[int]) -> Tensor | None:
     """Where on the image grid nothing was measured, bool `[n, C, H, W]`; None where everything was.
 
-    What is missing at a lower resolution is enlarged; of what a user's operator measures no pixel of the image can be
-    said to be missing.
+    What is missing at a lower resolution is enlarged. No pixel can be called missing from what a user's operator
+    measures.
     """
     missing = batch.operator.missing(batch.operator.to_domain(batch.y))
     if missing is None or corruption.loses(Loss.OWN_FUNCTION):

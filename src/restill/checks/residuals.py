@@ -28,7 +28,7 @@ NAMES = {
     "maximum": "maximum",
 }
 _LOCATED = ("mean", "maximum")  # may be of either sign: differences are not relative
-_QUANTITIES = ("high-frequency", "variation")  # of which there is more or less, not higher or lower
+_QUANTITIES = ("high-frequency", "variation")  # described as more or less, not as higher or lower
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from .frechet import (
     needs,
 )
 from .inception import InceptionFeatures, download_inception
-from .measure import OPTIONAL, PAIR_METRICS, SET_METRICS, check_metrics, measure
+from .measure import PAIR_METRICS, measure
 from .pairs import lpips, pair_results, psnr, ssim, ssim_settings
 from .proximal import Proximal, recorrupted
 from .reference_file import load_reference, save_reference

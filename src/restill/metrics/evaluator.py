@@ -1,4 +1,4 @@
-"""Measuring what is stored and what is generated, against all yardsticks. Images are streamed, and forgotten."""
+"""Measures stored and generated images against all yardsticks. Images are streamed and not kept."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .yardstick import Yardstick, feature_sets
 
 
 class Evaluator:
-    """Measures sets of images, each in all ways that are wanted.
+    """Measures sets of images, each by all wanted metrics.
 
     Args:
         yardsticks: what images are compared with.
@@ -78,7 +78,7 @@ class Evaluator:
 
 
 class _Stream:
-    """One seed's images of one subject, on their way through all feature spaces."""
+    """The images of one subject and one seed, streamed through all feature spaces."""
 
     def __init__(
         self,

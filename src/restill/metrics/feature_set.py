@@ -1,4 +1,4 @@
-"""What stays of a set of images after it has been streamed through a feature space."""
+"""What is kept of a set of images that was streamed through a feature space."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ KEPT = 10_000  # feature vectors for what needs pairs; the published protocols o
 class FeatureSet:
     """Moments of all features of a set of images, and the first of the features themselves.
 
-    Images are never held: features of a batch are added, and the batch can go. A set whose order means something
-    (folders of classes) has to arrive in random order, for the first features stand for all of them.
+    Images are not kept: the features of a batch are added, and the batch is dropped. A set whose order has a meaning
+    (folders of classes) must arrive in random order, because the first features represent all of them.
 
     Args:
         dim: number of features.
@@ -64,7 +64,7 @@ class FeatureSet:
 
     @classmethod
     def of_moments(cls, moments: Moments) -> Self:
-        """A set of which nothing but its moments is known, e.g. from a file of reference statistics."""
+        """A set known by its moments alone, e.g. from a file of reference statistics."""
         known = cls(moments.dim, keep=0)
         known._moments = moments
         return known

@@ -1,6 +1,6 @@
 """What images are compared by: pixels, or a layer of some network (`classifier.py`, `inception.py`, `dino.py`).
 
-`open_features` finds those that a text can name, also a user's own: a `NamedFeatures` of a kind.
+`open_features` opens a feature space by its name, also one of a plug-in (`NamedFeatures`).
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ def frechet_estimate(a: Moments, b: Moments, kept: Tensor) -> Estimate:
 
     The error is `sd(IF)/sqrt(a.n)` (module formula), so it holds to first order in 1/n. Beside the spread over 200
     draws of Gaussians in 10 and 40 features it was right to 16% from n = 1.5 d on, and 1.3 to 1.5 times too large where
-    both laws are equal (up to 1.7 for n < d). It says nothing about the bias, which is larger than it there.
+    both distributions are equal (up to 1.7 for n < d). It does not cover the bias, which is larger there.
 
     Args:
         a: moments of all images of the set.
@@ -189,7 +189,7 @@ def frechet_infinity(fake_kept: Tensor, reference: Moments, points: int = 15, se
 def needs(dim: int) -> int:
     """Images of each set below which a Fréchet distance in `dim` features is mostly bias: `dim + 1`.
 
-    With fewer the covariance is singular. The distance is still defined; whoever shows it should say so.
+    With fewer the covariance is singular. The distance is still defined, but a report should say so.
     """
     return dim + 1
 

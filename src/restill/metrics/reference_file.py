@@ -1,7 +1,7 @@
 """Reference statistics as files: the `.npz` with `mu` and `sigma` of EDM and of most code that computes FIDs.
 
-The format holds a mean and a covariance (float64, divisor n - 1) and nothing that says of what. `save_reference` adds
-the number of images and the features, which other programs ignore and `load_reference` checks.
+The format holds a mean and a covariance (float64, divisor n - 1), but not what they describe. `save_reference` adds the
+number of images and the features, which other programs ignore and `load_reference` checks.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def save_reference(path: Path, moments: Moments, features: Features) -> None:
 def load_reference(path: Path, features: Features, n: int | None = None) -> Moments:
     """Read the reference statistics of `features`, as `save_reference` or other programs wrote them.
 
-    A file of other programs does not say of which features it is: any of the right number are taken at their word.
+    Files of other programs do not name their features; any of the right dimension are accepted.
 
     Args:
         n: number of images behind the statistics, at least 2; needed where the file does not say it (that of CIFAR-10

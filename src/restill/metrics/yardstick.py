@@ -62,7 +62,7 @@ def yardsticks_of(
 
 
 def random_order(store: Samples) -> Tensor:
-    """A permutation of a store's samples that is always the same: folders of classes are not read class by class."""
+    """A fixed permutation of a store's samples, so that folders of classes are not read class by class."""
     return torch.randperm(len(store), generator=seeded("evaluation order"))
 
 

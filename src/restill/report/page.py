@@ -173,7 +173,7 @@ def _levels(store: Store) -> Plot | None:
 
 
 def _copy_distance(store: Store) -> str:
-    """How far a measurement of exactly a generated image would be from what its operator measures of that image."""
+    """The distance of a measurement of exactly the generated image from what its operator measures of it: its noise."""
     low, high, one = _range(store)
     if high == 0:
         return ""

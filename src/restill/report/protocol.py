@@ -20,7 +20,6 @@ _METRICS = {  # title, short title, whether lower is better
     "ssim": ("SSIM", "SSIM", False),
     "lpips": ("LPIPS", "LPIPS", True),
 }
-_HASHES = {"features_fingerprint": "the hash of the features", "reference_fingerprint": "the hash of the reference"}
 
 
 class Key(NamedTuple):
@@ -90,7 +89,8 @@ def differences(a: Result, b: Result) -> str:
     if a.protocol == b.protocol:
         return ""
     found = [f"n ({a.n:,} and {b.n:,})"] if a.n != b.n else []
-    found += [words for name, words in _HASHES.items() if getattr(a, name) != getattr(b, name)]
+    found += ["the hash of the features"] if a.features_fingerprint != b.features_fingerprint else []
+    found += ["the hash of the reference"] if a.reference_fingerprint != b.reference_fingerprint else []
     if a.resize != b.resize:
         found.append(f"resize ({a.resize} and {b.resize})")
     names = sorted(a.settings.keys() | b.settings.keys())

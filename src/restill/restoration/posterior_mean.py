@@ -1,4 +1,4 @@
-"""The restoration that a teacher knows already: the posterior mean of a measurement, in one evaluation."""
+"""What a teacher can restore in one evaluation: the posterior mean of a measurement."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _ALIKE = 1e-3  # of the largest value: photon noise has a tabulated inverse
 def posterior_mean(denoiser: Denoiser, batch: Batch) -> Tensor:
     """Posterior means `E[x | y] = D(y; sigma_n)` of measurements, float32 `[n, C, H, W]` on the CPU.
 
-    The truncated sampler ends here. Where what the denoiser knows is no image but a blurred one, one of lower
-    resolution or another measurement, its posterior mean restores that (`shows_image`).
+    The truncated sampler ends with this step. A denoiser of blurred images, of images of lower resolution or of
+    measurements restores these, not the image (`shows_image`).
     """
     parameter = next(denoiser.parameters())
     batch = batch.to(parameter.device)
@@ -29,7 +29,7 @@ def posterior_mean(denoiser: Denoiser, batch: Batch) -> Tensor:
 
 
 def shows_image(batch: Batch, clean: Tensor) -> bool:
-    """Whether measurements without their noise are what is seen of the clean images, as a teacher of images learned."""
+    """Whether measurements without their noise equal what is seen of the clean images, as for a teacher of images."""
     if batch.operator.to_domain(batch.y).shape != clean.shape:
         return False
     difference = batch.operator.to_image(batch.operator.apply(clean)) - batch.operator.seen(clean)

@@ -16,16 +16,16 @@ from ..training import Distillation, Progress
 class BestStudent:
     """Keeps the averaged student of the smallest proximal Fréchet distance.
 
-    It is looked at every `select_every` images and at the end, always with the same latents.
+    The student is measured every `select_every` images and at the end, always with the same latents.
 
     Args:
         folder: of the network that is kept.
-        training: the distillation, whose settings say how often and how many images.
+        training: the distillation; its settings say how often to measure, and on how many images.
         config: of the student.
         proximal: the distance, to the measurements.
         seed: of the run.
         batch_size: of the drawing.
-        log: takes a row for each look.
+        log: takes a row for each measurement.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class BestStudent:
         return self.proximal(self.generator.sample(self.samples, self.seed), self.seed)
 
     def __call__(self, progress: Progress, best: dict[str, Any]) -> dict[str, Any]:
-        """After a step: perhaps look, perhaps keep. Returns the best so far."""
+        """After a step: measures the student when that is due, keeps it if it is the best; returns the best so far."""
         if progress.step % self.every and progress.step != self.training.steps:
             return best
-        self.training.guard.check()  # a NaN is to be reported as such, not as features that are not finite
+        self.training.guard.check()  # reports a NaN of the training before the features do
         value, std, _ = self.distance()
         row = {"stage": "student", "step": progress.step, "images": progress.images, "proximal_frechet": value}
         self.log(row | {"proximal_frechet_std": std})

@@ -1,8 +1,8 @@
 """The choice among a student's checkpoints.
 
-Chosen is the smallest proximal Fréchet distance. Distances to clean images are shown beside it where there are any, and
-never enter the choice. All candidates are measured on the same sets of draws (latents, operators, noise), whose common
-part drops out of differences: a paired t-test tells two candidates apart.
+The candidate of the smallest proximal Fréchet distance is chosen. Distances to clean images are shown where there are
+any, and never enter the choice. All candidates are measured on the same sets of draws (latents, operators, noise). What
+these have in common cancels in differences, so a paired t-test tells two candidates apart.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Candidate:
         images: length of the distillation so far, in generated images.
         sigma_rel: relative length of the average of the weights; None for the run's own average.
         values: proximal Fréchet distance on each of 2 to 5 sets of draws, the same sets for all candidates.
-        error: standard error of their mean, for the finite number of images. What candidates have in common is in it.
+        error: standard error of their mean, from the finite number of images; includes what all candidates share.
         clean: Fréchet distance to clean images, where there are any.
     """
 

@@ -67,15 +67,15 @@ def checkpoints_of(snapshots: Sequence[Snapshot], lengths: Sequence[float], own:
 
 
 class Measurer:
-    """Measures weights of a student; always with the same latents, operators and noise.
+    """Measures weights of a student, always with the same latents, operators and noise.
 
     Args:
-        student: whose weights are replaced by those to be measured.
+        student: its weights are replaced by those to be measured.
         proximal: the distance that chooses.
         clean: clean images to show the distance to.
         samples: images in each set of draws.
         seed: of the run.
-        settings: more that the values depend on, as plain data.
+        settings: what else the values depend on, as plain data.
     """
 
     def __init__(

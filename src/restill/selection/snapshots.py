@@ -1,7 +1,7 @@
 """Snapshots of a student during its distillation, for a later choice; they need no clean image.
 
-Snapshots are two averages of different length at each of some times; `averaged` makes those of other lengths from them
-(`training/posthoc.py`).
+At each of several times two averages of different length are written; `averaged` makes averages of other lengths from
+them (`training/posthoc.py`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Snapshots:
         self.steps = snapshot_steps(training.steps, training.settings.snapshots)
 
     def __call__(self, progress: Progress) -> None:
-        """After a step: perhaps write one file for each average."""
+        """After a step: writes one file for each average when that is due."""
         if progress.step not in self.steps or not self.training.generator.powers:
             return
         self.training.guard.check()  # no snapshot holds a NaN
