@@ -122,7 +122,7 @@ def test_a_kind_is_imported_when_it_is_asked_for(tmp_path: Path, monkeypatch: py
 
 
 def test_nobody_takes_the_name_of_a_kind_of_ours() -> None:
-    with pytest.raises(UserError, match="corruption 'mask' is a kind of restill's own; give Mine another name"):
+    with pytest.raises(UserError, match="corruption 'mask' is restill's own; give Mine another kind"):
 
         class Mine(restill.Corruption, kind="mask"):
             pass

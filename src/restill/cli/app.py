@@ -59,10 +59,15 @@ def _run_app(arguments: list[str]) -> int:
     except NonFiniteError as error:
         return _fail(str(error), 1, error)
     except Exception as error:
+        from ..core.plugins import file_in
+
         message = getattr(error, "format_message", None)
         if message is not None:  # a mistake in options or arguments, as typer found it
             where = getattr(getattr(error, "ctx", None), "command_path", "restill")
             return _fail(f"{message()} (see {where} --help)", 2, error)
+        if (file := file_in(error)) is not None:
+            sys.stderr.write("".join(_users_traceback(error)))
+            return _fail(f"{file}: raises {type(error).__name__}: {error}", 2, error)
         return _fail(f"{type(error).__name__}: {error} (RESTILL_DEBUG=1 shows where)", 1, error)
 
 

@@ -63,8 +63,11 @@ class Pluggable:
         if family is not None:
             cls.family, cls.tag, cls._members, cls._builtin = family, tag, {}, builtin or {}
         if kind is not None:
-            if cls.__module__ != cls._builtin.get(kind, cls.__module__):
-                raise UserError(f"{cls.family} {kind!r} is a kind of restill's own; give {cls.__name__} another name")
+            known = cls._members.get(kind)
+            owner = cls._builtin.get(kind, cls.__module__ if known is None else known.__module__)
+            if owner != cls.__module__:
+                whose = "restill's own" if owner.partition(".")[0] == "restill" else f"declared in {owner} already"
+                raise UserError(f"{cls.family} {kind!r} is {whose}; give {cls.__name__} another kind")
             cls.kind = kind
             cls._members[kind] = cls
 
@@ -78,14 +81,21 @@ def kinds(family: type[Pluggable]) -> list[str]:
 
 
 def member(family: type[PluggableT], kind: object) -> type[PluggableT] | None:
-    """The class of a kind, or None for an unknown one; to find it, installed plug-ins are imported."""
+    """The class of a kind, or None for an unknown one; to find it, installed plug-ins are imported.
+
+    Raises:
+        UserError: the class does not define all that its family asks for.
+    """
     if not isinstance(kind, str):
         return None
     if kind not in family._members and kind in family._builtin:
         importlib.import_module(family._builtin[kind])
     elif kind not in family._members:
         load_installed()
-    return family._members.get(kind)
+    found = family._members.get(kind)
+    if found is not None and (lacks := sorted(getattr(found, "__abstractmethods__", ()))):
+        raise UserError(f"{family.family} {kind!r}: the class {found.__name__} must define {', '.join(lacks)}")
+    return found
 
 
 def of_kind(family: type[PluggableT], kind: object, key: str | None = None) -> type[PluggableT]:

@@ -82,6 +82,16 @@ def require(names: Iterable[str]) -> None:
             raise UserError(f"plugins: {name!r} is not loaded; name its file with --plugin {name}.py")
 
 
+def file_in(error: BaseException) -> str | None:
+    """The file of a plug-in in which an error arose, or that called what failed; None if there is none."""
+    names, found, frame = {f"restill_plugin_{name}" for name in _LOADED}, None, error.__traceback__
+    while frame is not None:
+        if frame.tb_frame.f_globals.get("__name__") in names:
+            found = frame.tb_frame.f_code.co_filename
+        frame = frame.tb_next
+    return found
+
+
 def from_files(names: Iterable[str]) -> list[str]:
     """Those of the plug-ins that were loaded from a file; installed ones need no option on the command line."""
     return [name for name in names if _LOADED.get(name) is not None]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import field_validator
+from typing import Annotated
+
+from pydantic import Field, field_validator
 
 from ..core.settings import Section, Several, setting
 from .measure import OPTIONAL, PAIR_METRICS, SET_METRICS, check_metrics
+
+Seed = Annotated[int, Field(ge=0)]
 
 
 class EvaluationSettings(Section):
@@ -14,7 +18,7 @@ class EvaluationSettings(Section):
     section = "evaluation"
 
     samples: int = setting(50_000, "images drawn for each seed", gt=0, unit="images")
-    seeds: Several[int] = setting((0,), "seeds of the samples; several give a standard deviation", min_length=1)
+    seeds: Several[Seed] = setting((0,), "seeds of the samples; several give a standard deviation", min_length=1)
     classifier: bool = setting(True, "whether to use a classifier's features too, if the reference has labels")
     metrics: Several[str] = setting(
         tuple(name for name in (*SET_METRICS, *PAIR_METRICS) if name not in OPTIONAL),
@@ -23,6 +27,13 @@ class EvaluationSettings(Section):
     )
     features: Several[str] = setting((), "more feature spaces: inception:FILE, dino:FOLDER, or your own kind")
     checks: bool = setting(True, "whether to check memorisation, residuals, likelihood and what the operators hide")
+
+    @field_validator("seeds")
+    @classmethod
+    def _different(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"must be different, not {list(seeds)}: equal seeds draw equal images")
+        return seeds
 
     @field_validator("metrics")
     @classmethod

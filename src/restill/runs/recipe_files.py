@@ -23,6 +23,8 @@ from ..corruption import with_contents
 from ..training import loss_in_one_place
 from .recipe import Recipe
 
+_KINDS = ("corruption", "objective", "loss")  # keys whose value may be a kind alone
+
 __all__ = ["Recipe", "load_recipe", "parse_yaml", "recipe_from", "save_recipe", "shipped_recipes"]
 
 
@@ -118,6 +120,8 @@ def _override(data: dict[str, Any], override: str) -> None:
         raise UserError(f"--set {override!r}: write it as key.path=value, e.g. --set corruption.sigma_n=0.2")
     node, path = data, key.split(".")
     for part in path[:-1]:
+        if part in _KINDS and isinstance(node.get(part), str):
+            node[part] = {"kind": node[part]}  # a kind alone, to which a key comes
         node = node.setdefault(part, {})
         if not isinstance(node, dict):
             raise UserError(f"--set {key}: {part!r} holds a value, not keys")

@@ -123,7 +123,13 @@ class FakeScore(Opponent[Denoiser], kind="fake"):
             a = compared(game.teacher)
             b = compared(self.module) if settings.loss.uses_fake else a.detach()
         gap = (a.detach() - b.detach()).flatten(1).norm(dim=1).mean()
-        return Loss(settings.loss(u, x_t, a, b, sigma).mean(), {"score_gap": gap})
+        each = settings.loss(u, x_t, a, b, sigma)
+        if each.shape != (n,):
+            raise UserError(
+                f"student.loss: kind {settings.loss.kind!r} must return one value for each of the {n} images, not the "
+                f"shape {list(each.shape)}"
+            )
+        return Loss(each.mean(), {"score_gap": gap})
 
 
 def opponents_of(settings: DistillationSettings) -> list[type[Opponent[Any]]]:

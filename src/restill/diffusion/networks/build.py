@@ -45,7 +45,10 @@ def _custom(kind: str, kwargs: Mapping[str, Any]) -> nn.Module:
         raise UserError(f"network {kind!r} is unknown; {near}, or name the file that defines it with --plugin")
     settings = {key: value for key, value in kwargs.items() if key != "given"}
     network = described(found, {found.tag: kind, **settings}, "network")
-    return network.build(Given(**kwargs["given"]))
+    net = network.build(Given(**kwargs["given"]))
+    if not isinstance(net, nn.Module):
+        raise UserError(f"network.architecture {network.kind!r}: build must return a torch module, not {net!r}")
+    return net
 
 
 def _u_net(cls: str, kwargs: Mapping[str, Any]) -> Preconditioned:
