@@ -153,5 +153,5 @@ def test_only_k_space_has_such_baselines(tmp_path: Path) -> None:
     recipe = recipe_from({"name": "x", "data": {"source": "digits"}, "baselines": {"l1_wavelet": True}}, "x")
     with working_on(tmp_path / "run", recipe) as current:
         prepare_store(current)
-        with pytest.raises(UserError, match="baselines are for undersampled k-space"):
+        with pytest.raises(UserError, match="is for undersampled k-space"):
             baselines(current)

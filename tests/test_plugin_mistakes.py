@@ -36,9 +36,7 @@ class Three(CustomNetwork, kind="three"):
 
 
 @pytest.fixture
-def failing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., str]:
+def failing(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Run a tiny recipe with a plug-in; it must end with exit code 2. Returns the last line."""
     for family in (DistillationLoss, NamedFeatures, Architecture):
         monkeypatch.setattr(family, "_members", dict(family._members))
@@ -80,3 +78,20 @@ def test_features_that_lack_a_method(failing: Callable[..., str]) -> None:
 def test_a_network_that_is_none(failing: Callable[..., str]) -> None:
     line = failing(NETWORK, "network={architecture: three}")
     assert "network.architecture 'three': build must return a torch module, not 3" in line
+
+
+@pytest.mark.parametrize(
+    "setting, message",
+    [
+        ("evaluation.features=[foo]", "features 'foo' are not known"),
+        ("data.reference=nosuch", "data.reference: nosuch does not exist"),
+        ("baselines.l1_wavelet=true", "baselines.l1_wavelet: is for undersampled k-space"),
+        ("evaluation.seeds=[1,1]", "evaluation.seeds: must be different, not [1, 1]"),
+        ("evaluation.seeds=[-1]", "evaluation.seeds[0]: must be at least 0, not -1"),
+    ],
+)
+def test_what_the_end_of_a_run_needs_is_checked_before_training(
+    failing: Callable[..., str], tmp_path: Path, setting: str, message: str
+) -> None:
+    assert message in failing(LOSS.format(kind="unused", body="0"), setting)
+    assert not (tmp_path / "run" / "teacher").exists()

@@ -91,6 +91,6 @@ def percentiles(source: ImageSource, advance: Advance = silent) -> tuple[float, 
     if low == high:
         raise UserError(
             f"{source.name}: 99.8% of the values are {low:g}, which leaves the range open; "
-            "state value_range=(low, high) in the files' units"
+            "state the range in the units of the files (--range LOW,HIGH, data.range in a recipe)"
         )
     return low, high

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..metrics import Result, load_results, was_asked
 from ..report import Verdict
 from .baselines import baselines
-from .evaluation import evaluate
+from .evaluation import check_evaluation, evaluate
 from .folder import Run, amended, open_run, working_on
 from .objects import build_denoiser
 from .phases import distill, pretrain
@@ -36,6 +36,7 @@ def run(recipe: str | Path | Recipe, out: str | Path, overrides: Sequence[str] =
     checked = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     with working_on(Path(out), with_corruption_of_store(checked)) as current:
         prepare_store(current)
+        check_evaluation(current)
         pretrain(current)
         distill(current)
         baselines(current)

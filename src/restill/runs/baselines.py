@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..core.errors import UserError
 from ..core.files import read_json, write_json
 from ..restoration.reconstructions import choice_in_words, choose_wavelet, write_reconstructions
-from ..store import open_store
+from ..store import Store, open_store
 from .folder import Run
 from .phases import train_denoiser
 
@@ -28,13 +28,20 @@ def how_reconstructed(run: Run) -> str:
     return choice_in_words(read_json(run.stage("baseline") / "l1-wavelet.json"))
 
 
+def check_baselines(run: Run, store: Store) -> None:
+    """Raises UserError for baselines of measurements other than k-space."""
+    section = run.recipe.baselines
+    if (section.l1_wavelet or section.l1_edm) and not store.is_complex:
+        key = "l1_wavelet" if section.l1_wavelet else "l1_edm"
+        raise UserError(f"baselines.{key}: is for undersampled k-space, corruption kind mri; leave it out")
+
+
 def _reconstruct(run: Run) -> None:
     """L1-wavelet reconstructions of all measurements, with what was chosen for them beside them."""
     if run.reconstructions.exists():
         return
     store, section, path = open_store(run.store), run.recipe.baselines, run.stage("baseline") / "l1-wavelet.json"
-    if not store.is_complex:
-        raise UserError("baselines are for undersampled k-space, corruption kind mri; leave them out of the recipe")
+    check_baselines(run, store)
     if not path.exists():
         choice = choose_wavelet(store, section, run.recipe.seed)
         write_json(path, choice)

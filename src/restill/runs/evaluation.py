@@ -27,7 +27,7 @@ from ..metrics import (
 from ..report import Verdict, judge
 from ..store import Store, open_store
 from ..store.reference import Reference, open_reference
-from .baselines import how_reconstructed
+from .baselines import check_baselines, how_reconstructed
 from .folder import Run, amended, working_on
 from .reference_classifier import reference_classifier
 from .restored import consistency, scores
@@ -118,6 +118,20 @@ def evaluation_of(
         if not processes.first:
             return None
         return results, judge(results, len(store), store.corruption), checks
+
+
+def check_evaluation(run: Run) -> None:
+    """Open what `evaluate` and the baselines will need, before hours of training.
+
+    Raises:
+        UserError: a feature space that cannot be opened, a reference that is not there, or baselines of measurements
+            other than k-space.
+    """
+    store, recipe = open_store(run.store, verify=False), run.recipe
+    check_baselines(run, store)
+    _named(recipe.evaluation.features, store)
+    if recipe.data.reference is not None and not Path(recipe.data.reference).exists():
+        raise UserError(f"data.reference: {recipe.data.reference} does not exist; name a store of clean images")
 
 
 def _named(specs: Sequence[str], store: Store) -> list[Features]:

@@ -33,7 +33,8 @@ class Normalisation(_Model):
         """Maps [low, high] to [-1, 1]. Raises UserError unless low < high and both are finite."""
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise UserError(
-                f"value range [{low:g}, {high:g}] must rise; state value_range=(low, high) in the files' units"
+                f"range {low:g},{high:g}: the first number must be below the second; state it in the units of the "
+                "files (--range LOW,HIGH, data.range in a recipe)"
             )
         return cls(offset=(low + high) / 2, scale=(high - low) / 2)
 
