@@ -25,8 +25,18 @@ class ExecutionSettings(Section):
     log_every: int = setting(50, "distance between rows of the log", gt=0, unit="iterations")
 
     def place(self) -> torch.device:
-        """The device. Raises UserError for one that is unknown or not there."""
-        return device_of(self.device)
+        """The device. Raises UserError for one that is unknown or not on this machine."""
+        name, cuda, mps = self.device, torch.cuda.is_available(), torch.backends.mps.is_available()
+        if name == "auto":
+            return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+        try:
+            device = torch.device(name)
+        except RuntimeError:
+            raise UserError(f"device {name!r} is not known: use auto, cpu, cuda or mps") from None
+        there = {"cpu": True, "cuda": cuda, "mps": mps}.get(device.type, False)
+        if not there or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+            raise UserError(f"device {name!r} is not on this machine: use {'cuda, ' if cuda else ''}auto or cpu")
+        return device
 
     def prepared(self, denoiser: NetworkDenoiser) -> NetworkDenoiser:
         """On the device, in the memory format and precision that are asked for. Compilation is `compiled`'s."""
@@ -44,18 +54,3 @@ class ExecutionSettings(Section):
         if self.compile:
             for part in module.children():
                 part.compile(dynamic=False)
-
-
-def device_of(name: str) -> torch.device:
-    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`. Raises UserError for a device that is unknown or not there."""
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if name == "auto":
-        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"device {name!r} is not known: use auto, cpu, cuda or mps") from None
-    there = {"cpu": True, "cuda": cuda, "mps": mps}.get(device.type, False)
-    if not there or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
-        raise UserError(f"device {name!r} is not on this machine: use {'cuda, ' if cuda else ''}auto or cpu")
-    return device

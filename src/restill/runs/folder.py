@@ -132,7 +132,11 @@ def working_on(path: Path, recipe: Recipe) -> Iterator[Run]:
             yield run
         finally:
             if new and not run.begun("store"):
-                _remove(path, new_folder)
+                for name in ("recipe.yaml", _LOCK):
+                    (path / name).unlink(missing_ok=True)
+                if new_folder:
+                    with contextlib.suppress(OSError):
+                        path.rmdir()
 
 
 def _check_continues(path: Path, recipe: Recipe) -> None:
@@ -156,14 +160,6 @@ def _brief(value: Any) -> str:
     """A value of a recipe in one line: masks and kernels in it are long."""
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:40]}... ({len(text):,} characters)"
-
-
-def _remove(path: Path, with_folder: bool) -> None:
-    for name in ("recipe.yaml", _LOCK):
-        (path / name).unlink(missing_ok=True)
-    if with_folder:
-        with contextlib.suppress(OSError):
-            path.rmdir()
 
 
 @contextmanager

@@ -41,7 +41,11 @@ def estimate(path: Path, model: str = "gaussian", out: Path | None = None, layou
         UserError: nothing there, an unknown model, a file name of another kind, or images that allow no estimate.
     """
     _check(model, out, layout)
-    source, stated = _of_store(path) if (path / "manifest.json").exists() else (_of_files(path, layout), [])
+    if (path / "manifest.json").exists():
+        source, stated = _of_store(path)
+    else:
+        images = open_images(path, layout=layout)  # type: ignore[arg-type]
+        source, stated = dataclasses.replace(images, name=str(path)), []
     passes = 2 if model == "gaussian" else 1
     with progress_bar("estimate", passes * len(source)) as advance:
         if model == "gaussian":
@@ -67,11 +71,6 @@ def _check(model: str, out: Path | None, layout: str) -> None:
     kinds = (".json", ".npy") if model == "gaussian" else (".json",)
     if out is not None and out.suffix.lower() not in kinds:
         raise UserError(f"--out {out}: must end in {' or '.join(kinds)} for the {model} model")
-
-
-def _of_files(path: Path, layout: str) -> ImageSource:
-    images = open_images(path, layout=layout)  # type: ignore[arg-type]
-    return dataclasses.replace(images, name=str(path))
 
 
 def _of_store(path: Path) -> tuple[ImageSource, list[str]]:

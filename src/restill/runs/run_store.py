@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -78,8 +79,8 @@ def prepare_store(run: Run) -> Store:
         return store
     acquisition = acquisition_of(recipe)
     reference = run.path / "reference" if acquisition.no_reference is None else None
-    if reference is not None:
-        _remove_half(reference)
+    if reference is not None and reference.exists():  # left over from an interruption just before the store was there
+        shutil.rmtree(reference)
     with progress_bar("store   ", acquisition.total, unit=acquisition.unit) as advance:
         return write(acquisition, run.store, reference, advance)
 
@@ -94,11 +95,3 @@ def _usable(store: Store) -> Store:
             f"{list(store.image_shape)}: the operator is not the one that measured them"
         )
     return store
-
-
-def _remove_half(reference: Path) -> None:
-    """A reference without its store is left over from an interruption just between the two."""
-    if reference.exists():
-        for file in reference.iterdir():
-            file.unlink()
-        reference.rmdir()

@@ -20,16 +20,14 @@ from ..core.views import displayed, phase_colours
 from ..report import grid, overview, png_bytes
 
 
-def save_grid(path: Path, images: Tensor, missing: Tensor | None = None) -> None:
-    """A grid of images `[n, C, H, W]` in normalised units as PNG; what is `missing` has a colour of its own."""
-    _write(path, png_bytes(grid(images, missing=missing)))
-
-
 def save_grids(path: Path, images: Tensor, is_complex: bool, missing: Tensor | None = None) -> None:
-    """A grid of images; of complex ones of their magnitudes, and beside it `NAME-phase.png` of their phases."""
-    save_grid(path, displayed(images, is_complex), missing)
+    """A grid of images `[n, C, H, W]` in normalised units as PNG; what is `missing` has a colour of its own.
+
+    Complex images have a grid of magnitudes, and beside it `NAME-phase.png`, a grid of phases.
+    """
+    _write(path, png_bytes(grid(displayed(images, is_complex), missing=missing)))
     if is_complex:
-        save_grid(path.with_name(f"{path.stem}-phase.png"), phase_colours(images))
+        _write(path.with_name(f"{path.stem}-phase.png"), png_bytes(grid(phase_colours(images))))
 
 
 def save_overview(path: Path, images: Mapping[str, Tensor], missing: Mapping[str, Tensor]) -> None:
