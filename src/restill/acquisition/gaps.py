@@ -21,7 +21,7 @@ Masks = ImageSource | Literal["nan"]
 
 
 def masks_from(data: DataSettings) -> Masks | None:
-    """The masks of images that a person states: `nan`, or where they lie (`open_masks`).
+    """The masks that a person states for images: `nan`, or the files that hold them (`open_masks`).
 
     Raises:
         UserError: nothing there, or images that are to be resized, which mixes missing pixels with observed ones.

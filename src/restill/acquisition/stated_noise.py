@@ -23,7 +23,7 @@ def is_auto(sigma_n: SigmaN | None) -> bool:
 
 
 def estimated(found: NoiseEstimate, per_sample: bool, name: str) -> SigmaN:
-    """Levels to be used. Raises UserError if one level is wanted, and they differ or may as well be 0."""
+    """The levels to use. Raises UserError if one level is wanted, but levels differ or cannot be told from 0."""
     if per_sample:
         return found.per_sample.numpy()
     if found.mixed:
@@ -41,7 +41,7 @@ def estimated(found: NoiseEstimate, per_sample: bool, name: str) -> SigmaN:
 
 
 def record(found: NoiseEstimate, scale: float, per_sample: bool) -> SigmaEstimate:
-    """An estimate in the units of the files as the manifest keeps it; `scale` of these are one normalised unit."""
+    """An estimate in the units of the files as the manifest keeps it; `scale` of them make one normalised unit."""
     interval = (found.low / scale, found.high / scale)
     return SigmaEstimate(sigma=found.sigma / scale, interval=interval, per_sample=per_sample, method=found.method)
 

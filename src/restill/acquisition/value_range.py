@@ -46,7 +46,7 @@ def image_set(source: ImageSource) -> ImageSet:
 
 
 def batches(source: ImageSource, values: int = _BATCH_VALUES) -> Iterator[Tensor]:
-    """All images in order, in the units of the files, `[n, C, H, W]`, so many values at a time."""
+    """All images in order, in the units of the files, `[n, C, H, W]`, about `values` numbers at a time."""
     size = max(1, min(256, values // math.prod(source.shape)))
     images = iter(source)
     while some := list(islice(images, size)):
@@ -54,7 +54,7 @@ def batches(source: ImageSource, values: int = _BATCH_VALUES) -> Iterator[Tensor
 
 
 def extremes(source: ImageSource, is_complex: bool, advance: Advance = silent) -> tuple[float, float]:
-    """What becomes [-1, 1] of clean images: the nominal range, or the smallest and largest value.
+    """The range of clean images that becomes [-1, 1]: the nominal one, or the smallest and largest value.
 
     Of complex images that is from minus to plus the largest magnitude.
     """
@@ -72,7 +72,7 @@ def extremes(source: ImageSource, is_complex: bool, advance: Advance = silent) -
 
 
 def percentiles(source: ImageSource, advance: Advance = silent) -> tuple[float, float]:
-    """What becomes [-1, 1] of measurements unless somebody says otherwise, in the units of the files.
+    """The range of measurements that becomes [-1, 1] by default, in the units of the files.
 
     The nominal range, or the 0.1 and 99.9 percentiles of the observed values: of equally many values of each image,
     drawn from a fixed seed.

@@ -90,8 +90,8 @@ def estimate_sigma(
 ) -> NoiseEstimate:
     """The noise level of images `[n, C, H, W]`, n at least 2, H and W at least 4, in any units.
 
-    Noise is to be white: independent between pixels and channels and of one level within an image. Noise that was
-    resized, demosaiced or compressed is not, nor is noise that was clipped; the estimate is then too small. The level
+    The noise must be white: independent between pixels and channels and of one level within an image. Noise that was
+    resized, demosaiced, compressed or clipped is not; the estimate is then too small. The level
     of the set comes from 5,000 images at most (and 33 million values), evenly spread; the levels of single images from
     all, in a second pass.
 

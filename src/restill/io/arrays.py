@@ -108,7 +108,7 @@ class Arrays(ImageReader, kind="arrays"):
 def channel_axis(where: str, shape: tuple[int, ...], layout: Layout) -> int | None:
     """Which axis of an image's `shape` (without N) holds the channels: 0, 2, or None for a grey `[H, W]`.
 
-    "auto" takes the one of the first and the last axis that is at most 4 long.
+    "auto" takes the first or the last axis, if only one of them is at most 4 long.
 
     Raises:
         UserError: not an image, or both or neither of the axes could be the channels (then state the layout).

@@ -1,4 +1,4 @@
-"""Files in a folder, a zip or a tar, or one that is named itself, in one ordered pass. Nothing is extracted to disk."""
+"""Files of a folder, a zip or a tar, or a single file, in one ordered pass. Nothing is extracted to disk."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class File(NamedTuple):
         name: its place within the folder or archive.
         stream: its bytes, seekable, valid until the next file is asked for.
         path: where it lies on disk; None in an archive.
-        alone: whether it was named itself, and not found in a folder or an archive.
+        alone: whether the user named this file, and not its folder or archive.
         layout: which axis of an array is which, as a person stated it.
     """
 
@@ -43,7 +43,7 @@ class File(NamedTuple):
 
 
 def files(path: Path, suffixes: Sequence[str], layout: Layout = "auto") -> Iterator[File]:
-    """The file at `path`, or each file of a folder, zip or tar, that ends in one of `suffixes`, but no hidden ones.
+    """The file at `path`, or all files of a folder, zip or tar whose names end in one of `suffixes`; no hidden ones.
 
     Folders and zips come in the sorted order of their names, tars in their own order, because a compressed tar can
     only be read from its beginning on.

@@ -34,7 +34,7 @@ class KspaceFile(NamedTuple):
 
 @dataclass(frozen=True)
 class KspaceSource:
-    """Slices of k-space; iterating reads one at a time, in the order of the files, and each time anew.
+    """Slices of k-space in the order of the files; each iteration reads them again, one at a time.
 
     Attributes:
         name: base name of the file or folder, for provenance; no absolute path.

@@ -22,7 +22,7 @@ _UNREADABLE = (
 
 
 class Pictures(ImageReader, kind="pictures"):
-    """One image a file. Animated and multi-page files, and what Pillow would reduce to 8 bits, are refused."""
+    """One image per file. Refuses animated and multi-page files, and files that Pillow would reduce to 8 bits."""
 
     suffixes = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 

@@ -56,7 +56,7 @@ class KspaceSlice(NamedTuple):
 
 
 class Reader(Pluggable, ABC, family="reader"):
-    """A format of files; `suffixes` are the ends of their names, in small letters. Constructed without arguments."""
+    """A format of files; `suffixes` are the ends of their names, in small letters."""
 
     suffixes: ClassVar[tuple[str, ...]]
 
@@ -77,7 +77,10 @@ class Reader(Pluggable, ABC, family="reader"):
 
 
 class ImageReader(Reader):
-    """A format that holds images. Both methods raise `UserError`, which names `file.where`, for a bad file."""
+    """A format that holds images; constructed without arguments.
+
+    Both methods raise `UserError`, which names `file.where`, for a bad file.
+    """
 
     @abstractmethod
     def header(self, file: File) -> Header:
