@@ -22,7 +22,7 @@ import torch
 from restill import AdditiveNoise, AmbientTweedie, Heun, NetworkDenoiser, OneStep, build_network
 from restill.core.memory import keep_freed_memory
 from restill.core.tensors import right_broadcast, seeded
-from restill.objectives import GeneratorLevels
+from restill.objectives import generator_levels
 from restill.training import (
     Adam,
     Distillation,
@@ -85,7 +85,7 @@ def naive_iteration(training: Distillation) -> None:
     fake.update.measure(0)
     fake.update.apply(0, n)
     u = draw()
-    sigma = GeneratorLevels(settings.tmax).draw(n, generator)
+    sigma = generator_levels(n, settings.tmax, generator)
     x_t = u + right_broadcast(sigma, u) * torch.randn(u.shape, generator=generator, device=training.device)
     training.teacher.requires_grad_(True)
     a, b = training.teacher(x_t, sigma), fake.module(x_t, sigma)

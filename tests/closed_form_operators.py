@@ -5,8 +5,8 @@ the mask, and the two updates of `Distillation` on samples with exact moments.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pytest
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from closed_form import whitened
 from restill.corruption import CustomCorruption, Operator
 from restill.diffusion import ClosedForm, Noisy, Prior
-from restill.objectives import AmbientTweedie, AnyLoss, DistillationLoss, Draw, GeneratorLevels, Objective
+from restill.objectives import AmbientTweedie, AnyLoss, DistillationLoss, Draw, Objective
 from restill.objectives.distillation import per_sample_scale
-from restill.training import Distillation, DistillationSettings, FakeScore
+from restill.training import Distillation, DistillationSettings, FakeScore, distillation
 from restill.training.players import Generated, Iteration
 
 F64 = torch.float64
@@ -149,14 +149,12 @@ class Listed(CustomCorruption):
         return shown
 
 
-@dataclass(frozen=True)
-class At(GeneratorLevels):
-    """Generator updates at one level."""
-
-    level: float = 1.0
-
-    def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        return torch.full((n,), self.level, dtype=F64)
+@contextmanager
+def at_level(level: float) -> Iterator[None]:
+    """Within it the generator is updated at one level."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distillation, "generator_levels", lambda n, *_: torch.full((n,), level, dtype=F64))
+        yield
 
 
 class FitAt(AmbientTweedie, kind="test-fit-at"):
@@ -223,7 +221,6 @@ class PhaseTwo:
         score = made.players["fake"]
         assert isinstance(score, FakeScore)
         score.module = ConditionalLinear(nn.Parameter(fake), self.prior)
-        score.levels = At(tmax=800, level=self.level)
         vars(score.game)["white"] = tuple(self.domain)  # `Listed` draws as many as it has, whatever it is asked for
         return score
 
@@ -241,7 +238,7 @@ class PhaseTwo:
         z, noise = self.exact(self.shape, self.domain)
         point = factor.detach().clone().requires_grad_()
         score = self._score(teacher, fake, loss)
-        with drawn(noise):
+        with drawn(noise), at_level(self.level):
             score.term(self._images(point, z), self._iteration()).value.backward()
         assert point.grad is not None
         return point.grad

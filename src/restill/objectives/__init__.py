@@ -3,7 +3,7 @@
 from .consistency import Consistency
 from .denoising import AmbientTweedie, AnyObjective, Draw, Objective, Standard, noised
 from .distillation import DMD, SDS, AnyLoss, DistillationLoss, SiD
-from .noise_levels import GeneratorLevels, LogNormalLevels
+from .noise_levels import LogNormalLevels, generator_levels
 
 __all__ = [
     "DMD",
@@ -14,10 +14,10 @@ __all__ = [
     "Consistency",
     "DistillationLoss",
     "Draw",
-    "GeneratorLevels",
     "LogNormalLevels",
     "Objective",
     "SiD",
     "Standard",
+    "generator_levels",
     "noised",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -10,6 +9,8 @@ from torch import Tensor
 
 from ..core.settings import Section, setting
 from ..core.tensors import wide_dtype
+
+SIGMA_MIN, SIGMA_MAX, RHO = 0.002, 80.0, 7.0  # of the grid of the generator's update
 
 
 class LogNormalLevels(Section):
@@ -38,28 +39,19 @@ class LogNormalLevels(Section):
         return (self.p_mean + self.p_std * quantile).exp().maximum(minimum).to(minimum_N.dtype)
 
 
-@dataclass(frozen=True)
-class GeneratorLevels:
-    r"""Levels of the generator update: the Karras grid (EDM, eq. 5) at :math:`t \sim U(0, t_{max}/1000)`.
+def generator_levels(n: int, tmax: int, generator: torch.Generator) -> Tensor:
+    r"""Levels of the generator's update: the Karras grid (EDM, eq. 5) at :math:`t \sim U(0, t_{max}/1000)`.
 
-    `s = (80^(1/7) + (1 - t)(0.002^(1/7) - 80^(1/7)))^7`; `tmax = 800` reaches s of about 24 (SiD). Levels below sigma_n
-    are kept: without them the generator never learns to remove the noise (RSD).
+    `s = (80^(1/7) + (1 - t)(0.002^(1/7) - 80^(1/7)))^7`. Levels below sigma_n are kept: without them the generator
+    never learns to remove the noise (RSD).
 
-    Attributes:
-        tmax: upper end of t, in thousandths, in (0, 1000]; published: 800.
-        sigma_min, sigma_max, rho: of the grid.
-        floor: smallest level drawn; 0 keeps all. For ablations only.
+    Args:
+        tmax: upper end of t, in thousandths, in (0, 1000]; 800, as published (SiD), reaches s of about 24.
+
+    Returns:
+        `[n]`, float32, on the generator's device.
     """
-
-    tmax: int
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
-    rho: float = 7.0
-    floor: float = 0.0
-
-    def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """Levels `[n]`, float32, on the generator's device."""
-        uniform = torch.rand(n, generator=generator, device=generator.device, dtype=wide_dtype(generator.device))
-        t = uniform * (self.tmax / 1000)
-        high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
-        return ((high + (1 - t) * (low - high)) ** self.rho).clamp_min(self.floor).float()
+    uniform = torch.rand(n, generator=generator, device=generator.device, dtype=wide_dtype(generator.device))
+    t = uniform * (tmax / 1000)
+    high, low = SIGMA_MAX ** (1 / RHO), SIGMA_MIN ** (1 / RHO)
+    return ((high + (1 - t) * (low - high)) ** RHO).float()

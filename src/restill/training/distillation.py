@@ -14,7 +14,7 @@ from ..core.processes import ALONE, Processes
 from ..core.tensors import seeded
 from ..corruption import Corruption
 from ..diffusion import Denoiser
-from ..objectives import AmbientTweedie, GeneratorLevels, Objective, noised
+from ..objectives import AmbientTweedie, Objective, generator_levels, noised
 from .batches import Batches, selected
 from .ema import EMA, frozen_copy
 from .players import Game, Generated, Iteration, Loss, Opponent, Player, Work
@@ -77,7 +77,6 @@ class FakeScore(Opponent[Denoiser], kind="fake"):
 
     def __init__(self, game: Game) -> None:
         settings = game.settings
-        self.levels = GeneratorLevels(settings.tmax)
         steps = settings.fake_steps if settings.loss.uses_fake else 0
         super().__init__(game, frozen_copy(game.teacher).requires_grad_(True), settings.fake, steps=steps)
 
@@ -110,7 +109,7 @@ class FakeScore(Opponent[Denoiser], kind="fake"):
         operator = game.corruption.draw(n, game.shape, random)
         further = game.corruption.further(operator, random)
         observed = operator.apply(part.images)
-        sigma = self.levels.draw(n, random)
+        sigma = generator_levels(n, settings.tmax, random)
         noise = torch.randn(n, *game.white, generator=random, device=game.device)
         x_t = noised(observed, further, sigma, noise).x_t
         prior = game.teacher.prior
