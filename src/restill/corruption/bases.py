@@ -1,6 +1,6 @@
-"""What most operators have in common, each trait in one class; and ready bases made of them.
+"""Traits that operators share, one class each, and ready bases made of them.
 
-A trait answers one question about an operator and says the methods that follow from the answer:
+A trait answers one question about an operator and defines the methods that follow from the answer:
 
 - Is it linear? `Linear`, or `Differentiable`.
 - Does it miss something? If not, it is `Complete`.
@@ -25,7 +25,7 @@ from .operator import Operator
 
 
 class Linear(Operator):
-    """Linear in the image: it is its own derivative, and the domain is brought to the image grid as for the network."""
+    """Linear in the image: `apply` is its own derivative, and `from_domain` is `lift`."""
 
     @abstractmethod
     def adjoint(self, y: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def linear(operator: Operator, what: str) -> Linear:
 
 
 class Differentiable(Operator):
-    """Not linear: the derivative of `apply` is that of autograd."""
+    """Not linear: autograd differentiates `apply`."""
 
     @final
     def jvp(self, x: Tensor, v: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class OnImageGrid(Operator):
 
 
 class WhiteInDomain(Operator):
-    """The noise of the measurements is white in the domain, so that each entry of it is observed or not."""
+    """The noise of the measurements is white in the domain; each entry of the domain is either observed or not."""
 
     white_domain: ClassVar[bool] = True
 
@@ -104,7 +104,7 @@ class WhiteInDomain(Operator):
 
 
 class AsMeasured(Operator):
-    """Measurements lie in the white space as they are."""
+    """Measurements need no map to the white space."""
 
     @final
     def observed(self, y: Tensor) -> Tensor:
@@ -112,11 +112,11 @@ class AsMeasured(Operator):
 
 
 class PixelOperator(Linear, AsMeasured, WhiteInDomain, OnImageGrid):
-    """Observations are images, of which pixels may be missing: say `apply`, `adjoint`, `restrict`, `condition`."""
+    """Observations are images that may lack pixels: say `apply`, `adjoint`, `restrict`, `condition`."""
 
 
 class CompleteOperator(PixelOperator, Complete):
-    """Observations are images of which nothing is missing: say `apply`, `adjoint`."""
+    """Observations are whole images: say `apply`, `adjoint`."""
 
 
 class MeasurementOperator(Linear, AsMeasured, WhiteInDomain, Complete):

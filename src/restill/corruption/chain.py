@@ -61,7 +61,7 @@ class Chain(WhiteInDomain):
         return y
 
     def condition(self) -> Tensor | None:
-        """What all masks leave."""
+        """The pixels that no mask hides."""
         shown: Tensor | None = None
         for part in self._masks:
             mask = part.condition()

@@ -25,7 +25,7 @@ _OWN = {**{kind: f"{__package__}.{kind}" for kind in _FILES}, "mri": f"{__packag
 
 
 class Loss(Enum):
-    """What a corruption takes from an image beside adding noise: reports, checks and imports ask for no more."""
+    """What a corruption takes from an image beside adding noise; reports, checks and imports ask for this, not for kinds."""
 
     PIXELS = "pixels"
     FREQUENCIES = "frequencies"
@@ -36,12 +36,12 @@ class Loss(Enum):
 
 
 class Shapes(NamedTuple):
-    """Shapes, without the axis of samples, that go with an image shape `(C, H, W)`.
+    """Shapes of one sample that belong to images of shape `(C, H, W)`.
 
     Attributes:
-        observation: of a measurement.
+        observation: a measurement.
         domain: `(c, h, w)`, where the teacher denoises.
-        white: of the space in which the noise is white.
+        white: the space in which the noise is white.
         condition: number of channels of `Operator.condition()`, 0 without one.
     """
 
@@ -55,8 +55,8 @@ class Corruption(Described, ABC, family="corruption", builtin=_OWN):
     r"""What happened to the images, :math:`y = A(x) + \sigma_n \epsilon`: draws operators, noise levels and noise.
 
     A kind is a class whose fields are plain data, `class Haze(CustomCorruption, WithoutGaps, kind="haze")`. It says
-    `draw`, and inherits the rest from the abstract classes of `traits.py`; all that follows from what it draws is
-    derived here.
+    `draw`, and inherits the rest from the abstract classes of `traits.py`. What follows from its operators is derived
+    here.
 
     Attributes:
         lost: what an image loses.
@@ -82,7 +82,7 @@ class Corruption(Described, ABC, family="corruption", builtin=_OWN):
 
     @abstractmethod
     def further(self, operator: Operator, generator: torch.Generator) -> Operator:
-        """More corrupted operators, drawn given `operator`, from which gaps are learned; itself without gaps."""
+        """More corrupted operators, drawn given `operator`, by which gaps are learned; `operator` itself without gaps."""
 
     @abstractmethod
     def corrupt(self, x: Tensor, operator: Operator, generator: torch.Generator) -> Tensor:
@@ -99,7 +99,7 @@ class Corruption(Described, ABC, family="corruption", builtin=_OWN):
 
     @property
     def parts(self) -> tuple[Corruption, ...]:
-        """The corruptions of which this one is made, in the order in which they act; itself if it is not a chain."""
+        """The corruptions that this one chains, in the order in which they act; itself if it is not a chain."""
         values = (getattr(self, name) for name in type(self).model_fields)
         inner = [part for value in values if isinstance(value, tuple) for part in value if isinstance(part, Corruption)]
         return tuple(inner) or (self,)
@@ -118,7 +118,7 @@ class Corruption(Described, ABC, family="corruption", builtin=_OWN):
         return in_words(self.operator_in_words(), self.describe())
 
     def template(self, shape: tuple[int, ...]) -> Operator:
-        """One operator for images of `shape` `(C, H, W)`, always the same, which knows what all of them share.
+        """One operator for images of `shape` `(C, H, W)`, always the same; it has what all operators share.
 
         Raises:
             UserError: images of that shape cannot be measured so.
@@ -156,7 +156,7 @@ class Corruption(Described, ABC, family="corruption", builtin=_OWN):
     @model_validator(mode="before")
     @classmethod
     def _of_other_kinds(cls, data: Any) -> Any:
-        """Keys that most kinds have, but not this one: ignored if they say nothing, else refused with the reason."""
+        """Keys that most kinds have, but not this one: ignored if 0 or empty, otherwise refused with the reason."""
         absent = _OF_MOST.keys() - cls.model_fields.keys() if isinstance(data, dict) else set()
         for key in sorted(absent & data.keys()):
             if data[key]:

@@ -37,14 +37,14 @@ def with_noise(x: Tensor, operator: Operator, generator: torch.Generator) -> Ten
 
 
 class WithoutGaps(Corruption):
-    """Nothing of the domain is missing, so that nothing further has to be taken away."""
+    """Nothing is missing from the domain, so `further` takes nothing away."""
 
     def further(self, operator: Operator, generator: torch.Generator) -> Operator:
         return operator
 
 
 class NoiseLevels(Corruption):
-    """Noise levels that are stated."""
+    """Stated noise levels."""
 
     sigma_n: Annotated[OneOrSeveral, NOT_NEGATIVE] = setting(
         0.0, "standard deviation of the noise, or several of which each sample has one", unit="of [-1, 1]"
@@ -90,13 +90,13 @@ class GaussianNoise(NoiseLevels):
 
 @functools.singledispatch
 def untouched(operator: Operator) -> Operator:
-    """Operators of the same kind that do nothing and have no noise; these do nothing once nothing is missing."""
+    """Operators of the same kind that change nothing and have no noise; by default those with nothing missing."""
     parameters = operator.whole().parameters()
     return operator.with_parameters(parameters | {"sigma_n": torch.zeros_like(operator.sigma_n)})
 
 
 def cleared(operator: OperatorT, where: Tensor) -> OperatorT:
-    """The same operators, those of `where` (bool `[n]`) replaced by ones that do nothing."""
+    """The same operators, but `untouched` ones where `where`, bool `[n]`, is True."""
     nothing = untouched(operator).parameters()
     parameters = operator.parameters()
     return operator.with_parameters(
@@ -120,7 +120,7 @@ class PartlyClean(NoiseLevels):
 
 
 class CustomCorruption(GaussianNoise):
-    """A corruption of your own: Gaussian noise, and reports tell it by its keys.
+    """A corruption of your own, with Gaussian noise; reports describe it by its keys.
 
     It says `draw`. Where pixels are missing, it also says `further` and `lost = frozenset({Loss.PIXELS})`; otherwise it
     is `WithoutGaps`.

@@ -1,11 +1,11 @@
-"""Corruptions in words, from plain data: what all kinds share, and kinds that are not known here."""
+"""Corruptions in words, from plain data: what all kinds share, and kinds without words of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-_FEW_LEVELS = 4  # more, as with a level for each image, are told by their range
+_FEW_LEVELS = 4  # more, such as one for each image, are described by their range
 _NOT_DETAILS = frozenset({"kind", "sigma_n", "weights", "clean_fraction"})
 
 
@@ -33,7 +33,7 @@ def by_keys(description: Mapping[str, Any]) -> str:
 
 
 def shortened(value: Any) -> Any:
-    """Plain data in which arrays are told by their shape."""
+    """Plain data with the shapes of arrays in place of their contents."""
     if isinstance(value, Mapping):
         if value.keys() >= {"dtype", "shape", "zlib"}:
             return f"an array of {' x '.join(map(str, value['shape']))}"
