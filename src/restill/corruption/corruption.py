@@ -25,7 +25,7 @@ _OWN = {**{kind: f"{__package__}.{kind}" for kind in _FILES}, "mri": f"{__packag
 
 
 class Loss(Enum):
-    """What a corruption takes from an image beside adding noise; reports, checks and imports ask for this, not for kinds."""
+    """What a corruption takes from an image beside adding noise; reports and checks ask for this, not for kinds."""
 
     PIXELS = "pixels"
     FREQUENCIES = "frequencies"
@@ -82,7 +82,7 @@ class Corruption(Described, ABC, family="corruption", builtin=_OWN):
 
     @abstractmethod
     def further(self, operator: Operator, generator: torch.Generator) -> Operator:
-        """More corrupted operators, drawn given `operator`, by which gaps are learned; `operator` itself without gaps."""
+        """More corrupted operators, drawn given `operator`, by which gaps are learned; itself without gaps."""
 
     @abstractmethod
     def corrupt(self, x: Tensor, operator: Operator, generator: torch.Generator) -> Tensor:
