@@ -51,6 +51,9 @@ def test_metrics_json_round_trips_and_keeps_the_contract(tmp_path: Path) -> None
         ("[]", "results"),
         ('{"results": 3}', "results"),
         ('{"results": [{"subject": "pupil"}]}', r"results\.0\.subject"),
+        ('{"checks": []}', "results"),
+        ('{"results": [], "checks": 3}', "checks"),
+        ('{"results": [], "checks": [{"name": 3}]}', r"checks\.0\.name"),
         ("{", "JSON"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeFloat, PositiveInt, ValidationError
 
@@ -108,6 +108,14 @@ def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
+class _File(BaseModel):
+    """The whole of `metrics.json`; `asked` says, as plain data, which evaluation it is."""
+
+    results: list[Result]
+    checks: list[Check] = []
+    asked: dict[str, Any] = {}
+
+
 def save_results(
     path: Path, results: Iterable[Result], checks: Iterable[Check] = (), asked: Mapping[str, Any] | None = None
 ) -> None:
@@ -115,38 +123,22 @@ def save_results(
 
     `asked` says, as plain data, which evaluation this is, so that it is not done again.
     """
-    lists = {"results": results, "checks": checks}
-    entries = {key: [entry.model_dump(mode="json") for entry in entries] for key, entries in lists.items()}
-    write_json(path, {**entries, "asked": dict(asked or {})})
+    write_json(path, _File(results=[*results], checks=[*checks], asked=dict(asked or {})).model_dump(mode="json"))
 
 
 def load_results(path: Path) -> Measured:
     """Read `metrics.json`. Raises UserError, which names the file and the entry, where it cannot be used."""
-    data = read_json(path)
-    if not isinstance(data, dict) or not isinstance(data.get("results"), list):
-        raise UserError(f'{path}: must be {{"results": [...]}}, as `restill evaluate` writes it')
-    checks = data.get("checks", [])
-    if not isinstance(checks, list):
-        raise UserError(f"{path}: checks: must be a list, as `restill evaluate` writes it")
-    return Measured(_entries(path, "results", Result, data["results"]), _entries(path, "checks", Check, checks))
+    try:
+        file = _File.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        reason = f"{where}: {first['msg']}" if where else 'must be {"results": [...]}, as `restill evaluate` writes it'
+        raise UserError(f"{path}: {reason}") from error
+    return Measured(file.results, file.checks)
 
 
 def was_asked(path: Path, asked: Mapping[str, Any]) -> bool:
     """Whether `metrics.json` is of this evaluation; not where it was written before that was kept."""
     data = read_json(path)
     return isinstance(data, dict) and bool(data.get("asked") == dict(asked))
-
-
-Entry = TypeVar("Entry", bound=BaseModel)
-
-
-def _entries(path: Path, key: str, kind: type[Entry], data: Sequence[object]) -> list[Entry]:
-    entries: list[Entry] = []
-    for number, entry in enumerate(data):
-        try:
-            entries.append(kind.model_validate(entry))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in (key, number, *first["loc"]))
-            raise UserError(f"{path}: {where}: {first['msg']}") from error
-    return entries
