@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from restill.core.tensors import seeded
-from restill.metrics import SET_METRICS, Features, FeatureSet, PixelFeatures, measure, train_classifier
+from restill.metrics import Features, FeatureSet, PixelFeatures, measure, train_classifier
+from restill.metrics.measure import SET_METRICS
 
 _BATCH = 1000
 

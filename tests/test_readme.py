@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import importlib
+import importlib.util
 import os
 import re
 import shlex
@@ -30,6 +32,7 @@ from restill.runs.recipe_keys import FAMILIES, member_keys, recipe_keys
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+SCRIPTS = [path for folder in ("bench", "docs", "examples") for path in sorted((ROOT / folder).glob("*.py"))]
 
 
 def text_of(page: Path) -> str:
@@ -126,6 +129,17 @@ def test_options_of_benchmarks_exist(page: Path) -> None:
         assert "ArgumentParser" in code or "--" not in words.partition(" # ")[0]
         for option in re.findall(r"(?<!\S)--[a-z-]+", words.partition(" # ")[0]):
             assert f'"{option}"' in code, f"{page.name}: {name} {option}"
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_scripts_import_what_is_there(script: Path) -> None:
+    """Benchmarks and examples, which are not run here, import names that the package has."""
+    for node in ast.walk(ast.parse(text_of(script))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "restill":
+            module = importlib.import_module(str(node.module))
+            for name in node.names:
+                known = hasattr(module, name.name) or importlib.util.find_spec(f"{node.module}.{name.name}")
+                assert known, f"{script.name}: {node.module} has no {name.name}"
 
 
 def test_links_lead_somewhere() -> None:
