@@ -163,6 +163,7 @@ def test_its_run_continues_and_is_saved_as_recipes_are_now(run: Path) -> None:
         pass
     data, before = yaml.safe_load((run / "recipe.yaml").read_text()), yaml.safe_load(SAVED)
     assert data["student"].pop("loss") == {"kind": "sid", "alpha": 1.0}
+    assert data["student"].pop("opponents") == ["fake"]  # a key since then
     assert (before["student"].pop("loss"), before["student"].pop("alpha")) == ("sid", 1.0)
     assert data.pop("plugins") == [] and data["sampling"].pop("sampler") == "heun"
     data["data"] = {key: value for key, value in data["data"].items() if key in before["data"]}  # some keys are new
