@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import signal
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +25,7 @@ from restill.io import array_source
 from restill.objectives import DMD, SDS, AmbientTweedie, Consistency, DistillationLoss, Objective, SiD
 from restill.objectives.distillation import per_sample_scale
 from restill.runs import distill, pretrain, working_on
+from restill.runs.phases import interruptible
 from restill.runs.recipe_files import Recipe
 from restill.sampling import Heun, OneStep, generate
 from restill.training import (
@@ -512,3 +514,11 @@ def test_everything_that_belongs_to_a_sample_counts_against_the_memory(tmp_path:
     assert [batches._resident is not None for batches in fits.values()] == [False, False, True]
     one, other = fits[of_y].at(3), fits[store.nbytes].at(3)
     assert torch.equal(one.y, other.y) and different(one.operator.parameters(), other.operator.parameters()) == []
+
+
+def test_a_signal_after_the_last_look_is_not_lost() -> None:
+    reached = False
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        signal.raise_signal(signal.SIGTERM)
+        reached = True  # the work at hand is finished first
+    assert reached and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -137,6 +137,7 @@ def _train(
                     saved_at = time.monotonic()
                 if stop.is_set():
                     raise KeyboardInterrupt
+            save()
         except NonFiniteError as error:
             if training.guard.immediate:  # the weights are still those of before the step
                 save()
@@ -145,7 +146,6 @@ def _train(
                 f"{stage}: {error}; {path} holds step {data['step']}. Lower the learning rate or set grad_clip "
                 "in a new run, or continue this one with --precision fp32"
             ) from error
-    save()
 
 
 def _restore(run: Run, stage: str, training: Training) -> dict[str, Any]:
@@ -189,3 +189,5 @@ def interruptible() -> Iterator[threading.Event]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+    if stop.is_set():  # it came after the last look
+        raise KeyboardInterrupt
