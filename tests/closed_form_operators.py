@@ -17,7 +17,7 @@ from closed_form import whitened
 from restill.corruption import CustomCorruption, Operator
 from restill.diffusion import ClosedForm, Noisy, Prior
 from restill.objectives import AmbientTweedie, AnyLoss, DistillationLoss, Draw, Objective
-from restill.objectives.distillation import per_sample_scale
+from restill.objectives.distillation_losses import per_sample_scale
 from restill.training import Distillation, DistillationSettings, FakeScore, distillation
 from restill.training.players import Generated, Iteration
 

@@ -15,7 +15,7 @@ from closed_form import LinearDenoiser, covariance, gaussian_denoiser, quadratic
 from restill.corruption import Identity
 from restill.diffusion import GaussianDenoiser
 from restill.objectives import DMD, SDS, AmbientTweedie, DistillationLoss, Draw, Objective, SiD, Standard
-from restill.objectives.distillation import per_sample_scale
+from restill.objectives.distillation_losses import per_sample_scale
 
 F64 = torch.float64
 ALPHAS = [0.0, 0.5, 1.0, 1.2]

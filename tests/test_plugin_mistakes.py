@@ -56,7 +56,7 @@ def failing(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
 @pytest.mark.parametrize("kind", ["sid", "dmd"])
 def test_a_kind_of_restills_own_cannot_be_taken(failing: Callable[..., str], kind: str) -> None:
     assert f"loss {kind!r} is restill's own; give Mine another kind" in failing(LOSS.format(kind=kind, body="0"))
-    assert DistillationLoss._members[kind].__module__ == "restill.objectives.distillation"
+    assert DistillationLoss._members[kind].__module__ == "restill.objectives.distillation_losses"
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from restill.corruption import AdditiveNoise, Corruption, Mri
 from restill.diffusion import Denoiser, NetworkDenoiser, Noisy
 from restill.io import array_source
 from restill.objectives import DMD, SDS, AmbientTweedie, Consistency, DistillationLoss, Objective, SiD
-from restill.objectives.distillation import per_sample_scale
+from restill.objectives.distillation_losses import per_sample_scale
 from restill.runs import distill, pretrain, working_on
 from restill.runs.phases import interruptible
 from restill.runs.recipe_files import Recipe

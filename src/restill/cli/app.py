@@ -11,7 +11,7 @@ import typer
 
 from ..core.errors import NonFiniteError, UserCodeError, UserError
 from .data import DescribedBySettings, corrupt, estimate_noise, import_
-from .results import evaluate, info, report, sample
+from .inspection import evaluate, info, report, sample
 from .stages import distill, pretrain, run, select
 
 _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # with an example of each

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from ..core.errors import UserError
-from .kspace import TOLERANCE, Residuals
+from .coil_residuals import TOLERANCE, Residuals
 from .options import (
     CorruptionOption,
     Plugins,

@@ -2,7 +2,7 @@
 
 from .arrays import Arrays, array_source
 from .built_in import digits, images_named
-from .files import File, Layout
+from .entries import File, Layout
 from .images import ImageSource, open_images
 from .kspace import KspaceSource, is_kspace, open_kspace, open_maps, open_mask
 from .kspace_arrays import ComplexArrays, Hdf5, check_mask

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import UserError
-from .files import File, Layout
+from .entries import File, Layout
 from .images import ImageSource, resize_image
 from .reader import Format, Header, Image, ImageReader
 

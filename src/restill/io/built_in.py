@@ -6,7 +6,7 @@ import numpy as np
 
 from ..core.errors import UserError
 from .arrays import array_source
-from .files import Layout
+from .entries import Layout
 from .images import ImageSource, open_images
 from .phantoms import phantoms
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..core.errors import UserError
-from .files import ARCHIVES, File, Layout, files
+from .entries import ARCHIVES, File, Layout, files
 from .reader import Format, Header, Image, ImageReader
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import UserError
-from .files import inside
+from .entries import inside
 from .kspace_arrays import KspaceArrays, binary, listed
 from .reader import KspaceReader, KspaceSlice
 

@@ -12,7 +12,7 @@ import numpy as np
 import PIL.Image
 
 from ..core.errors import UserError
-from .files import File
+from .entries import File
 from .reader import Format, Header, Image, ImageReader
 
 _CHANNELS = {"1": 1, "L": 1, "LA": 2, "P": 3, "RGB": 3, "RGBA": 4, "I": 1, "F": 1, "I;16": 1, "I;16L": 1, "I;16B": 1}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from ..core.kinds import Pluggable
-from .files import File
+from .entries import File
 
 Image = NDArray[np.generic]
 """One image `[C, H, W]` in the number type of its file."""

@@ -2,7 +2,7 @@
 
 from .consistency import Consistency
 from .denoising import AmbientTweedie, AnyObjective, Draw, Objective, Standard, noised
-from .distillation import DMD, SDS, AnyLoss, DistillationLoss, SiD
+from .distillation_losses import DMD, SDS, AnyLoss, DistillationLoss, SiD
 from .noise_levels import LogNormalLevels, generator_levels
 
 __all__ = [

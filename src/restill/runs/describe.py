@@ -15,7 +15,7 @@ from ..checkpoint import load_network_config, load_state, load_state_data
 from ..core.errors import UserError
 from ..metrics import load_results
 from ..report import corruption_in_words, rich_table, subject_names
-from ..report.noise import histogram
+from ..report.noise_estimate import histogram
 from ..store import Store, open_store
 from ..store.reference import Reference, open_samples
 from .describe_recipe import describe_recipe, facts_table

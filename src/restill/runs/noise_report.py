@@ -19,7 +19,7 @@ from ..core.files import replacing, write_json
 from ..core.progress import progress_bar
 from ..estimation import NoiseEstimate, estimate_poisson_gaussian, estimate_sigma
 from ..io import ImageSource, Layout, open_images
-from ..report.noise import histogram, noise_in_words, photon_noise_in_words
+from ..report.noise_estimate import histogram, noise_in_words, photon_noise_in_words
 from ..store import Normalisation
 from ..store.reference import open_samples
 
