@@ -100,6 +100,7 @@ def measured(source: Path, turns: int) -> dict[str, object]:
     methods, defined = contract(package), said(package)
     return {
         "lines of src": sum(len(text.splitlines()) for text in texts),
+        "of them code, without imports, comments, docstrings and blank lines": sum(map(code_lines, texts)),
         "methods an operator may define": len(methods["must"] + methods["may"]),
         "methods derived from them, final": len(methods["final"]),
         "methods that our operators define, median / most": (
