@@ -118,7 +118,7 @@ def test_a_recipe_and_changes_to_it(call: Cli, clean: Path, tmp_path: Path) -> N
         (["--corruption", "{kind: downsampling, factor: 3}"], "corruption.factor 3 does not divide images of 8 x 8"),
         (["--corruption", "[mask]"], "--corruption: must say the kind of corruption"),
         (["--corruption", "{kind: blur, kernel: psf.npy}"], "psf.npy: no such file"),
-        (["--corruption", "{kind: function, name: ct}"], "give its file with --operator ct.py"),
+        (["--corruption", "{kind: function, name: ct}"], "name its file with --operator ct.py"),
         (
             ["--corruption", "blur", "--operator", "nowhere.py"],
             "nowhere.py: no such file; --plugin takes a",
@@ -157,7 +157,7 @@ def test_a_store_of_a_function_needs_its_file_each_time(call: Cli, fails: Cli, c
     function._check_functions.cache_clear()
     drawn_once.cache_clear()
     line = fails("pretrain", store, "--recipe", "digits-noise", "--out", tmp_path / "run", *settings())
-    assert "operator 'ct' is a Python function of yours that is not loaded; give its file with --operator ct.py" in line
+    assert "operator 'ct' is a Python function that is not loaded; name its file with --operator ct.py" in line
     (tmp_path / "ct.py").write_text("def apply(x):\n    return x[:, :, ::2]\n")
     words = ["pretrain", store, "--recipe", "digits-noise", "--out", tmp_path / "run", *settings()]
     line = fails(*words, "--operator", tmp_path / "ct.py")

@@ -193,7 +193,7 @@ def test_only_pairs_of_channels_are_complex(tmp_path: Path) -> None:
 def test_real_images_are_no_reference_of_complex_ones(store: Store, tmp_path: Path) -> None:
     source = array_source(as_channels(waves(20)), layout="NCHW")
     corrupt_images(source, AdditiveNoise(sigma_n=0.1), tmp_path / "y", tmp_path / "x", seed=0)
-    with pytest.raises(UserError, match="holds real images, the measurements are of complex ones"):
+    with pytest.raises(UserError, match="holds real images, but the measurements are of complex ones"):
         open_reference(tmp_path / "x", store)
 
 
@@ -323,7 +323,7 @@ def test_the_classifier_sees_magnitudes(finished: Run) -> None:
 
 def test_the_report_shows_magnitudes_and_phases(finished: Run) -> None:
     text = html.unescape(finished.report.read_text(encoding="utf-8"))
-    words = "3-fold undersampled k-space of 2 coils (random lines, the 2 in the centre always) and noise 0.05"
+    words = "3-fold undersampled k-space of 2 coils (random lines, always with the 2 in the centre) and noise 0.05"
     assert f"From 150 measurements with {words}, and no clean image" in text
     for subject in ("measurements", *SUBJECTS):
         assert len(re.findall(rf'alt="\d+ images in \d+ rows of \d+: {subject}\.', text)) == 1

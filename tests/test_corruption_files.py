@@ -70,14 +70,14 @@ def test_kernel_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.ones((3, 3, 3)), "a kernel is one grey image [height, width], not [3, 3, 3]"),
-        (np.ones((4, 3)), "a kernel needs odd sides, which have a middle, not 4 x 3"),
-        (np.zeros((3, 3)), "a kernel has finite values with a positive sum, not 0"),
-        (-np.ones((3, 3)), "a kernel has finite values with a positive sum, not -9"),
-        (np.array([[1.0, np.inf, 1.0]]), "a kernel has finite values with a positive sum, not inf"),
-        (np.ones((3, 3), complex), "a kernel has real numbers, not complex128"),
-        (np.array([["a"]]), "a kernel has real numbers, not <U1"),
-        (np.ones((0, 3)), "a kernel is one grey image [height, width], not [0, 3]"),
+        (np.ones((3, 3, 3)), "a kernel must be one grey image [height, width], not [3, 3, 3]"),
+        (np.ones((4, 3)), "a kernel needs odd sides, so that it has a middle pixel, not 4 x 3"),
+        (np.zeros((3, 3)), "a kernel must have finite values with a positive sum, not 0"),
+        (-np.ones((3, 3)), "a kernel must have finite values with a positive sum, not -9"),
+        (np.array([[1.0, np.inf, 1.0]]), "a kernel must have finite values with a positive sum, not inf"),
+        (np.ones((3, 3), complex), "a kernel must hold real numbers, not complex128"),
+        (np.array([["a"]]), "a kernel must hold real numbers, not <U1"),
+        (np.ones((0, 3)), "a kernel must be one grey image [height, width], not [0, 3]"),
     ],
 )
 def test_kernel_files_of_other_things(array: np.ndarray, message: str, tmp_path: Path) -> None:
@@ -97,10 +97,10 @@ def test_kernel_files_that_cannot_be_read(tmp_path: Path) -> None:
     for name, message in (
         ("evil.npy", "cannot be read as a kernel"),
         ("cut.npy", "cannot be read as a kernel"),
-        ("several.npy", "a kernel has real numbers, not several arrays"),
+        ("several.npy", "a kernel must hold real numbers, not several arrays"),
         ("text.png", "cannot be read as an image"),
         ("folder", "cannot be read as a kernel (Is a directory)"),
-        ("colour.png", "a kernel is one grey image [height, width], not [3, 3, 5]"),
+        ("colour.png", "a kernel must be one grey image [height, width], not [3, 3, 5]"),
     ):
         refused({"kind": "blur", "kernel": str(tmp_path / name)}, f"{name}: {message}")
     assert not (tmp_path / "evidence").exists()
@@ -121,10 +121,10 @@ def packed(raw: bytes) -> str:
         (embedded(zlib="é"), "ASCII"),
         (embedded(zlib=base64.b64encode(b"no zlib").decode()), "decompressing"),
         (embedded(zlib=None), "not 'NoneType'"),
-        (embedded(zlib=packed(bytes(47))), "its data are not those of shape [3, 4]"),
-        (embedded(zlib=packed(bytes(49))), "its data are not those of shape [3, 4]"),
-        (embedded(zlib=base64.b64encode(zlib.compress(bytes(48))[:-2]).decode()), "its data are not those of shape"),
-        (embedded(zlib=packed(bytes(1 << 26))), "its data are not those of shape [3, 4]"),
+        (embedded(zlib=packed(bytes(47))), "its data do not fit the shape [3, 4]"),
+        (embedded(zlib=packed(bytes(49))), "its data do not fit the shape [3, 4]"),
+        (embedded(zlib=base64.b64encode(zlib.compress(bytes(48))[:-2]).decode()), "its data do not fit the shape"),
+        (embedded(zlib=packed(bytes(1 << 26))), "its data do not fit the shape [3, 4]"),
         (embedded(shape=[1 << 20, 1 << 20]), "shape [1048576, 1048576] is impossible"),
         (embedded(shape=[1 << 20, 1 << 11], dtype="bool"), "shape [1048576, 2048] is impossible"),
         (embedded(shape=[-3, -4]), "shape [-3, -4] is impossible"),
@@ -137,7 +137,7 @@ def packed(raw: bytes) -> str:
     ],
 )
 def test_embedded_arrays(description: dict[str, Any], reason: str) -> None:
-    shown = rf"^corruption\.maps: is no array in plain data \(.*{re.escape(reason)}"
+    shown = rf"^corruption\.maps: is not an array in plain data \(.*{re.escape(reason)}"
     with pytest.raises(UserError, match=shown) as caught:
         corruption_from({"kind": "mri", "maps": description})
     assert "\n" not in str(caught.value) and "take it from a store's manifest" in str(caught.value)
@@ -158,7 +158,7 @@ def test_a_bomb_is_not_unpacked() -> None:
     """64 MiB of zeros behind a description of twelve numbers: no more than these are unpacked."""
     description = embedded(zlib=packed(bytes(1 << 26)))
     tracemalloc.start()
-    with pytest.raises(ValueError, match="not those of shape"):
+    with pytest.raises(ValueError, match="do not fit the shape"):
         Embedded.read(description)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -52,10 +52,10 @@ OPERATORS = {
         ("clips", "apply is not linear"),
         ("noisy", "apply is not linear"),
         ("in-place", "apply changes its argument in place; work on a copy, x.clone()"),
-        ("nothing", "apply makes only 0 of random images"),
-        ("infinite", "apply makes only inf of random images"),
+        ("nothing", "apply returns only 0 for random images"),
+        ("infinite", "apply returns only inf for random images"),
         ("mixes-images", "apply mixes the images of a batch; each must be measured by itself"),
-        ("wrong-adjoint", "adjoint is not that of apply: the sum of apply(x) * v is"),
+        ("wrong-adjoint", "adjoint is not the adjoint of apply: the sum of apply(x) * v is"),
         ("small-adjoint", "adjoint returned torch.float32 [2, 3, 7, 8] instead of torch.float32 [2, 3, 8, 8]"),
         ("raising-adjoint", "adjoint raises AttributeError: 'Tensor' object has no attribute 'nothing'"),
     ],
@@ -89,9 +89,9 @@ def test_operators_that_are_not_loaded() -> None:
     refused({"kind": "function"}, "corruption.name: is missing")
     refused({"kind": "function", "name": 3}, "corruption.name: must be a text, not 3")
     refused({"kind": "function", "name": "ct.py"}, "corruption.name: 'ct.py': remove .py, name ct")
-    unknown = "operator 'unheard-of' is a Python function of yours that is not loaded"
+    unknown = "operator 'unheard-of' is a Python function that is not loaded"
     refused({"kind": "function", "name": "unheard-of"}, unknown)
-    with pytest.raises(UserError, match=r"give its file with --operator unheard-of\.py"):
+    with pytest.raises(UserError, match=r"name its file with --operator unheard-of\.py"):
         Function(name="unheard-of").draw(1, (1, 8, 8), torch.Generator())
     with pytest.raises(UserError, match="apply must be a function of tensors, not 3"):
         register_operator("three", 3)  # type: ignore[arg-type]

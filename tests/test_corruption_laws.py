@@ -355,7 +355,7 @@ def test_what_tells_pixels_apart_moves_with_them(instance: Instance, shape: Shap
 
     operator, d = drawn(instance, shape), images(N, instance.law.shapes(shape).domain, 1)
     if not operator.white_domain:
-        with pytest.raises(UserError, match=r"teacher\.augment must be 0: .* do not flip and turn"):
+        with pytest.raises(UserError, match=r"teacher\.augment must be 0: .* cannot be flipped and turned"):
             operator.moved(turned)
         return
     moved, missing = operator.moved(turned), operator.missing(d)

@@ -173,7 +173,7 @@ MAPS = Embedded(np.ones((2, 4, 6, 6, 2), dtype=np.float32)).describe()
         ({"coils": 0}, (2, 8, 16), "coils"),
         ({"pattern": "spiral"}, (2, 8, 16), "pattern"),
         ({"pattern": "files"}, (2, 8, 16), "corruption.masks"),
-        ({"masks": LINES}, (2, 8, 16), "goes with pattern: files"),
+        ({"masks": LINES}, (2, 8, 16), "needs pattern: files"),
         ({"maps": "none"}, (2, 8, 16), "maps"),
         ({"maps": MAPS, "coils": 3}, (2, 8, 16), "3 coils"),
         ({"clean_fraction": 0.1}, (2, 8, 16), "clean_fraction"),
@@ -190,7 +190,7 @@ def test_what_cannot_be_is_refused(description: dict, shape: tuple[int, int, int
 
 
 def test_no_chain_with_others() -> None:
-    with pytest.raises(UserError, match=r"operators\[1\]: kind mri stands alone"):
+    with pytest.raises(UserError, match=r"operators\[1\]: kind mri cannot be part of a chain"):
         corruption_from({"kind": "compose", "operators": ["blur", "mri"]})
 
 

@@ -164,11 +164,11 @@ def test_a_law_keeps_so_many_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ("masks", "words"),
     [
         (masks_of(39, (8, 10)), "masks: holds 39 masks for the 40 images of scans; give one for each"),
-        (masks_of(N, (10, 8)), "masks: masks are of 10x8 pixels, the images of scans of 8x10"),
+        (masks_of(N, (10, 8)), "masks: masks have 10x8 pixels, but the images of scans have 8x10"),
         (np.arange(N * 80).reshape(N, 8, 10) % 3, "masks: masks must be binary, 0 where .* but hold 0, 1, 2; save"),
         (np.arange(N) != 7, "masks: the mask of scans: image 7 hides everything; leave the image out"),
-        (np.ones(N), "no pixel is missing"),
-        (np.stack([masks_of(N, (8, 10)), np.ones((N, 8, 10))], 1), "masks have 2 channels that differ"),
+        (np.ones(N), "no pixel is masked or NaN"),
+        (np.stack([masks_of(N, (8, 10)), np.ones((N, 8, 10))], 1), "masks have 2 different channels"),
     ],
 )
 def test_masks_that_are_refused(masks: np.ndarray, words: str, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_nan_that_is_refused(tmp_path: Path) -> None:
     broken[3] = np.nan
     with pytest.raises(UserError, match="scans: image 3: every value is NaN; leave the image out"):
         import_(tmp_path, broken, 0.0, masks="nan")
-    with pytest.raises(UserError, match="scans: no pixel is missing"):
+    with pytest.raises(UserError, match="scans: no pixel is masked or NaN"):
         import_(tmp_path, CLEAN, 0.0, masks="nan")
     broken[3] = np.inf
     with pytest.raises(UserError, match="scans: image 3: holds infinity"):
@@ -200,7 +200,7 @@ def test_masks_of_other_files_are_refused_in_one_line(fails: Cli, tmp_path: Path
     assert "masks.txt: is not a folder of images or one of" in fails(*words, 1, "--masks", tmp_path / "masks.txt")
     assert "nowhere: no such file or folder" in fails(*words, 1, "--masks", "nowhere")
     assert "pixels are missing; state the noise level" in fails(*words, "auto", "--masks", "nan")
-    assert "resizing would mix missing pixels" in fails(*words, 1, "--masks", "nan", "--resize", 8)
+    assert "that would mix missing pixels" in fails(*words, 1, "--masks", "nan", "--resize", 8)
     line = fails(*words, 1, "--corruption", "{kind: mask, p: 0.4}")
     assert "draws a mask for each measurement" in line and "--masks" in line
 
@@ -314,7 +314,7 @@ def test_a_blur_that_darkens_the_border_leaves_zero_where_it_is(tmp_path: Path) 
     measured = blurred(CLEAN, mode="constant")
     np.save(tmp_path / "psf.npy", PSF)
     law = {"kind": "blur", "kernel": str(tmp_path / "psf.npy"), "boundary": "zero"}
-    with pytest.raises(UserError, match="does not keep constants, so that 0 must stay 0: state a range -HIGH,HIGH"):
+    with pytest.raises(UserError, match="does not preserve constants, so 0 must stay 0; state a range -HIGH,HIGH"):
         import_(tmp_path, measured, 0.0, corruption=law, data=stated(range=(0, 1000)))
     store = import_(tmp_path, measured, 0.0, corruption=law)
     y, operator = everything(store)
@@ -358,22 +358,22 @@ def test_equal_imports_write_equal_bytes(tmp_path: Path) -> None:
     [
         (
             "{kind: blur, kernel: motion, size: 5}",
-            "draws a kernel for each measurement, but real ones have their own; state",
+            "draws a kernel for each measurement, but real measurements have their own; state",
         ),
         ("{kind: blur, kernel: nowhere.npy}", "nowhere.npy: no such file"),
         ("{kind: compose, operators: [downsampling, mask]}", "draws a mask for each measurement"),
         ("{kind: mask, pattern: stripes}", "draws a mask for each measurement"),
-        ("{kind: blur, clean_fraction: 0.1}", "corruption.clean_fraction is for making measurements"),
-        ("{kind: blur, weights: [1, 2]}", "corruption.weights is for making measurements"),
+        ("{kind: blur, clean_fraction: 0.1}", "corruption.clean_fraction is for simulated measurements"),
+        ("{kind: blur, weights: [1, 2]}", "corruption.weights is for simulated measurements"),
         ("{kind: blur, sigma_n: 0.1}", "sigma_n is stated twice"),
-        ("{kind: poisson}", "corruption.gain is missing: how much one photon adds in the units of the files"),
-        ("{kind: poisson, gain: 1}", "sigma_n: kind poisson derives it from gain and read_noise"),
+        ("{kind: poisson}", "corruption.gain is missing: state how much one photon adds in the units of the files"),
+        ("{kind: poisson, gain: 1}", "sigma_n: kind poisson derives it from corruption.gain and read_noise"),
         ("{kind: fog}", "'fog' is no known kind: use one of"),
         ("fog", "'fog' is no known kind: use one of"),
         ("{p: 0.5}", "--corruption: must say the kind of corruption"),
         ("{kind: mask", "--corruption: is not YAML"),
         ("nowhere.yaml", "nowhere.yaml: cannot be read"),
-        ("{kind: function, name: unknown}", "give its file with --operator unknown.py"),
+        ("{kind: function, name: unknown}", "name its file with --operator unknown.py"),
     ],
 )
 def test_laws_that_are_refused(
@@ -393,9 +393,9 @@ def test_counts_that_cannot_be(tmp_path: Path) -> None:
         ),
         (
             {"gain": 2.0, "zero": 150},
-            r"scans: image 0 holds \d+, which is less than no light, 150; state",
+            r"scans: image 0 holds \d+, below the value of no light, 150; state",
         ),
-        ({"gain": 900.0}, "photon noise exceeds all that varies in the measurements; state a smaller corruption.gain"),
+        ({"gain": 900.0}, "photon noise exceeds the variation of the measurements; state a smaller corruption.gain"),
         ({"gain": "high"}, "corruption.gain"),
         ({"gain": 2.0, "gian": 2.0}, "unknown key corruption.gian: did you mean corruption.gain?"),
     ]:
@@ -437,7 +437,7 @@ def test_a_recipe_of_counts_with_a_pedestal(tmp_path: Path) -> None:
 
 
 def test_recipes_that_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data\.masks: goes with data.content measurements"):
+    with pytest.raises(UserError, match=r"data\.masks: needs data.content measurements"):
         load_recipe("digits-noise", ["data.masks=nan"])
     np.save(tmp_path / "scans.npy", CLEAN[:, 0])
     more = [f"data.source={tmp_path / 'scans.npy'}", "data.content=measurements", "data.resize=null"]

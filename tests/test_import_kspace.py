@@ -379,17 +379,17 @@ def test_the_command(tmp_path: Path, call: Cli) -> None:
         (["--range", "0,1"], "--range is for images"),
         (["--layout", "NHW"], "--layout is for images"),
         (["--sigma-unit", "data"], "--sigma-unit is for images"),
-        (["--sigma-n", "auto"], "state the level in its units"),
-        (["--sigma-n", "1e6"], "show no coil maps beyond the noise stated, sigma_n 1e+06"),
+        (["--sigma-n", "auto"], "state the level in the units of the files"),
+        (["--sigma-n", "1e6"], "show no coil maps beyond the stated noise, sigma_n 1e+06"),
         (["--crop", "33,24"], "crop 33,24"),
         (["--crop", "3"], "--crop: must be H,W, e.g. 128,128, not '3'"),
-        (["--coils", "5"], "5 virtual coils cannot be made of 4"),
+        (["--coils", "5"], "5 virtual coils cannot be made of 4 coils"),
         (["--corruption", "{kind: blur}"], "is k-space"),
-        (["--corruption", "{kind: mri, maps: birdcage}"], "corruption.maps: is found in the files"),
+        (["--corruption", "{kind: mri, maps: birdcage}"], "corruption.maps: is read from the k-space files"),
         (["--corruption", "{kind: mri, pattern: random}"], "goes with corruption.acceleration"),
         (["--corruption", "{kind: mri, acceleration: 4, acs: 12}"], "corruption.acs 12 of 24 lines"),
         (["--corruption", "{kind: mri, acceleration: 0.5}"], "acceleration"),
-        (["--corruption", "{kind: mri, acceleration: 4, acs: 2}"], "too small to find maps"),
+        (["--corruption", "{kind: mri, acceleration: 4, acs: 2}"], "too small to estimate maps"),
         (["--reference", "x"], "state corruption.acceleration"),
         (["--tolerance", "2"], "--tolerance must lie between 0 and 1"),
         (["--masks", "absent.npy"], "absent.npy: no such file"),
@@ -408,11 +408,11 @@ def test_options_of_kspace_are_refused_for_images(tmp_path: Path, fails: Cli) ->
 
 
 BAD: dict[str, tuple[np.ndarray, dict[str, Any], dict[str, Any], str]] = {
-    "already undersampled": (K * lines(), {}, {"corruption": LAW}, "is undersampled already"),
+    "already undersampled": (K * lines(), {}, {"corruption": LAW}, "is already undersampled"),
     "nan": (np.where(np.arange(N)[:, None, None, None] == 2, np.nan, K), {}, {}, "slice 2: holds NaN or infinity"),
     "all zero": (K * (np.arange(N) != 4)[:, None, None, None], {}, {}, "slice 4: all measured values are 0"),
     "no centre": (K * (np.arange(W) != W // 2), {}, {}, "slice 0: the centre of k-space"),
-    "few centre lines": (K, {"mask": lines(acs=3, every=24)}, {}, "too small to find maps"),
+    "few centre lines": (K, {"mask": lines(acs=3, every=24)}, {}, "too small to estimate maps"),
     "mask of another size": (K, {}, {"mask": np.ones(W + 1)}, "give a mask [24]"),
     "more acs than there are": (
         K * lines(),
@@ -422,7 +422,7 @@ BAD: dict[str, tuple[np.ndarray, dict[str, Any], dict[str, Any], str]] = {
     ),
     "coils stated twice": (K, {}, {"corruption": {"kind": "mri", "coils": 9}}, "cannot be made of 4"),
     "sigma_n stated twice": (K, {}, {"corruption": {"kind": "mri", "sigma_n": 1}, "sigma_n": 1.0}, "stated twice"),
-    "noise beyond all": (K, {"maps": FULL_MAPS}, {"sigma_n": 10.0}, "exceeds all that was measured"),
+    "noise beyond all": (K, {"maps": FULL_MAPS}, {"sigma_n": 10.0}, "exceeds the root mean square"),
     "maps of NaN": (K, {"maps": FULL_MAPS * np.nan}, {}, "its maps hold NaN"),
 }
 
@@ -480,7 +480,7 @@ def test_recipes(tmp_path: Path, call: Cli) -> None:
 def test_recipes_that_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path)
     np.save(tmp_path / "images.npy", np.zeros((3, 8, 8)))
-    with pytest.raises(UserError, match=r"data\.crop: goes with data.content measurements"):
+    with pytest.raises(UserError, match=r"data\.crop: needs data.content measurements"):
         tiny_recipe(data={"source": str(path), "crop": (8, 8)})
     for data, words in (
         ({"source": str(path), "resize": 16}, "data.resize is for images"),

@@ -55,7 +55,7 @@ def test_complex_images_stay_and_others_are_refused() -> None:
     with pytest.raises(UserError, match="3 channels; MRI is simulated from magnitudes"):
         with_phase(array_source(images(3, (3, 8, 8)), "three", layout="NCHW"), 0)
     negative = array_source(images(3).astype(np.float32) - 100, "scans", layout="NCHW")
-    with pytest.raises(UserError, match=r"scans.*holds -.*magnitudes are at least 0"):
+    with pytest.raises(UserError, match=r"scans.*holds -.*magnitudes must be at least 0"):
         list(with_phase(negative, 0))
 
 

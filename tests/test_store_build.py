@@ -206,7 +206,7 @@ def test_a_reference_fits_and_pairs_with_its_own_measurements_alone(tmp_path: Pa
     again = corrupt_images(images(), AdditiveNoise(sigma_n=0.1), tmp_path / "y2", tmp_path / "x2", seed=1)
     assert not own.pairs_with(again)
     corrupt_images(images(shape=(6, 8)), AdditiveNoise(), tmp_path / "y3", tmp_path / "x3", seed=0)
-    with pytest.raises(UserError, match=r"x3: holds images \[1, 6, 8\], the measurements are of \[1, 6, 9\]"):
+    with pytest.raises(UserError, match=r"x3: holds images \[1, 6, 8\], but the measurements are of \[1, 6, 9\]"):
         open_reference(tmp_path / "x3", store)
 
 

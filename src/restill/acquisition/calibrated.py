@@ -82,7 +82,7 @@ def calibrated(block: Slices, coils: int) -> Calibrated:
     scale = _scale(kept, MriOperator(block.sigma, block.mask, channels), calibration)
     if not bool((scale > 0).all()):
         first = int((scale > 0).long().argmin())
-        noise = f" beyond the noise stated, sigma_n {float(block.sigma[first]):.4g}" if block.sigma[first] > 0 else ""
+        noise = f" beyond the stated noise, sigma_n {float(block.sigma[first]):.4g}" if block.sigma[first] > 0 else ""
         raise UserError(f"{block.where[first]}: its calibration lines show no coil maps{noise}; leave the slice out")
     operator = MriOperator((block.sigma / scale).float(), block.mask, channels)
     return Calibrated(complex_to_channels(kspace / scale[:, None, None, None]), operator, scale, residual)

@@ -96,7 +96,7 @@ def with_phase(source: ImageSource, seed: int) -> ImageSource:
     def passes() -> Iterator[tuple[str, Image]]:
         for i, (where, image) in enumerate(source.passes()):
             if image.min() < 0:
-                raise UserError(f"{where}: holds {image.min():g}; magnitudes are at least 0")
+                raise UserError(f"{where}: holds {image.min():g}; magnitudes must be at least 0")
             control = torch.randn(1, 1, _POINTS, _POINTS, generator=seeded("phase", seed, i)) * _STD
             phase = F.interpolate(control, size=(height, width), mode="bicubic", align_corners=True)[0, 0].numpy()
             yield where, (image[0] * np.stack([np.cos(phase), np.sin(phase)])).astype(np.float32)

@@ -27,7 +27,7 @@ def masks_from(data: DataSettings) -> Masks | None:
         UserError: nothing there, or images that are to be resized, which mixes missing pixels with observed ones.
     """
     if data.masks is not None and data.resize is not None:
-        raise UserError("masks go with images as they are: resizing would mix missing pixels with observed ones")
+        raise UserError("images with masks cannot be resized: that would mix missing pixels with observed ones")
     return "nan" if data.masks == "nan" else None if data.masks is None else open_masks(data.masks)
 
 
@@ -77,13 +77,15 @@ def _check_shape(source: ImageSource, masks: ImageSource) -> None:
         )
     if masks.shape[1:] != source.shape[1:]:
         of_masks, of_images = (f"{height}x{width}" for height, width in (masks.shape[1:], source.shape[1:]))
-        raise UserError(f"{masks.name}: masks are of {of_masks} pixels, the images of {source.name} of {of_images}")
+        raise UserError(f"{masks.name}: masks have {of_masks} pixels, but the images of {source.name} have {of_images}")
 
 
 def _of_one_channel(name: str, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """A mask saved as a colour picture for images of another number of channels."""
     if (mask != mask[:1]).any():
-        raise UserError(f"{name}: masks have {len(mask)} channels that differ; give them one, or as many as the images")
+        raise UserError(
+            f"{name}: masks have {len(mask)} different channels; give them one channel, or as many as the images"
+        )
     return mask[:1]
 
 
@@ -102,7 +104,7 @@ def masks_of(source: ImageSource, advance: Advance = silent) -> NDArray[np.bool_
             kept.append(mask)
         advance(done=1)
     if complete:
-        raise UserError(f"{source.name}: no pixel is missing, by its masks or as NaN; import it without --masks")
+        raise UserError(f"{source.name}: no pixel is masked or NaN; import it without --masks")
     bank = np.stack(kept)
     if (bank == bank[:1]).all():
         bank = bank[:1]

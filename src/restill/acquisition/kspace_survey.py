@@ -47,24 +47,28 @@ class Statement:
     ) -> None:
         description, sigma_n = stated(corruption or {"kind": "mri"}, sigma_n)
         if description.get("kind") != "mri":
-            raise UserError(f"{source.name}: is k-space, which kind mri describes, not {description.get('kind')!r}")
+            raise UserError(f"{source.name}: holds k-space, which needs kind mri, not {description.get('kind')!r}")
         if wrong := sorted(description.keys() - set(_KEYS)):
             raise UserError(
-                f"corruption.{wrong[0]}: is found in the files of k-space, or with --masks and --maps; state "
+                f"corruption.{wrong[0]}: is read from the k-space files, --masks or --maps; remove it, or state only "
                 f"{', '.join(_KEYS[1:])} or sigma_n"
             )
         if isinstance(sigma_n, str):
-            raise UserError("sigma_n auto looks at images, but this is k-space; state the level in its units, or 0")
+            raise UserError(
+                "sigma_n auto works on images, not on k-space; state the level in the units of the files, or 0"
+            )
         asked = coils if coils is not None else description.pop("coils", None)
         count = min(source.coils, _MOST_COILS) if asked is None else asked
         if not 1 <= count <= source.coils:
-            raise UserError(f"coils: {count} virtual coils cannot be made of {source.coils}; state 1 to {source.coils}")
+            raise UserError(
+                f"coils: {count} virtual coils cannot be made of {source.coils} coils; state 1 to {source.coils}"
+            )
         self.description = {**description, "coils": count}
         self.corruption = corruption_from(self.description)
         self.drops, self.acs, self.coils = "acceleration" in description, description.get("acs"), count
         if "pattern" in description and not self.drops:
             raise UserError(
-                "corruption.pattern goes with corruption.acceleration, to drop lines of fully sampled k-space"
+                "corruption.pattern needs corruption.acceleration, which drops lines of fully sampled k-space"
             )
         self.sigma_n: SigmaN = 0.0 if sigma_n is None else sigma_n
 
@@ -134,8 +138,8 @@ def survey_of(
 def _check_whole(item: KspaceSlice, mask: Mask) -> None:
     if not is_whole(mask):
         raise UserError(
-            f"{item.where}: is undersampled already, {mask.size / mask.sum():.2g}-fold; leave corruption.acceleration "
-            "out, and any reference"
+            f"{item.where}: is already undersampled {mask.size / mask.sum():.2g}-fold; remove corruption.acceleration "
+            "and any reference"
         )
 
 
@@ -144,8 +148,8 @@ def _calibration(item: KspaceSlice, mask: Mask, size: tuple[int, int], has_maps:
     block = calibration_block(mask, size)
     if min(block) < CALIBRATION and not has_maps and item.maps is None:
         raise UserError(
-            f"{item.where}: its fully sampled centre is {block[0]}x{block[1]}, too small to find maps; at least "
-            f"{CALIBRATION} lines are needed, or maps (--maps, data.maps in a recipe)"
+            f"{item.where}: its fully sampled centre, {block[0]}x{block[1]}, is too small to estimate maps; it needs "
+            f"at least {CALIBRATION} lines; else give maps (--maps, data.maps in a recipe)"
         )
     return block
 
@@ -198,5 +202,7 @@ def _acs(statement: Statement, found: Survey) -> int:
     if statement.acs is None:
         return min(smallest, max(CALIBRATION, found.size[1] // _CENTRE))
     if statement.acs > smallest:
-        raise UserError(f"corruption.acs {statement.acs}: a slice has {smallest} centre lines; state no more, or none")
+        raise UserError(
+            f"corruption.acs {statement.acs}: a slice has {smallest} centre lines; state at most as many, or remove acs"
+        )
     return statement.acs

@@ -56,7 +56,7 @@ class MeasuredImages(Acquisition):
             noise, or levels that differ; an operator that is not known, or masks that do not fit.
     """
 
-    no_reference = "a reference is of clean images, which measurements have not; leave the reference out"
+    no_reference = "a reference needs clean images, and measurements have none; leave the reference out"
 
     def __init__(
         self,
@@ -74,13 +74,12 @@ class MeasuredImages(Acquisition):
         check_known(known, self.image_shape, masks is not None)
         if known.loses(Loss.PHOTONS) and self.sigma_n is not None:
             raise UserError(
-                f"sigma_n: kind {known.kind} derives it from gain and read_noise, which corruption states; remove "
-                "sigma_n"
+                f"sigma_n: kind {known.kind} derives it from corruption.gain and read_noise; remove sigma_n"
             )
         if known.loses(Loss.PIXELS):
             if self.auto:
                 raise UserError(
-                    "sigma_n auto looks at whole images, but pixels are missing; state the noise level, e.g. as "
+                    "sigma_n auto needs complete images, but pixels are missing; state the noise level, e.g. one "
                     "estimated from complete images of the same detector"
                 )
             self.masks = masks or the_mask(known, self.image_shape)
@@ -133,7 +132,7 @@ class MeasuredImages(Acquisition):
             return low, high
         if self.data.range is not None and low != -high:
             raise UserError(
-                f"range {low:g},{high:g}: the operator does not keep constants, so that 0 must stay 0: state a range "
+                f"range {low:g},{high:g}: the operator does not preserve constants, so 0 must stay 0; state a range "
                 f"-HIGH,HIGH, e.g. {-abs(high):g},{abs(high):g}"
             )
         return -max(abs(low), abs(high)), max(abs(low), abs(high))
@@ -175,7 +174,7 @@ def _samples(
     if noise >= spread:
         if photons_of(corruption) is not None:
             raise UserError(
-                f"{source.name}: photon noise exceeds all that varies in the measurements; state a smaller "
+                f"{source.name}: photon noise exceeds the variation of the measurements; state a smaller "
                 "corruption.gain or read_noise, in the units of the files"
             )
         raise UserError(
@@ -194,7 +193,7 @@ def _stored(block: Block, observed: Tensor, corruption: Corruption, units: Norma
             first = int(dark.nonzero()[0])
             low, zero = units.to_physical(torch.stack([y[first].min(), torch.tensor(photons.zero)])).tolist()
             raise UserError(
-                f"{name}: image {block.start + first} holds {low:g}, which is less than no light, {zero:g}; state "
+                f"{name}: image {block.start + first} holds {low:g}, below the value of no light, {zero:g}; state "
                 "corruption.zero, or read_noise, in the units of the files"
             )
         y = photons.stabilise(y)

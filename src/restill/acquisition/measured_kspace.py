@@ -28,7 +28,7 @@ from .stated_noise import SigmaN, per_image
 
 _BLOCK_BYTES = 32 << 20
 _NO_REFERENCE = (
-    "a reference is of fully sampled k-space that is undersampled here; state corruption.acceleration, or leave the "
+    "a reference needs fully sampled k-space, which corruption.acceleration undersamples; state it, or leave the "
     "reference out"
 )
 
@@ -116,7 +116,8 @@ def _size(source: KspaceSource, crop: tuple[int, int] | None) -> tuple[int, int]
     for file in source.files:
         if file.size[0] < crop[0] or file.size[1] < crop[1]:
             raise UserError(
-                f"crop {crop[0]},{crop[1]}: k-space of {file.path} is {file.size[0]}x{file.size[1]}; state no more"
+                f"crop {crop[0]},{crop[1]}: k-space of {file.path} is {file.size[0]}x{file.size[1]}; state at most "
+                "that size"
             )
     return crop
 
@@ -169,8 +170,8 @@ class _Measured:
                     told(where, residual)
         if 0 < energy <= noise:
             raise UserError(
-                f"sigma_n: the noise stated, {(noise / count) ** 0.5:.4g}, exceeds all that was measured, "
-                f"{(energy / count) ** 0.5:.4g} in the units of the files; state a smaller one"
+                f"sigma_n: the stated noise, {(noise / count) ** 0.5:.4g}, exceeds the root mean square of the "
+                f"measurements, {(energy / count) ** 0.5:.4g} in the units of the files; state a smaller one"
             )
 
     def corruption(self) -> Corruption:

@@ -50,22 +50,22 @@ class DataSettings(Section):
     layout: Literal["auto", "NHW", "NHWC", "NCHW"] = setting("auto", "order of the axes of arrays")
     range: _Range | None = setting(None, "values LOW,HIGH that become -1 and 1; found by default", unit="of the files")
     sigma_unit: Literal["data", "normalised"] = setting(
-        "data", "unit of sigma_n: of the files, or of images in [-1, 1]"
+        "data", "unit of sigma_n: that of the files, or that of images in [-1, 1]"
     )
     masks: str | None = setting(
         None, "masks, 0 where a value is missing: a folder or file, or `nan` for missing pixels that are NaN"
     )
-    image_size: _Size | None = setting(None, "size H,W of the images, if a function changes it", unit="pixels")
+    image_size: _Size | None = setting(None, "size H,W of the images, if the operator changes it", unit="pixels")
     crop: _Size | None = setting(None, "k-space: size H,W of the images", unit="pixels")
     coils: int | None = setting(None, "k-space: number of virtual coils", ge=1)
     maps: str | None = setting(None, "k-space: file with coil sensitivities; estimated by default")
-    reference: str | None = setting(None, "store of clean images, which only `evaluate` opens")
+    reference: str | None = setting(None, "store of clean images; only `evaluate` opens it")
 
     @model_validator(mode="after")
     def _of_measurements(self) -> DataSettings:
         for key in ("masks", "range", "image_size", "crop", "coils", "maps"):
             if self.content != "measurements" and getattr(self, key) is not None:
-                raise wrong(key, "goes with data.content measurements")
+                raise wrong(key, "needs data.content measurements")
         return self
 
     def stated(self) -> dict[str, str]:

@@ -33,8 +33,8 @@ def stated(corruption: Mapping[str, Any] | None, sigma_n: SigmaN | None) -> tupl
     for key in ("clean_fraction", "weights"):
         if data.pop(key, None):
             raise UserError(
-                f"corruption.{key} is for making measurements; of real ones state the noise of each: sigma_n as a file "
-                "with one number per image, 0 where there is none"
+                f"corruption.{key} is for simulated measurements; for real ones state sigma_n as a file with one "
+                "number per image, 0 where there is no noise"
             )
     if sigma_n is not None and "sigma_n" in data:
         raise UserError("sigma_n is stated twice, by itself and in corruption; leave it out of corruption")
@@ -88,11 +88,12 @@ def check_known(corruption: Corruption, image_shape: Shape, masked: bool) -> Non
         name = random[0].rpartition(".")[2]
         remedy = {
             "mask": "give them with --masks (data.masks in a recipe)",
-            "kernel": "state the angle, or measure a kernel for all; kernels of single measurements are not supported",
-        }.get(name, "only operators that are the same for all are supported")
+            "kernel": "state the angle, or give one measured kernel for all; a kernel for each measurement is not "
+            "supported",
+        }.get(name, "only one operator for all measurements is supported")
         raise UserError(
-            f"corruption.kind {corruption.kind}: draws a {name} for each measurement, but real ones have their own; "
-            f"{remedy}"
+            f"corruption.kind {corruption.kind}: draws a {name} for each measurement, but real measurements have their "
+            f"own; {remedy}"
         )
 
 
@@ -134,7 +135,7 @@ def with_masks(description: Mapping[str, Any], masks: dict[str, Any]) -> dict[st
     parts = [as_mapping(part) for part in description.get("operators", ())]
     own = [k for k, part in enumerate(parts) if part.get("kind") == "mask"]
     if len(own) > 1:
-        raise UserError("corruption.operators: masks from files go with one part of kind mask")
+        raise UserError("corruption.operators: masks from files need exactly one part of kind mask")
     if own:
         parts[own[0]] = with_masks(parts[own[0]], masks)
     return {**description, "operators": parts if own else [*parts, mask]}

@@ -30,12 +30,12 @@ def estimated(found: NoiseEstimate, per_sample: bool, name: str) -> SigmaN:
         low, high = found.spread
         raise UserError(
             f"{name}: noise levels differ, from {low:.4g} (5% of the images) to {high:.4g} (95%) in the units of the "
-            "files; use sigma_n auto-per-sample, or state one"
+            "files; use sigma_n auto-per-sample, or state one level"
         )
     if found.low <= 0:
         raise UserError(
-            f"{name}: sigma_n is estimated as {found.sigma:.4g} in the units of the files, with an interval that "
-            "includes 0; state it, as 0 if the images are clean"
+            f"{name}: sigma_n is estimated as {found.sigma:.4g} in the units of the files, but its interval includes "
+            "0; state sigma_n, 0 if the images are clean"
         )
     return found.sigma
 

@@ -67,7 +67,7 @@ def extremes(source: ImageSource, is_complex: bool, advance: Advance = silent) -
         advance(done=1)
     low = -high if is_complex else low
     if low == high:
-        raise UserError(f"{source.name}: all values are {high:g}; images of one value cannot be learned from")
+        raise UserError(f"{source.name}: all values are {high:g}; a model cannot learn from constant images")
     return low, high
 
 
@@ -90,7 +90,7 @@ def percentiles(source: ImageSource, advance: Advance = silent) -> tuple[float, 
     low, high = (float(value) for value in np.percentile(observed, _PERCENTILES)) if len(observed) else (0.0, 0.0)
     if low == high:
         raise UserError(
-            f"{source.name}: 99.8% of the values are {low:g}, which leaves the range open; "
-            "state the range in the units of the files (--range LOW,HIGH, data.range in a recipe)"
+            f"{source.name}: 99.8% of the values are {low:g}, so the range cannot be found; state the range in the "
+            "units of the files (--range LOW,HIGH, data.range in a recipe)"
         )
     return low, high

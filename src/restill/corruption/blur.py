@@ -76,11 +76,9 @@ class Blur(GaussianNoise, PartlyClean, WithoutGaps, kind="blur"):
     )
     size: int = setting(9, "side of a Gaussian or motion kernel, odd", unit="pixels", ge=1)
     std: float = setting(2.0, "of the Gaussian", unit="pixels", ge=1e-3)
-    length: float | None = setting(
-        None, "of the motion, at most size - 1, which it is if not stated", unit="pixels", ge=0
-    )
+    length: float | None = setting(None, "of the motion, at most size - 1 (the default)", unit="pixels", ge=0)
     angle: float | None = setting(
-        None, "of the motion, 0 along rows; each sample draws one if not stated", unit="degrees", ge=-360, le=360
+        None, "of the motion, 0 along rows; drawn for each sample by default", unit="degrees", ge=-360, le=360
     )
     normalise: bool = setting(True, "whether a kernel from a file is scaled to sum 1")
     boundary: Literal["reflect", "circular", "zero"] = setting(
@@ -121,9 +119,9 @@ class Blur(GaussianNoise, PartlyClean, WithoutGaps, kind="blur"):
     def _check_motion(self) -> Self:
         for name in ("length", "angle"):
             if getattr(self, name) is not None and self.kernel != "motion":
-                raise wrong(name, "goes with kernel: motion; remove it")
+                raise wrong(name, "needs kernel: motion; remove it")
         if self.length is not None and self.length > self.size - 1:
-            raise wrong("length", f"must be at most {self.size - 1}, the size less 1, not {self.length:g}")
+            raise wrong("length", f"must be at most {self.size - 1}, the size minus 1, not {self.length:g}")
         return self
 
     @property

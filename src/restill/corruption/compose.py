@@ -38,8 +38,8 @@ class Compose(PartlyClean, kind="compose"):
 
     operators: Several[Annotated[Corruption, OfKind(Corruption)]] = setting(
         ...,
-        "the parts, [{kind: blur, std: 2}, {kind: mask, p: 0.6}], or their kinds alone, [blur, mask], in the order in "
-        "which they act on the image; masks last; the last one before the masks may be of kind poisson",
+        "the parts in the order in which they act on the image, e.g. [{kind: blur, std: 2}, {kind: mask, p: 0.6}], "
+        "or their kinds alone, [blur, mask]; masks come last; the last part before the masks may be of kind poisson",
     )
 
     @field_validator("operators")
@@ -56,7 +56,7 @@ class Compose(PartlyClean, kind="compose"):
             raise wrong("sigma_n", "a part of kind poisson derives it from gain and read_noise; remove sigma_n")
         for part in self.operators if self.clean_fraction else ():
             if not isinstance(part, PartlyClean):
-                reason = f"a part of kind {part.kind} leaves no image as it is; remove clean_fraction"
+                reason = f"a part of kind {part.kind} cannot leave images clean; remove clean_fraction"
                 raise wrong("clean_fraction", reason)
         return self
 
@@ -120,7 +120,9 @@ def _with_grid(part: Corruption, k: int, on_images: bool) -> Corruption:
     if not isinstance(part, Downsampling):
         return part
     if part.grid == "image" and not on_images:
-        raise wrong(f"{k}.grid", "image: only the last of a chain without noise has its domain there; remove grid")
+        raise wrong(
+            f"{k}.grid", "image: only the last part of a chain without noise is denoised on the image grid; remove grid"
+        )
     if part.grid != "auto":
         return part
     return part.model_copy(update={"grid": "image" if on_images else "measurement"})
@@ -133,13 +135,13 @@ def _check_chain(parts: tuple[Corruption, ...]) -> None:
     for before, part in itertools.pairwise(parts):
         if _is_mask(before) and not _is_mask(part):
             raise ValueError(
-                f"{part.kind} after mask is not supported: it mixes missing pixels with observed ones, so that no "
-                "pixel of the measurement is wholly either, and further masking has no meaning; put mask last"
+                f"{part.kind} after mask is not supported: it mixes missing pixels with observed ones, and further "
+                "masking needs pixels that are either missing or observed; put mask last"
             )
         if before.loses(Loss.PHOTONS) and not _is_mask(part):
             raise ValueError(
-                f"{part.kind} after poisson is not supported: photons are counted at the end, and what follows would "
-                "correlate their noise; put poisson last, or before mask"
+                f"{part.kind} after poisson is not supported: photons are counted at the end, and a later operator "
+                "would correlate their noise; put poisson last, or before mask"
             )
     for k, part in enumerate(parts):
         _check_part(k, part)
@@ -154,12 +156,12 @@ def _check_part(k: int, part: Corruption) -> None:
     if part.is_complex:
         raise wrong(
             str(k),
-            f"kind {part.kind} stands alone: what is lost of it are frequencies, of complex images, and no chain with "
-            "other operators has an objective",
+            f"kind {part.kind} cannot be part of a chain: it loses frequencies of complex images, and such a chain "
+            "has no objective",
         )
     if isinstance(part, (AdditiveNoise, Compose)):
         raise wrong(
             str(k),
-            f"kind {part.kind} is no operator; the noise of a chain is its sigma_n, and a chain in a chain is written "
-            "as one list",
+            f"kind {part.kind} cannot be part of a chain; state the noise of a chain as its sigma_n, and a chain in a "
+            "chain as one list",
         )

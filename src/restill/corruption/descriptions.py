@@ -28,7 +28,7 @@ def in_units(description: Mapping[str, Any], offset: float | None = None, scale:
     if data.get("kind") == "poisson":
         if "gain" not in data:
             raise UserError(
-                "corruption.gain is missing: how much one photon adds in the units of the files; `restill "
+                "corruption.gain is missing: state how much one photon adds in the units of the files; `restill "
                 "estimate-noise --model poisson-gaussian` estimates it"
             )
         photons = corruption_from({"zero": 0.0, **data})

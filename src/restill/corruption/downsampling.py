@@ -110,13 +110,13 @@ class Downsampling(GaussianNoise, WithoutGaps, kind="downsampling"):
     factor: int = setting(2, "divides the images' sides", ge=2)
     method: Literal["average", "bicubic"] = setting("average", "average (of blocks) or bicubic (antialiased)")
     grid: Literal["auto", "image", "measurement"] = setting(
-        "auto", "where the teacher denoises: on the image's grid, the measurement's, or the image's only without noise"
+        "auto", "grid on which the teacher denoises: the image's, the measurement's, or the image's only without noise"
     )
 
     @model_validator(mode="after")
     def _check_grid(self) -> Self:
         if self.grid == "image" and self.sigma_max > 0:
-            raise wrong("grid", "image is for measurements without noise: on it noise is not white")
+            raise wrong("grid", "image needs measurements without noise: noise is not white on the image grid")
         return self
 
     @property

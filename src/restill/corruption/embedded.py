@@ -60,10 +60,10 @@ class Embedded:
             unpacker = zlib.decompressobj()
             raw = unpacker.decompress(base64.b64decode(description["zlib"], validate=True), length + 1)
             if len(raw) != length or not unpacker.eof:  # which also says that the checksum was right
-                raise ValueError(f"its data are not those of shape {list(shape)}")
+                raise ValueError(f"its data do not fit the shape {list(shape)}")
         except (KeyError, TypeError, ValueError, OverflowError, zlib.error, binascii.Error) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-            raise ValueError(f"is no array in plain data ({reason}); take it from a store's manifest") from error
+            raise ValueError(f"is not an array in plain data ({reason}); take it from a store's manifest") from error
         if kind.itemsize == 4:
             return cls(np.frombuffer(raw, kind).reshape(shape))
         return cls(np.unpackbits(np.frombuffer(raw, np.uint8), count=count).view(bool).reshape(shape))
@@ -74,7 +74,7 @@ class Embedded:
             return cls.read(value)
         if isinstance(value, cls):
             return value
-        raise ValueError(f"must be an array in plain data, as a store's manifest has it, not {value!r}")
+        raise ValueError(f"must be an array in plain data, as in a store's manifest, not {value!r}")
 
     def __eq__(self, other: object) -> bool:
         return (

@@ -198,8 +198,7 @@ def _functions(name: str) -> Functions:
     if name not in _FUNCTIONS:
         known = f" (known: {', '.join(sorted(_FUNCTIONS))})" if _FUNCTIONS else ""
         raise UserError(
-            f"operator {name!r} is a Python function of yours that is not loaded{known}; give its file with "
-            f"--operator {name}.py"
+            f"operator {name!r} is a Python function that is not loaded{known}; name its file with --operator {name}.py"
         )
     return _FUNCTIONS[name]
 
@@ -219,7 +218,7 @@ def _check_functions(name: str, shape: tuple[int, ...]) -> None:
     if not torch.equal(x, kept):
         raise UserError(f"operator {name!r}: apply changes its argument in place; work on a copy, x.clone()")
     if not math.isfinite(scale) or scale == 0:
-        raise UserError(f"operator {name!r}: apply makes only {scale:g} of random images; it must measure something")
+        raise UserError(f"operator {name!r}: apply returns only {scale:g} for random images; it must measure something")
     if differ(operator.apply(2 * x + x.flip(0)), 2 * y + y.flip(0)):
         raise UserError(
             f"operator {name!r}: apply is not linear: apply(a x + b z) must be a apply(x) + b apply(z); leave noise, "
@@ -231,8 +230,8 @@ def _check_functions(name: str, shape: tuple[int, ...]) -> None:
     ours, theirs = float((y * v).sum()), float((x * operator.adjoint(v)).sum())
     if abs(ours - theirs) > 1e-3 * float(y.norm() * v.norm()):
         raise UserError(
-            f"operator {name!r}: adjoint is not that of apply: the sum of apply(x) * v is {ours:.4g}, that of "
-            f"x * adjoint(v) is {theirs:.4g}; leave adjoint out and autograd finds it"
+            f"operator {name!r}: adjoint is not the adjoint of apply: the sum of apply(x) * v is {ours:.4g}, that of x "
+            f"* adjoint(v) is {theirs:.4g}; leave adjoint out to use autograd"
         )
 
 
@@ -240,9 +239,7 @@ class Function(GaussianNoise, WithoutGaps, kind="function"):
     """Measurements by a linear operator of the user's own, e.g. a CT projector; the teacher denoises measurements."""
 
     lost = frozenset({Loss.OWN_FUNCTION})
-    name: str = setting(
-        ..., "of the functions: that of their Python file without .py, which --operator loads", min_length=1
-    )
+    name: str = setting(..., "name of the Python file that --operator loads, without .py", min_length=1)
 
     @field_validator("name")
     @classmethod

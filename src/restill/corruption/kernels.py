@@ -70,7 +70,7 @@ def _array(path: Path) -> NDArray[Any]:
             raise UserError(f"{path}: cannot be read as a kernel ({reason}); save it with numpy.save") from error
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "buif":
             found = getattr(array, "dtype", "several arrays")
-            raise UserError(f"{path}: a kernel has real numbers, not {found}; save it with numpy.save")
+            raise UserError(f"{path}: a kernel must hold real numbers, not {found}; save it with numpy.save")
         return array.astype(np.float64)
     from ..io.pictures import decode
 
@@ -85,13 +85,13 @@ def _array(path: Path) -> NDArray[Any]:
 def check_kernel(kernel: NDArray[Any]) -> None:
     """Raises ValueError unless `kernel` has two axes, odd sides, finite values and a positive sum."""
     if kernel.ndim != 2 or not kernel.size:
-        raise ValueError(f"a kernel is one grey image [height, width], not {list(kernel.shape)}")
+        raise ValueError(f"a kernel must be one grey image [height, width], not {list(kernel.shape)}")
     if not np.isfinite(kernel).all() or kernel.sum() <= 0:
-        raise ValueError(f"a kernel has finite values with a positive sum, not {kernel.sum():g}")
+        raise ValueError(f"a kernel must have finite values with a positive sum, not {kernel.sum():g}")
     check_odd(kernel.shape)
 
 
 def check_odd(sides: tuple[int, ...]) -> None:
     """Raises ValueError unless a kernel has a middle pixel."""
     if any(side % 2 == 0 for side in sides):
-        raise ValueError(f"a kernel needs odd sides, which have a middle, not {' x '.join(map(str, sides))}")
+        raise ValueError(f"a kernel needs odd sides, so that it has a middle pixel, not {' x '.join(map(str, sides))}")

@@ -56,33 +56,33 @@ class Mask(GaussianNoise, PartlyClean, kind="mask"):
 
     lost = frozenset({Loss.PIXELS})
     p: Annotated[OneOrSeveral, Limits(ge=0, lt=1)] = setting(
-        0.6, "share of missing pixels, or several of which each sample draws one"
+        0.6, "share of missing pixels, or a list from which each sample draws one"
     )
     pattern: Pattern = setting(
         "pixels",
-        "pixels (each by itself, the papers' random inpainting), box, centre-box (always the same pixels, which are "
-        "never learned), stripes (vertical), dust (round spots), or files",
+        "pixels (independent of each other, the papers' random inpainting), box, centre-box (always the same pixels, "
+        "which are never learned), stripes (vertical), dust (round spots), or files",
     )
     size: int = setting(2, "width of stripes and diameter of spots", unit="pixels", ge=1)
     per_channel: bool = setting(False, "whether each channel has a mask of its own")
     delta: float = setting(
         0.1,
-        "share of the observed pixels that a further mask takes away: single pixels, or for boxes, stripes and spots "
-        "a further one of these",
+        "share of the observed pixels that a further mask hides: single pixels, or for boxes, stripes and spots "
+        "another one of these",
         gt=0,
         lt=1,
     )
     masks: Embedded | None = setting(
         None,
-        "of pattern files: a folder, archive or array file with masks of the images' size, 0 where a pixel is missing, "
-        "of which each sample draws one; up to 4,096 are kept",
+        "for pattern: files, a folder, archive or array file with masks of the images' size, 0 where a pixel is "
+        "missing; each sample draws one; up to 4,096 are kept",
     )
 
     @field_validator("masks", mode="before")
     @classmethod
     def _read_masks(cls, masks: object, info: ValidationInfo) -> object:
         if masks is not None and info.data.get("pattern", "files") != "files":
-            raise ValueError("goes with pattern: files; remove masks, or state that pattern")
+            raise ValueError("needs pattern: files; remove masks, or state that pattern")
         if isinstance(masks, (int, float)):
             raise ValueError(f"must be a folder, archive or array file, not {masks!r}")
         return masks_from(masks) if isinstance(masks, (str, Path)) else masks
@@ -137,8 +137,8 @@ class Mask(GaussianNoise, PartlyClean, kind="mask"):
             found = self.masks.array.shape[1:]
             if found[1:] != tuple(shape[1:]) or found[0] not in (1, shape[0]):
                 raise UserError(
-                    f"corruption.masks: are of shape {list(found)}, what they mask of {list(shape)}; make the masks of "
-                    f"{shape[1]} x {shape[2]} pixels with one channel{f' or {shape[0]}' * (shape[0] > 1)}"
+                    f"corruption.masks: have shape {list(found)}, but the measurements have {list(shape)}; give masks "
+                    f"of {shape[1]} x {shape[2]} pixels with one channel{f' or {shape[0]}' * (shape[0] > 1)}"
                 )
             return
         low, high = bounds(self.pattern, (shape[0], shape[1], shape[2]))

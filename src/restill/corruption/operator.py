@@ -182,7 +182,8 @@ class Operator(ABC):
         """
         if not self.white_domain:
             raise UserError(
-                f"teacher.augment must be 0: measurements by {type(self).__name__} do not flip and turn as images do"
+                f"teacher.augment must be 0: measurements by {type(self).__name__} cannot be flipped and turned like "
+                "images"
             )
         return self._with_shown(move)
 

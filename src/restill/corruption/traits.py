@@ -47,10 +47,10 @@ class NoiseLevels(Corruption):
     """Stated noise levels."""
 
     sigma_n: Annotated[OneOrSeveral, NOT_NEGATIVE] = setting(
-        0.0, "standard deviation of the noise, or several of which each sample has one", unit="of [-1, 1]"
+        0.0, "standard deviation of the noise, or a list from which each sample draws one", unit="of [-1, 1]"
     )
     weights: Several[Annotated[float, Field(ge=0)]] | None = setting(
-        None, "relative frequencies of the levels in sigma_n; equal if not stated"
+        None, "relative frequencies of the levels in sigma_n; equal by default"
     )
 
     @model_validator(mode="after")

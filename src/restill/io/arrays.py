@@ -114,7 +114,7 @@ def channel_axis(where: str, shape: tuple[int, ...], layout: Layout) -> int | No
         UserError: not an image, or both or neither of the axes could be the channels (then state the layout).
     """
     if 0 in shape or len(shape) not in (2, 3):
-        raise UserError(f"{where}: has image shape {list(shape)}, which is none of [H, W], [H, W, C], [C, H, W]")
+        raise UserError(f"{where}: has image shape {list(shape)}; expected [H, W], [H, W, C] or [C, H, W]")
     if layout != "auto":
         if (len(shape) == 2) != (layout == "NHW"):
             raise UserError(f"{where}: has image shape {list(shape)}, which does not fit layout {layout}")

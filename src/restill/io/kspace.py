@@ -109,7 +109,7 @@ def open_mask(path: str | Path) -> NDArray[np.bool_]:
     """
     path = Path(path)
     if path.is_dir():
-        raise UserError(f"{path}: is a folder; of k-space, give one file with one mask [width] or [height, width]")
+        raise UserError(f"{path}: is a folder; for k-space, give one file with one mask [width] or [height, width]")
     _files(path)
     reader = KspaceArrays.of(path.name)
     if reader is None:

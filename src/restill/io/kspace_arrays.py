@@ -95,7 +95,7 @@ def _found(path: Path, arrays: Mapping[str, Array], keys: tuple[str, ...]) -> _F
     key = next((key for key in keys if key in arrays), None)
     if key is None:
         wanted = " or ".join(f"'{key}'" for key in keys)
-        raise UserError(f"{path}: has no {wanted} but {listed(arrays)}; name the array of {_AXES} so")
+        raise UserError(f"{path}: has no {wanted} but {listed(arrays)}; give the array of {_AXES} that name")
     of_one = path.name.lower().endswith(Arrays.suffixes) or key in MAPS
     shape = _shape(arrays[key], f"{path}: {key}", of_one)
     if key != "kspace":
@@ -104,7 +104,7 @@ def _found(path: Path, arrays: Mapping[str, Array], keys: tuple[str, ...]) -> _F
     if maps is not None:
         found = _shape(arrays[maps], f"{path}: {maps}", of_one=True)
         if found[1:] != shape[1:] or found[0] not in (1, shape[0]):
-            raise UserError(f"{path}: {maps} are {list(found)}, but k-space is {list(shape)}; give them alike")
+            raise UserError(f"{path}: {maps} are {list(found)}, but k-space is {list(shape)}; give both the same shape")
     return _Found(key, shape, _mask_shape(arrays["mask"], shape, path) if "mask" in arrays else None, maps)
 
 
@@ -172,7 +172,7 @@ def _of_slice(array: Array, i: int) -> NDArray[np.complex64]:
 def binary(mask: NDArray[Any], where: str) -> NDArray[np.bool_]:
     """Where `mask` is not 0. Raises UserError if it holds more than 0 and one other number."""
     if mask.dtype.kind not in "buif" or len(set(np.unique(mask).tolist()) - {0}) > 1:
-        raise UserError(f"{where}: mask holds more than 0 (not measured) and one other number, or no numbers at all")
+        raise UserError(f"{where}: mask must hold nothing but 0 (not measured) and one other number")
     return np.asarray(mask != 0)
 
 

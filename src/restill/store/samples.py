@@ -124,15 +124,15 @@ class Samples(ABC):
         path = other.path
         if ours.image_shape != theirs.image_shape:
             raise UserError(
-                f"{path}: holds images {list(theirs.image_shape)}, the measurements are of {list(ours.image_shape)}"
+                f"{path}: holds images {list(theirs.image_shape)}, but the measurements are of {list(ours.image_shape)}"
             )
         if ours.values != theirs.values:
             raise UserError(
-                f"{path}: holds {theirs.values} images, the measurements are of {ours.values} ones; make both with one "
-                "command"
+                f"{path}: holds {theirs.values} images, but the measurements are of {ours.values} ones; make both with "
+                "one command"
             )
         if ours.normalisation != theirs.normalisation:
-            raise UserError(f"{path}: has another range of values than {self.path}; make both with one command")
+            raise UserError(f"{path}: differs in its range of values from {self.path}; make both with one command")
 
     def stored(self, index: Tensor) -> Tensor:
         """The samples `index` alone, as they were stored, float32 `[n, *shape]`."""

@@ -277,5 +277,6 @@ def check_free(store: Path) -> None:
     writer = writer_of(folder)
     if writer.alive:
         raise UserError(
-            f"{store}: is being written by process {writer.pid}; wait for it, or remove {folder} if that is not restill"
+            f"{store}: is being written by process {writer.pid}; wait for it, or remove {folder} if that process is "
+            "not restill"
         )

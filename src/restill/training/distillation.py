@@ -185,7 +185,7 @@ class Distillation(Training):
         self.players: dict[str, Player[Any]] = {player.kind: player for player in game.players}
         for player in game.players:
             if player.needs_measurements and batches is None:
-                raise UserError(f"opponent {player.kind} needs measurements; give the distillation batches of them")
+                raise UserError(f"opponent {player.kind} needs measurements; pass batches of them to the distillation")
 
     @property
     def updates(self) -> Sequence[Update[Any]]:

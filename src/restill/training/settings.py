@@ -51,7 +51,7 @@ class DistillationSettings(PhaseSettings):
     images: int = setting(100_000_000, "length of the distillation, counted in generated images", unit="images", gt=0)
     batch_size: int = setting(256, "images in an iteration", unit="images", gt=0)
     opponents: Several[str] = setting(
-        ("fake",), "players beside the generator, by kind: fake, the fake score, or those of plug-ins", min_length=1
+        ("fake",), "players beside the generator, by kind: fake (the fake score), or kinds of plug-ins", min_length=1
     )
     generator: Adam = setting(Adam(lr=1e-5, beta1=0.0), "optimiser of the generator")
     fake: Adam = setting(Adam(lr=1e-5, beta1=0.0), "optimiser of the fake score")

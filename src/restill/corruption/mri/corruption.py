@@ -35,13 +35,13 @@ class Mri(GaussianNoise, kind="mri"):
     lost = frozenset({Loss.FREQUENCIES})
     is_complex = True
     acceleration: Annotated[OneOrSeveral, Limits(ge=1)] = setting(
-        4.0, "R, the width over the number of measured lines, or several of which each sample draws one"
+        4.0, "R, the width divided by the number of measured lines, or a list from which each sample draws one"
     )
-    acs: int = setting(4, "centre lines that are always measured and never taken away", unit="lines", ge=1)
+    acs: int = setting(4, "centre lines that are always measured and never hidden", unit="lines", ge=1)
     delta: float = setting(
         1.0,
-        "what the further mask adds to the acceleration, 1 in the papers; more of it leaves the teacher more lines to "
-        "learn from, and shows it less",
+        "acceleration that the further mask adds, 1 in the papers; a larger value leaves the teacher more lines to "
+        "learn from, but shows it fewer",
         gt=0,
     )
     pattern: Literal["random", "equispaced", "files"] = setting(
@@ -52,7 +52,7 @@ class Mri(GaussianNoise, kind="mri"):
         "birdcage", "birdcage, a ring of coils rotated at random, or coarse maps of measurements, as import writes them"
     )
     masks: Embedded | None = setting(
-        None, "of pattern files: masks of which each sample draws one, as import writes them"
+        None, "for pattern: files, the masks from which each sample draws one, as import writes them"
     )
 
     @field_validator("maps", mode="before")
@@ -67,9 +67,9 @@ class Mri(GaussianNoise, kind="mri"):
     @model_validator(mode="after")
     def _check_banks(self) -> Self:
         if self.pattern == "files" and self.masks is None:
-            raise wrong("masks", "is missing, which goes with pattern: files; `restill import` writes both")
+            raise wrong("masks", "is missing, but pattern: files needs it; `restill import` writes both")
         if self.pattern != "files" and self.masks is not None:
-            raise wrong("masks", "goes with pattern: files; remove masks, or state that pattern")
+            raise wrong("masks", "needs pattern: files; remove masks, or state that pattern")
         found: tuple[int, ...] = self.maps.array.shape if isinstance(self.maps, Embedded) else (1, self.coils, 1, 1, 2)
         if len(found) != 5 or found[1] != self.coils or found[-1] != 2 or math.prod(found) > BANK:
             raise wrong(
@@ -98,23 +98,24 @@ class Mri(GaussianNoise, kind="mri"):
         if max(self.accelerations) == 1:
             return f"fully sampled {coils}"
         rates = " or ".join(f"{rate:g}-fold" for rate in self.accelerations)
-        return f"{rates} undersampled {coils} ({self.pattern} lines, the {self.acs} in the centre always)"
+        return f"{rates} undersampled {coils} ({self.pattern} lines, always with the {self.acs} in the centre)"
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
         """Raises UserError for images that are not complex, or too narrow."""
         if len(shape) != 3 or shape[0] != 2:
-            raise UserError(f"corruption.kind mri: measures complex images [2, H, W], not {list(shape)}")
+            raise UserError(f"corruption.kind mri: needs complex images [2, H, W], not {list(shape)}")
         if self.masks is not None:
             found = self.masks.array.shape
             if len(found) != 4 or found[1] != 1 or found[2] not in (1, shape[1]) or found[3] != shape[2]:
                 raise UserError(
-                    f"corruption.masks: are of shape {list(found)}; images {list(shape)} need [k, 1, 1 or {shape[1]}, "
+                    f"corruption.masks: have shape {list(found)}; images {list(shape)} need [k, 1, 1 or {shape[1]}, "
                     f"{shape[2]}]"
                 )
         elif max(self.accelerations) * self.acs >= shape[2]:
             raise UserError(
-                f"corruption.acs {self.acs} of {shape[2]} lines leaves acceleration {max(self.accelerations):g} no "
-                f"other line, so that none is ever learned; state fewer than {shape[2] / max(self.accelerations):g}"
+                f"corruption.acs {self.acs} of {shape[2]} lines leaves no other line at acceleration "
+                f"{max(self.accelerations):g}, so no other line is learned; state fewer than "
+                f"{shape[2] / max(self.accelerations):g}"
             )
 
     def _draw_mask(self, n: int, width: int, generator: torch.Generator) -> Tensor:

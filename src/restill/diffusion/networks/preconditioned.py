@@ -125,7 +125,7 @@ class EDMPrecond(Preconditioned):
     ) -> None:
         super().__init__(model_type, img_resolution, img_channels, label_dim, model_kwargs)
         if not 0 < sigma_data < math.inf:
-            raise UserError(f"sigma_data: {sigma_data} is no standard deviation; it must be positive")
+            raise UserError(f"sigma_data: must be positive, not {sigma_data}")
         self.sigma_min = sigma_min
         self.sigma_max = sigma_max
         self.sigma_data = sigma_data

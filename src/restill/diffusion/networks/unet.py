@@ -274,10 +274,10 @@ def fit_labels(labels: Tensor | None, width: int, what: str, x: Tensor) -> Tenso
 def check_choice(key: str, value: str, choices: Iterable[str]) -> None:
     """Raises UserError unless `value` is one of `choices`."""
     if value not in choices:
-        raise UserError(f"{key}: {value!r} is none of {', '.join(choices)}")
+        raise UserError(f"{key}: must be one of {', '.join(choices)}, not {value!r}")
 
 
 def check_probability(key: str, value: float) -> None:
     """Raises UserError unless `0 <= value < 1`."""
     if not 0 <= value < 1:
-        raise UserError(f"{key}: {value} is no probability in [0, 1)")
+        raise UserError(f"{key}: must be a probability in [0, 1), not {value}")
