@@ -89,7 +89,7 @@ def calibrated(block: Slices, coils: int) -> Calibrated:
 
 
 def _scale(kept: Tensor, operator: MriOperator, calibration: tuple[int, int]) -> Tensor:
-    """What becomes 1, float32 `[n]`: by the image of the calibration lines, or of all lines where these are too few."""
+    """The value that becomes 1, float32 `[n]`, from the image of the calibration lines, or of all lines if too few."""
     if min(calibration) >= CALIBRATION:
         centre = torch.zeros_like(kept)
         centre_block(centre, calibration).copy_(centre_block(kept, calibration))

@@ -59,11 +59,10 @@ def corrupt_images(
 ) -> Store:
     """Measure every image of `source` once and write the measurements, and nothing clean, to the store `out`.
 
-    Operator and noise of image `i` are drawn with `seeded("corrupt", seed, i)`, image by image, so that they depend
-    on nothing else and the same seed writes the same shards. The range of values (nominal, or the smallest and the
-    largest value of the data, found in a pass before) becomes [-1, 1]. Where the corruption is of complex images, the
-    magnitudes of a source of one channel get a smooth random phase (`with_phase`), 0 stays 0 and the largest magnitude
-    becomes 1.
+    Operator and noise of image `i` are drawn with `seeded("corrupt", seed, i)` and depend on nothing else, so the same
+    seed writes the same shards. The range of values (nominal, or the smallest and the largest value of the data, found
+    in a pass before) becomes [-1, 1]. Where the corruption is of complex images, the magnitudes of a source of one
+    channel get a smooth random phase (`with_phase`), 0 stays 0 and the largest magnitude becomes 1.
 
     Args:
         reference: where to write the clean images, normalised alike, for `evaluate`; None for nowhere.

@@ -1,4 +1,4 @@
-"""Which samples of k-space were measured, and how k-space is cropped without making measured what was not."""
+"""Which samples of k-space were measured, and how k-space is cropped without filling in unmeasured samples."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HOLES = 0.01  # up to this share, zeros in all coils of measured lines are chan
 
 
 def mask_of(item: KspaceSlice, stated: Mask | None) -> Mask:
-    """What was measured of a slice: as stated, as its file says, or where its k-space is not exactly 0.
+    """The measured samples of a slice: as stated, as its file says, or where its k-space is not exactly 0.
 
     Lines that are 0 in all coils and rows were not measured. Where single points of the others are 0 in all coils, more
     than 1 in 100, points were measured and not lines.
@@ -54,8 +54,8 @@ def _detected(kspace: NDArray[np.complex64]) -> Mask:
 def whole_axes(mask: Mask) -> tuple[bool, bool]:
     """Whether k-space is sampled without gaps along height and width, so that the field of view may be cropped.
 
-    The mask must be a product of both axes, and along the axis a run of lines that holds the centre and at least half
-    of all lines: zeros that scanners fill in at the edges lower the resolution and are not gaps.
+    The mask must be a product of both axes. Along the axis it must be one run of lines with the centre and at least
+    half of all lines: zeros that scanners fill in at the edges lower the resolution and are not gaps.
     """
     rows, columns = _projections(mask)
     if (mask != rows[:, None] & columns).any():
@@ -138,7 +138,7 @@ def _coarser(maps: Tensor, axis: int, size: int) -> Tensor:
 
 
 def calibration_block(mask: Mask, size: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of the largest centre block that is fully sampled; of points that are no product, a square."""
+    """(height, width) of the largest fully sampled centre block; a square if the mask is not a product of lines."""
     full = np.broadcast_to(mask, size)
     rows, columns = _projections(full)
     if (full == rows[:, None] & columns).all():

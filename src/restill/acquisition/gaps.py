@@ -21,10 +21,10 @@ Masks = ImageSource | Literal["nan"]
 
 
 def masks_from(data: DataSettings) -> Masks | None:
-    """The masks that a person states for images: `nan`, or the files that hold them (`open_masks`).
+    """The stated masks of images: `nan`, or the files that hold them (`open_masks`).
 
     Raises:
-        UserError: nothing there, or images that are to be resized, which mixes missing pixels with observed ones.
+        UserError: no masks there, or images to be resized, which would mix missing pixels with observed ones.
     """
     if data.masks is not None and data.resize is not None:
         raise UserError("images with masks cannot be resized: that would mix missing pixels with observed ones")

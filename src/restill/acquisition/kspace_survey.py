@@ -1,4 +1,4 @@
-"""The corruption of imported k-space: what is stated, and what a first pass over the files finds."""
+"""The corruption of imported k-space: its stated part, and the part that a first pass over the files finds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _KEYS = ("kind", "acceleration", "acs", "delta", "pattern", "coils")
 
 
 class Statement:
-    """What a person says of k-space.
+    """The stated settings of k-space.
 
     Attributes:
         corruption: what is stated, with the number of virtual coils.
@@ -75,7 +75,7 @@ class Statement:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a first pass finds of every slice.
+    """Findings of a first pass over every slice.
 
     Attributes:
         size: `(H, W)` after cropping.

@@ -29,7 +29,7 @@ from .value_range import Block, blocks, image_set, percentiles
 
 
 class MeasuredImages(Acquisition):
-    """Real measurements, whose corruption is known up to the level of their noise.
+    """Real measurements with a known corruption; only the noise level may be unknown.
 
     What becomes [-1, 1] is `data.range` if given, else the nominal range of 8-bit files, else the 0.1 and 99.9
     percentiles of the observed values (of 4 million values at most, the same ones every time). Nothing is clipped.
@@ -41,7 +41,7 @@ class MeasuredImages(Acquisition):
             a .npy or text file of them). "auto" estimates one level for all, "auto-per-sample" one for each
             (`estimation.estimate_sigma`). None where `corruption` says it, or for photon noise. The manifest's
             corruption has the empirical distribution of the levels, in 256 quantiles if there are more.
-        data: `range`, `sigma_unit` and `image_size`; what else it says of files is not looked at.
+        data: `range`, `sigma_unit` and `image_size`; other keys are ignored.
         corruption: what happened to the images, as in a recipe; additive noise by default. The operator must be the
             same for all measurements, masks apart.
         masks: which pixels are missing: one mask for each image or one for all, 0 where missing, or "nan" where these
@@ -126,7 +126,7 @@ class MeasuredImages(Acquisition):
         return Plan(samples, lambda: corruption, value_range, estimate)
 
     def _range(self, images: ImageSource, advance: Advance) -> tuple[float, float]:
-        """What becomes [-1, 1], in the units of the files. Raises UserError for a range that would move zero."""
+        """The range that becomes [-1, 1], in the units of the files. Raises UserError for a range that moves zero."""
         low, high = self.data.range or percentiles(images, advance)
         if keeps_constants(self.known, self.image_shape):
             return low, high
@@ -158,7 +158,7 @@ def _samples(
     units: Normalisation,
     levels: NDArray[np.float64],
 ) -> Iterator[Samples]:
-    """All measurements. Raises UserError, at the end, if their noise exceeds all that varies in them."""
+    """All measurements. Raises UserError, at the end, if their noise exceeds their variation."""
     count, total, squares = 0, 0.0, 0.0
     for block in blocks(source, units):
         observed = ~block.x.isnan()
@@ -184,7 +184,7 @@ def _samples(
 
 
 def _stored(block: Block, observed: Tensor, corruption: Corruption, units: Normalisation, name: str) -> Tensor:
-    """What a store keeps of measurements: photons stabilised, 0 where nothing was observed."""
+    """Measurements as a store keeps them: photon counts stabilised, 0 where nothing was observed."""
     y, photons = block.x, photons_of(corruption)
     if photons is not None:
         y = torch.where(observed, y, photons.zero)

@@ -28,18 +28,18 @@ from .stated_noise import SigmaN, per_image
 
 _BLOCK_BYTES = 32 << 20
 _NO_REFERENCE = (
-    "a reference needs fully sampled k-space, which corruption.acceleration undersamples; state it, or leave the "
-    "reference out"
+    "a reference needs fully sampled k-space that this import undersamples; state corruption.acceleration, or leave "
+    "the reference out"
 )
 
 Told = Callable[[str, float], None]
-"""Is told where each slice lies, and the share of its calibration data that its maps cannot explain."""
+"""Called with the place of each slice, and the share of its calibration data that its maps cannot explain."""
 
 
 class MeasuredKspace(Acquisition):
     """Multi-coil k-space: measured samples, masks and coil sensitivities of every slice.
 
-    Nothing but measured samples is used: the rest is 0 before anything else happens. Maps come from the calibration
+    Only measured samples are used: the rest is set to 0 first. Maps come from the calibration
     lines of the slice alone (ESPIRiT), unless they are given. Each slice is divided by a scale of its own,
     `Store.scale`, so that the largest magnitude of the image of its calibration lines is 0.7; no other lines matter.
 
@@ -133,7 +133,7 @@ def _opened_maps(path: str | Path, source: KspaceSource) -> KspaceSource:
 
 
 class _Measured:
-    """All samples, in one pass, and then the corruption that they are a sample of.
+    """All samples, in one pass, and then the corruption that describes them.
 
     Args:
         mask: what was measured of every slice; None where the files say it.
@@ -175,7 +175,7 @@ class _Measured:
             )
 
     def corruption(self) -> Corruption:
-        """As the samples say, once they have been; before that, one of their shape."""
+        """The corruption of the samples once they were read; before that, one of their shape."""
         statement = self._kspace.statement
         if not self._scaled:
             return corruption_from({"kind": "mri", "coils": statement.coils, "acs": 1, "acceleration": 1.0})

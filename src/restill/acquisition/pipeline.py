@@ -41,7 +41,7 @@ class Samples(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a survey has found.
+    """Findings of a survey.
 
     Attributes:
         samples: all samples, to be read once.
@@ -83,7 +83,7 @@ class Acquisition(ABC):
 
     @abstractmethod
     def survey(self, advance: Advance) -> Plan:
-        """Find what has to be known before the first sample is written; reports samples to `advance`."""
+        """Find everything that must be known before the first sample is written; reports samples to `advance`."""
 
     def of_images(self, source: ImageSource, image_shape: tuple[int, int, int], looks: int) -> None:
         """Set the attributes from a source of images, which the survey reads `looks` times."""

@@ -45,7 +45,7 @@ class Linear(Operator):
 
 
 def linear(operator: Operator, what: str) -> Linear:
-    """The operator, if it has an adjoint. Raises UserError otherwise; `what` needs it."""
+    """The operator, if it has an adjoint. Raises UserError otherwise; `what` names who needs the adjoint."""
     if not isinstance(operator, Linear):
         raise UserError(f"{what}: needs a linear operator with an adjoint, not {type(operator).__name__}")
     return operator

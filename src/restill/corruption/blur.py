@@ -30,7 +30,7 @@ BOUNDARIES = {"reflect": "reflect", "circular": "circular", "zero": "constant"}
 
 @dataclass(frozen=True)
 class BlurOperator(CompleteOperator):
-    """Convolution of every channel with the sample's kernel; what lies beyond the border is filled in by `boundary`.
+    """Convolution of every channel with the sample's kernel; `boundary` fills in what lies beyond the border.
 
     Attributes:
         kernel: float32 `[n, kh, kw]`, odd sides.
@@ -94,7 +94,7 @@ class Blur(GaussianNoise, PartlyClean, WithoutGaps, kind="blur"):
     @model_validator(mode="before")
     @classmethod
     def _read_kernel(cls, data: Any) -> Any:
-        """A kernel in a file is taken into the description."""
+        """The description embeds a kernel from a file."""
         kernel = data.get("kernel") if isinstance(data, dict) else None
         if not isinstance(kernel, (str, Path)) or kernel in FIXED:
             return data

@@ -15,7 +15,7 @@ from .traits import untouched
 
 @dataclass(frozen=True)
 class Chain(WhiteInDomain):
-    """Operators one after the other; each has parameters of its own, and `sigma_n` is that of the whole.
+    """Operators one after the other; each has its own parameters, and `sigma_n` is that of the chain.
 
     Attributes:
         parts: in the order in which they act; masks are the last ones.

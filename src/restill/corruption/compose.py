@@ -34,7 +34,7 @@ _OF_THE_WHOLE = ("sigma_n", "weights", "clean_fraction")
 
 
 class Compose(PartlyClean, kind="compose"):
-    """A chain of corruptions with one noise at the end; `sigma_n`, `weights` and `clean_fraction` are of the whole."""
+    """A chain of corruptions with one noise at the end; `sigma_n`, `weights` and `clean_fraction` are the chain's."""
 
     operators: Several[Annotated[Corruption, OfKind(Corruption)]] = setting(
         ...,
@@ -116,7 +116,7 @@ def _naming(k: int) -> Iterator[None]:
 
 
 def _with_grid(part: Corruption, k: int, on_images: bool) -> Corruption:
-    """The part; one that lowers the resolution with its grid decided. Refuses a stated one that cannot be."""
+    """The part; downsampling gets its grid decided. Refuses a stated grid that is impossible."""
     if not isinstance(part, Downsampling):
         return part
     if part.grid == "image" and not on_images:
@@ -129,7 +129,7 @@ def _with_grid(part: Corruption, k: int, on_images: bool) -> Corruption:
 
 
 def _check_chain(parts: tuple[Corruption, ...]) -> None:
-    """Raises an error, saying why, for a chain of which no objective is known."""
+    """Raises an error with the reason for a chain that has no known objective."""
     if not parts:
         raise ValueError("is empty: list the parts, e.g. [blur, mask]")
     for before, part in itertools.pairwise(parts):

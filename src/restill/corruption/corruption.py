@@ -25,7 +25,7 @@ _OWN = {**{kind: f"{__package__}.{kind}" for kind in _FILES}, "mri": f"{__packag
 
 
 class Loss(Enum):
-    """What a corruption takes from an image beside adding noise; reports and checks ask for this, not for kinds."""
+    """What an image loses by a corruption, apart from noise; reports and checks ask for this, not for kinds."""
 
     PIXELS = "pixels"
     FREQUENCIES = "frequencies"
@@ -82,7 +82,7 @@ class Corruption(Described, ABC, family="corruption", builtin=_OWN):
 
     @abstractmethod
     def further(self, operator: Operator, generator: torch.Generator) -> Operator:
-        """More corrupted operators, drawn given `operator`, by which gaps are learned; itself without gaps."""
+        """Further corrupted operators, drawn given `operator`, to learn gaps from; `operator` itself without gaps."""
 
     @abstractmethod
     def corrupt(self, x: Tensor, operator: Operator, generator: torch.Generator) -> Tensor:
@@ -118,7 +118,7 @@ class Corruption(Described, ABC, family="corruption", builtin=_OWN):
         return in_words(self.operator_in_words(), self.describe())
 
     def template(self, shape: tuple[int, ...]) -> Operator:
-        """One operator for images of `shape` `(C, H, W)`, always the same; it has what all operators share.
+        """A fixed operator for images of `shape` `(C, H, W)`; it has what all operators share.
 
         Raises:
             UserError: images of that shape cannot be measured so.
@@ -130,7 +130,7 @@ class Corruption(Described, ABC, family="corruption", builtin=_OWN):
         return _known(self, shape)[1]
 
     def rebuild(self, parameters: Mapping[str, Tensor], shape: tuple[int, ...]) -> Operator:
-        """The operators of images of `shape` whose `parameters()` these are, as read from a store.
+        """The operators of images of `shape` with these `parameters()`, as read from a store.
 
         Raises:
             UserError: operators of this kind have other parameters.
@@ -166,7 +166,7 @@ class Corruption(Described, ABC, family="corruption", builtin=_OWN):
 
 @functools.singledispatch
 def reduction(corruption: Corruption) -> int:
-    """By which factor the sides of a measurement are shorter than those of the image."""
+    """Factor by which the sides of a measurement are shorter than those of the image."""
     return math.prod(reduction(part) for part in corruption.parts if part is not corruption)
 
 

@@ -43,7 +43,7 @@ def in_units(description: Mapping[str, Any], offset: float | None = None, scale:
 
 
 def has_photon_noise(description: Mapping[str, Any]) -> bool:
-    """Whether a corruption, as it is described, derives the noise of its measurements itself."""
+    """Whether the described corruption derives the noise of its measurements itself."""
     parts = description.get("operators") if description.get("kind") == "compose" else None
     return description.get("kind") == "poisson" or any(has_photon_noise(as_mapping(part)) for part in parts or ())
 
@@ -56,7 +56,7 @@ def as_mapping(part: Any) -> dict[str, Any]:
 
 
 def with_contents(description: Mapping[str, Any], corruption: Corruption) -> dict[str, Any]:
-    """A description of `corruption` with the contents of files in place of their names: it needs no other file."""
+    """A description of `corruption` with file contents in place of file names, so it needs no other file."""
     data = dict(description)
     for name in type(corruption).model_fields:
         value = getattr(corruption, name)

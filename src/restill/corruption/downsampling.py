@@ -101,9 +101,9 @@ class DownsamplingOperator(Linear, WhiteInDomain, Complete):
 class Downsampling(GaussianNoise, WithoutGaps, kind="downsampling"):
     """Images at a lower resolution; the generator draws them at the full one.
 
-    The teacher denoises on the image grid (`U y`: the smoothest image that would be measured so) where there is no
-    noise, and at the measurements' resolution where there is some, since it is white there and on the image grid it
-    is not. Its network works on the image grid in both cases, so that the generator can start from it.
+    Without noise, the teacher denoises on the image grid (`U y`: the smoothest image with this measurement). With
+    noise, it denoises at the measurements' resolution, where the noise is white; on the image grid it is not. Its
+    network works on the image grid in both cases, so that the generator can start from it.
     """
 
     lost = frozenset({Loss.RESOLUTION})

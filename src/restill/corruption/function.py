@@ -1,7 +1,7 @@
 """Operators given as Python functions: any linear map of images, with its adjoint or without.
 
-A store, a recipe or a network folder only ever names such an operator. Its code runs because a person named the file on
-the command line (`--operator ct.py`) or called `register_operator`, never because something was loaded.
+A store, a recipe or a network folder only names the operator. Its code runs only if a person names the file on the
+command line (`--operator ct.py`) or calls `register_operator`; loading never runs it.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class FunctionOperator(MeasurementOperator):
         return x
 
     def _apply(self, x: Tensor) -> Tensor:
-        """The user's `apply`, looked at."""
+        """The user's `apply`, checked."""
         try:
             y = _functions(self.name).apply(x)
         except Exception as error:
@@ -120,7 +120,7 @@ class FunctionOperator(MeasurementOperator):
         return y
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        """The user's `adjoint`, looked at."""
+        """The user's `adjoint`, checked."""
         adjoint = _functions(self.name).adjoint
         assert adjoint is not None
         try:
@@ -135,7 +135,7 @@ class FunctionOperator(MeasurementOperator):
         return x
 
     def lift(self, d: Tensor) -> Tensor:
-        """The image of least norm that is measured as `d` (least squares), `A^+ d`; differentiable."""
+        """The least-squares image of least norm for the measurement `d`, `A^+ d`; differentiable."""
         image: Tensor = _PseudoInverse.apply(d, self)
         return image
 
@@ -158,7 +158,7 @@ class FunctionOperator(MeasurementOperator):
 
 
 class _Pair(torch.autograd.Function):
-    """A linear map whose gradient is its stated adjoint, so that neither needs autograd: they may leave torch."""
+    """A linear map whose gradient is its stated adjoint; neither needs autograd, so both may leave torch."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, there: _Map, back: _Map) -> Tensor:
@@ -205,7 +205,7 @@ def _functions(name: str) -> Functions:
 
 @functools.lru_cache(maxsize=64)
 def _check_functions(name: str, shape: tuple[int, ...]) -> None:
-    """Raises UserError, as `Function.draw` says, for what the functions `name` make of images of `shape`."""
+    """Raises UserError, as `Function.draw` says, if the functions `name` fail on images of `shape`."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, *shape, generator=generator)
     operator, kept = FunctionOperator(torch.zeros(2), name, shape), x.clone()

@@ -44,7 +44,7 @@ def read_kernel(path: str | Path, normalise: bool) -> NDArray[np.float32]:
     """A measured point-spread function `[kh, kw]` from a picture or an array file; its middle pixel is the origin.
 
     Args:
-        normalise: scale it to sum 1, so that it keeps brightness; otherwise it is taken as it is.
+        normalise: scale it to sum 1, so that it keeps brightness; otherwise it stays unchanged.
 
     Raises:
         UserError: no file, not one grey image, even sides, or a sum that is not positive.

@@ -52,7 +52,7 @@ _OF_PIXELS = {"box": "a box of {} of the pixels", "centre-box": "a box of {} of 
 
 
 class Mask(GaussianNoise, PartlyClean, kind="mask"):
-    """Missing pixels. What the network is shown lacks a further share `delta`, so that it learns to fill them."""
+    """Missing pixels. The network's input lacks a further share `delta`, so that it learns to fill them."""
 
     lost = frozenset({Loss.PIXELS})
     p: Annotated[OneOrSeveral, Limits(ge=0, lt=1)] = setting(
@@ -163,7 +163,7 @@ class Mask(GaussianNoise, PartlyClean, kind="mask"):
 
 
 def masks_from(path: str | Path) -> Embedded:
-    """Masks in files as a corruption keeps them. Raises ValueError, which names the file, if they are none."""
+    """Masks in files as a corruption keeps them. Raises ValueError, which names the file, if it holds no masks."""
     from ..io import open_masks
 
     try:
@@ -196,6 +196,6 @@ def read_masks(source: ImageSource, name: str) -> np.ndarray[Any, np.dtype[np.bo
 
 
 def first_empty(masks: np.ndarray[Any, np.dtype[np.bool_]]) -> int | None:
-    """Number of the first mask that hides everything, if any does."""
+    """Index of the first mask that hides everything; None without one."""
     empty = ~masks.reshape(len(masks), -1).any(axis=1)
     return int(np.flatnonzero(empty)[0]) if empty.any() else None

@@ -10,7 +10,7 @@ from .traits import GaussianNoise, PartlyClean, WithoutGaps
 
 
 class AdditiveNoise(GaussianNoise, PartlyClean, WithoutGaps, kind="noise"):
-    """White Gaussian noise of one level, or of several levels of which each sample has one (Ambient Tweedie, DSD)."""
+    """White Gaussian noise of one level, or of several levels, one for each sample (Ambient Tweedie, DSD)."""
 
     def draw(self, n: int, shape: tuple[int, ...], generator: torch.Generator) -> Operator:
         return self.partly_cleared(Identity(self.draw_sigma_n(n, generator)), generator)

@@ -1,4 +1,4 @@
-r"""Operators: drawn, immutable, batched forward maps, and how an observation relates to what a network learns of it.
+r"""Operators: drawn, immutable, batched forward maps, and how an observation relates to what a network learns.
 
 A measurement is :math:`y = A(x) + \sigma_n \epsilon` with :math:`\epsilon \sim N(0, I)`. An `Operator` is a batch of
 `n` drawn maps :math:`A_1, \dots, A_n` together with the noise level of each. Objectives, samplers and distillation know
@@ -95,7 +95,7 @@ class Operator(ABC):
 
     @abstractmethod
     def restrict(self, y: Tensor) -> Tensor:
-        """What this operator would have measured, from the observation of a less corrupted one; a projection.
+        """What this operator would have measured, given the observation of a less corrupted one; a projection.
 
         Acts on observations and in the white space alike, which are one space unless nothing is missing.
         """
@@ -138,12 +138,12 @@ class Operator(ABC):
 
     @final
     def predicted(self, d: Tensor) -> Tensor:
-        """What `d`, in the domain, says of the observation, in the white space."""
+        """The observation that `d`, in the domain, predicts, in the white space."""
         return self.restrict(self.embed(d))
 
     @final
     def measured(self, e: Tensor) -> Tensor:
-        """White noise `e`, in the white space, as far as this operator measures it."""
+        """The part of white noise `e`, in the white space, that this operator measures."""
         return self.restrict(e)
 
     @final
@@ -160,7 +160,7 @@ class Operator(ABC):
     def missing(self, d: Tensor) -> Tensor | None:
         """Where nothing was observed of `d`, in the domain, bool like it.
 
-        None where everything was, and where no single pixel is observed or not (lines of k-space).
+        None if everything was observed, or if single pixels are neither observed nor missing (lines of k-space).
         """
         ones = torch.ones_like(d)
         shown = self.restrict(ones) if self.white_domain else ones
@@ -175,10 +175,10 @@ class Operator(ABC):
     def moved(self, move: Callable[[Tensor], Tensor]) -> Self:
         """The operators of measurements that were moved (flipped, turned) by `move`, a map of `[n, C, H, W]`.
 
-        Only what tells pixels apart has to move with them: a domain that is wholly observed is modelled as it is.
+        Only parameters that distinguish pixels move with them; a fully observed domain is modelled unchanged.
 
         Raises:
-            UserError: the measurements are no images that could be moved.
+            UserError: the measurements are not images, so they cannot be moved.
         """
         if not self.white_domain:
             raise UserError(

@@ -1,4 +1,4 @@
-"""Which pixels a measurement lacks: patterns of masks, each a seeded draw of booleans, True where observed.
+"""Patterns of missing pixels: each is a seeded draw of boolean masks, True where observed.
 
 All draw `[n, K, H, W]` at once for rates of missing pixels `[n]`: single pixels, boxes, stripes, spots of dust.
 """
@@ -79,7 +79,7 @@ PATTERNS: dict[str, Pattern] = {
 
 
 def bounds(pattern: str, shape: tuple[int, int, int]) -> tuple[float, float]:
-    """The rates of a pattern above which it hides a pixel of an image at all, and from which on it hides all."""
+    """The rate above which a pattern hides any pixel of an image, and the rate from which it hides all."""
     if pattern in ("box", "centre-box"):  # of sides that are rounded to whole pixels
         return max((0.5 / n) ** 2 for n in shape[1:]), max(((n - 0.5) / n) ** 2 for n in shape[1:])
     return 0.0, math.nextafter(1.0, 0.0)

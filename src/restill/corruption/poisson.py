@@ -4,8 +4,8 @@ A detector gives :math:`m = zero + g\,P + \sigma_r \epsilon` with :math:`P \sim 
 :math:`\lambda = (x - zero)/g`. The generalised Anscombe transform
 :math:`f(m) = 2 \sqrt{\max(m/g + 3/8 + \sigma_r^2/g^2, 0)}`, with `m` counted from zero, has a variance of about 1
 whatever the light (Anscombe 1948; Starck, Murtagh and Bijaoui 1998): within 8% from 3 photons on, 2% from 10 on. In the
-dark it is more where there is read noise (by up to 20%, at 2 photons of it), and without any it falls to nothing (0.72
-at 1 photon, 0.12 at a tenth). Stabilised values are what a store keeps and the teacher learns: additive white noise,
+dark it is larger with read noise (by up to 20%, at 2 photons of it), and falls to 0 without it (0.72 at 1 photon, 0.12
+at a tenth). A store keeps stabilised values, and the teacher learns them: additive white noise,
 `y = A(x) + sigma_n eps`, with the pointwise map :math:`A(x) = E[f(m) | x]`, which is tabulated exactly rather than
 approximated. The generator draws `x` itself, in units of light.
 """
@@ -164,8 +164,8 @@ class PoissonOperator(Differentiable, AsMeasured, WhiteInDomain, OnImageGrid, Co
 class Poisson(WithoutGaps, kind="poisson"):
     """Poisson or Poisson-Gaussian noise of photon-limited images; all in normalised units.
 
-    Of images that span [-1, 1], in which white is `n` photons, the gain is `2 / n`. In the units of files, where `zero`
-    may be 1 or more, a corruption draws nothing before `in_units`.
+    For images that span [-1, 1], with `n` photons at white, the gain is `2 / n`. In the units of files, where `zero`
+    may be 1 or more, call `in_units` before drawing.
     """
 
     lost = frozenset({Loss.PHOTONS})
@@ -220,7 +220,7 @@ class Poisson(WithoutGaps, kind="poisson"):
         return (stabilised(photons, self.read_noise / self.gain) - table.low) / table.scale - 1
 
     def in_units(self, offset: float, scale: float) -> Poisson:
-        """This corruption, stated in units of files, in normalised units: `normalised = (physical - offset) / scale`.
+        """This corruption, from the units of files to normalised units: `normalised = (physical - offset) / scale`.
 
         Raises:
             UserError: no light is as bright as what becomes white.

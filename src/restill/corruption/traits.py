@@ -1,4 +1,4 @@
-"""What most corruptions share: noise levels, white Gaussian noise, clean images among the measurements, no gaps.
+"""Traits that most corruptions share: noise levels, white Gaussian noise, clean images among the measurements, no gaps.
 
 A corruption of your own derives from `CustomCorruption`, and from `WithoutGaps` unless something is missing:
 
@@ -112,7 +112,7 @@ class PartlyClean(NoiseLevels):
     )
 
     def partly_cleared(self, operator: Operator, generator: torch.Generator) -> Operator:
-        """The drawn operators, a share `clean_fraction` of them replaced by none."""
+        """The drawn operators, with a share `clean_fraction` of them replaced by `untouched` ones."""
         if not self.clean_fraction:
             return operator
         uniform = torch.rand(len(operator), generator=generator, device=generator.device)

@@ -1,4 +1,4 @@
-"""The denoiser `D(x_t; sigma)`, abstract, and the preconditioned network that is one."""
+"""The abstract denoiser `D(x_t; sigma)`, and the preconditioned network that implements it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .preconditioning import Prior, posterior
 
 
 class Noisy(NamedTuple):
-    """What a denoiser is given."""
+    """The arguments of a denoiser."""
 
     x_t: Tensor
     """noisy `[n, c, h, w]` in the domain, as the operator sees it (`Operator.seen`)"""
@@ -40,7 +40,7 @@ class Denoiser(nn.Module, ABC):
     @property
     @abstractmethod
     def prior(self) -> Prior:
-        """The Gaussian images by which residuals are weighed and from which a generator starts."""
+        """The Gaussian images that weigh residuals and from which a generator starts."""
 
     @abstractmethod
     def denoised(self, given: Noisy) -> Tensor:
@@ -66,7 +66,7 @@ class Denoiser(nn.Module, ABC):
     def generated(
         self, z: Tensor, sigma: float, operator: Operator | None = None, labels: Tensor | None = None
     ) -> Tensor:
-        r"""What a one-step generator draws, :math:`G(z) = D(\sigma z; \sigma)` on the image grid (SiD, RSD).
+        r"""The images that a one-step generator draws, :math:`G(z) = D(\sigma z; \sigma)` on the image grid (SiD, RSD).
 
         Args:
             z: white noise, in the white space of the operators `[n, ...]`.
@@ -102,10 +102,10 @@ class NetworkDenoiser(Denoiser):
         channels: number of channels `C` of an image, on the image grid.
         sigma_data: standard deviation of the clean data.
         num_classes: number of classes of a class-conditional network, 0 otherwise.
-        masked: whether the preconditioning models missing pixels or frequencies. One that is not shown has infinite
-            noise, `c_skip = 0` and `c_out = sigma_data`, and the mask is not multiplied by `c_in`. EDM's own
-            preconditioning, as published, multiplies the prediction by `c_out`, which vanishes with sigma, so that it
-            hardly fills gaps at small levels.
+        masked: whether the preconditioning models missing pixels or frequencies. A hidden one has infinite noise,
+            `c_skip = 0` and `c_out = sigma_data`, and the mask is not multiplied by `c_in`. EDM's own preconditioning,
+            as published, multiplies the prediction by `c_out`, which vanishes with sigma; it hardly fills gaps at small
+            levels.
         prior: Gaussian images that this preconditioning assumes; white ones of `sigma_data` by default.
 
     Attributes:

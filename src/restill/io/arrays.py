@@ -63,7 +63,7 @@ def reading(where: object, kind: str = "a plain NumPy array") -> Iterator[None]:
 
 @contextmanager
 def numpy_arrays(where: str, source: Path | IO[bytes], alone: str) -> Iterator[Mapping[str, Array]]:
-    """The arrays of an `.npz` by name, or that of an `.npy` file, called `alone`; large files are memory-mapped.
+    """The arrays of an `.npz` by name, or the array of an `.npy` file, named `alone`; large files are memory-mapped.
 
     Raises:
         UserError: what is read, here or inside the `with` block, is damaged.
@@ -85,7 +85,7 @@ def _from_its_beginning(stream: IO[bytes]) -> IO[bytes]:
 
 
 class Arrays(ImageReader, kind="arrays"):
-    """`.npy` (one image in a folder, a stack where it is named itself) and `.npz`.
+    """`.npy` (one image if it lies in a folder, a stack if the file itself is named) and `.npz`.
 
     An `.npz` holds a stack called `images`, `x` or `arr_0`, or no other array, and perhaps `labels`.
     """

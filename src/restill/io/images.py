@@ -72,10 +72,10 @@ def open_images(path: str | Path, resize: int | None = None, layout: Layout = "a
     """Images of a folder (recursive), a .zip, a .tar (also .xz, .gz, .bz2), or of one file.
 
     Files are of any format that has an `ImageReader`: PNG, JPEG, TIFF, BMP, WebP, GIF, .npy, .npz and those of
-    plug-ins; other files in a folder are ignored. An .npy in a folder is one image, or several where it has four
-    axes; one that is named itself is a stack. Every header is read before this returns, so that a file of another
-    size, number of channels or number type is reported before work begins; pixels are decoded while iterating. Where
-    all images lie in two or more folders side by side, and the files say no classes, the folders are the classes.
+    plug-ins; other files in a folder are ignored. An .npy in a folder is one image, or several if it has four axes; a
+    single named .npy is a stack. Every header is read before this returns, so that a file of another size, number of
+    channels or number type is reported before work begins; pixels are decoded while iterating. Where all images lie in
+    two or more folders side by side, and the files say no classes, the folders are the classes.
 
     Args:
         resize: centre crop to a square and resize to this many pixels a side (`resize_image`).

@@ -69,7 +69,7 @@ class KspaceSource:
                 )
 
     def __iter__(self) -> Iterator[KspaceSlice]:
-        """Every slice. Raises UserError if one cannot be read or its mask measures nothing, or no centre."""
+        """Every slice. Raises UserError if a slice cannot be read, or its mask lacks the centre or measures nothing."""
         for file in self.files:
             for item in file.reader.slices(file.path):
                 if item.kspace.shape != file.shape[1:]:
@@ -84,7 +84,7 @@ def open_kspace(path: str | Path) -> KspaceSource:
     headers are read before this returns, and slices while iterating.
 
     Raises:
-        UserError: nothing there, no k-space in a file, or shapes and types that are none of these; names the file.
+        UserError: nothing there, no k-space in a file, or other shapes and types; names the file.
     """
     return _source(Path(path))
 
@@ -127,8 +127,8 @@ def open_mask(path: str | Path) -> NDArray[np.bool_]:
 def is_kspace(path: str | Path) -> bool:
     """Whether `path` is to be imported as k-space and not as images, from names and headers alone.
 
-    It is if it is HDF5, a folder with any HDF5 in it, an `.npy` of complex numbers, an `.npz` with `kspace` or complex
-    numbers, or a folder whose first `.npy` or `.npz` is one of these. What cannot be read is not k-space.
+    K-space is HDF5, a folder with any HDF5 in it, an `.npy` of complex numbers, an `.npz` with `kspace` or complex
+    numbers, or a folder whose first `.npy` or `.npz` is one of these. Unreadable files are not k-space.
     """
     try:
         file, reader = _files(Path(path))[0]

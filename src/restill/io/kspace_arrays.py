@@ -30,7 +30,7 @@ class KspaceArrays(KspaceReader):
 
     @abstractmethod
     def arrays(self, path: Path, alone: str = "kspace") -> AbstractContextManager[Mapping[str, Array]]:
-        """The arrays of a file by name, to be read inside the `with` block; that of a file of one is called `alone`."""
+        """The arrays of a file by name, to be read inside the `with` block; a single unnamed one is called `alone`."""
 
     @property
     def _keys(self) -> tuple[str, ...]:
@@ -65,7 +65,7 @@ class ComplexArrays(KspaceArrays, kind="complex-arrays"):
 
 
 class Hdf5(KspaceArrays, kind="hdf5"):  # the last of restill's own: a folder with HDF5 is a folder of HDF5
-    """HDF5 as of fastMRI. Raises UserError also where h5py is not installed."""
+    """HDF5 as in fastMRI. Raises UserError also if h5py is not installed."""
 
     suffixes = (".h5", ".hdf5")
 
@@ -177,7 +177,7 @@ def binary(mask: NDArray[Any], where: str) -> NDArray[np.bool_]:
 
 
 def check_mask(mask: NDArray[np.bool_], where: str) -> None:
-    """Raises UserError if a mask `[1, W]` or `[H, W]` measures nothing, or not the zero frequency."""
+    """Raises UserError if a mask `[1, W]` or `[H, W]` measures nothing or lacks the zero frequency."""
     if not mask.any():
         raise UserError(f"{where}: the mask measures nothing; leave the slice out, or give its mask (--masks)")
     height, width = mask.shape

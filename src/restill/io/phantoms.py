@@ -1,4 +1,4 @@
-"""Random head phantoms: images for MRI that need no file, in the manner of Shepp and Logan, each another head."""
+"""Random head phantoms in the manner of Shepp and Logan: images for MRI that need no file."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ Image = NDArray[np.generic]
 
 
 class Format(NamedTuple):
-    """What must be the same in all files of a source: `[C, H, W]` and the type of the numbers."""
+    """Properties that all files of a source share: `[C, H, W]` and the type of the numbers."""
 
     shape: tuple[int, int, int]
     values: str  # "8-bit", "16-bit", "32-bit", "float", or a NumPy type
@@ -56,7 +56,7 @@ class KspaceSlice(NamedTuple):
 
 
 class Reader(Pluggable, ABC, family="reader"):
-    """A format of files; `suffixes` are the ends of their names, in small letters."""
+    """A file format; `suffixes` are the file extensions, in lower case."""
 
     suffixes: ClassVar[tuple[str, ...]]
 
@@ -67,12 +67,12 @@ class Reader(Pluggable, ABC, family="reader"):
 
     @classmethod
     def known_suffixes(cls) -> tuple[str, ...]:
-        """Ends of the names of all files that can be read so."""
+        """File extensions of all formats that can be read."""
         return tuple(dict.fromkeys(suffix for reader in cls.known() for suffix in reader.suffixes))
 
     @classmethod
     def of(cls, name: str) -> Self | None:
-        """The reader of a file, by the end of its name; None if there is none."""
+        """The reader of a file, by its extension; None if there is none."""
         return next((reader() for reader in cls.known() if name.lower().endswith(reader.suffixes)), None)
 
 

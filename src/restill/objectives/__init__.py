@@ -1,4 +1,4 @@
-"""What is minimised: denoising objectives (teacher and fake score) and distillation losses (generator)."""
+"""The minimised functions: denoising objectives (teacher and fake score) and distillation losses (generator)."""
 
 from .consistency import Consistency
 from .denoising import AmbientTweedie, AnyObjective, Draw, Objective, Standard, noised

@@ -48,7 +48,7 @@ class Normalisation(_Model):
 
 
 class SigmaEstimate(_Model):
-    """How noise levels that nobody stated were found, in normalised units.
+    """How unstated noise levels were estimated, in normalised units.
 
     `interval` is the 95% interval of the level of the set, `per_sample` whether each sample has its own estimate.
     """
@@ -87,7 +87,7 @@ class Provenance(_Model):
 
 
 class Contents(_Model):
-    """What is known of a store before its samples are written.
+    """Properties of a store that are known before its samples are written.
 
     `shape` is that of one observation, `image_shape` that of one image `(C, H, W)`; `value_range` is the physical
     range that is stored as [-1, 1]; `corruption` describes what corrupts (`Corruption.describe`), None in a reference.

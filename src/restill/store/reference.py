@@ -42,6 +42,6 @@ def open_reference(path: str | Path, store: Store | None = None) -> Reference:
 
 
 def open_samples(path: Path) -> Store | Reference:
-    """Measurements or clean images, whichever lie at `path`, to be shown. Raises UserError as `open_store`."""
+    """The measurements or clean images at `path`, to be shown. Raises UserError as `open_store`."""
     clean = path.exists() and read_manifest(path).kind == "reference"
     return open_reference(path) if clean else open_store(path)

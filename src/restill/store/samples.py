@@ -49,7 +49,7 @@ class Batch:
 
 
 class Samples(ABC):
-    """Measurements or clean images on disk, memory-mapped: samples are read when they are asked for.
+    """Measurements or clean images on disk, memory-mapped: samples are read on demand.
 
     An index of samples is int64 `[n]`, with values 0 to len - 1 in any order; others raise IndexError.
 
@@ -211,8 +211,8 @@ def open_store(path: str | Path, verify: bool = True) -> Store:
         verify: compare the SHA-256 of every shard with the manifest, which reads all bytes once.
 
     Raises:
-        UserError: no store, clean images, not finished, of a newer schema, incomplete, damaged, or not what its
-            manifest says.
+        UserError: no store, clean images, or a store that is unfinished, of a newer schema, incomplete, damaged, or at
+            odds with its manifest.
     """
     return Store(*checked_files(Path(path), "measurements", verify))
 

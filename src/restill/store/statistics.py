@@ -1,4 +1,4 @@
-"""What measurements say of the clean images behind them: their standard deviation, and the spectrum of complex ones."""
+"""Statistics of the clean images, from measurements alone: standard deviation, and the spectrum of complex images."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def estimate_sigma_data(store: Store) -> float:
 
 
 def _unit_noise(operator: Operator, y: Tensor, generator: torch.Generator) -> Tensor:
-    """Square of noise of level 1 in the domain, like `y`: its mean where single pixels are observed, else one draw."""
+    """Squared noise of level 1 in the domain, like `y`: its mean if single pixels are observed, else one draw."""
     if operator.white_domain:
         return operator.seen(torch.ones_like(y))
     white = operator.embed(y)

@@ -135,7 +135,7 @@ class StoreWriter:
             self._flush()
 
     def seal(self) -> None:
-        """Write all that is left, so that leaving the `with` block only moves the folder. Idempotent."""
+        """Write all remaining samples; leaving the `with` block then only moves the folder. Idempotent."""
         if self._sealed:
             return
         self._flush()
@@ -235,13 +235,13 @@ def writing_path(store: Path) -> Path:
 
 
 def sign(folder: Path) -> None:
-    """Leave in `folder` who is writing it. Raises OSError."""
+    """Record in `folder` which process is writing it. Raises OSError."""
     signature = {"pid": os.getpid(), "started": time.time(), "process": _THIS_PROCESS}
     (folder / WRITER_FILE).write_text(json.dumps(signature), encoding="utf-8")
 
 
 def writer_of(folder: Path) -> Writer:
-    """Who began `folder`; a folder without a readable signature was left behind at its very beginning."""
+    """The process that began `folder`; a folder without a readable signature was abandoned at its start."""
     try:
         signature = json.loads((folder / WRITER_FILE).read_text(encoding="utf-8"))
         pid = int(signature["pid"])

@@ -132,7 +132,7 @@ class FakeScore(Opponent[Denoiser], kind="fake"):
 
 
 def opponents_of(settings: DistillationSettings) -> list[type[Opponent[Any]]]:
-    """The classes of the generator's opponents. Raises UserError for an unknown kind, or one that is named twice."""
+    """The classes of the generator's opponents. Raises UserError for an unknown kind, or a kind that is named twice."""
     chosen = settings.opponents
     if len(set(chosen)) < len(chosen):
         raise UserError(f"student.opponents: must name each kind once, not {', '.join(chosen)}")

@@ -31,7 +31,7 @@ class Averaging(ABC, Generic[Module]):
 
     Attributes:
         module: the copy, frozen.
-        required: whether a state must have it; others may be missing in states from before there were any.
+        required: whether a state must have it; others may be missing in older states.
     """
 
     required: ClassVar[bool] = True

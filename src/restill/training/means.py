@@ -1,4 +1,4 @@
-"""Means of logged values, part of a training's state, so that the log of a continued run repeats as well."""
+"""Means of logged values. They are part of a training's state, so a continued run repeats the log too."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ class Game:
 
     @contextmanager
     def trains(self, one: Player[Any]) -> Iterator[None]:
-        """While the gradient of one player is taken, the weights of the others need none."""
+        """Switch off the gradients of the other players' weights while the gradient of `one` is taken."""
         others = [player.module for player in self.players if player is not one]
         for module in others:
             module.requires_grad_(False)

@@ -78,7 +78,7 @@ class DistillationSettings(PhaseSettings):
 
 
 def loss_in_one_place(student: Any) -> Any:
-    """The keys of a student whose `alpha` stands beside `loss`, as it once did, with it inside; it counts for SiD.
+    """The keys of an old student with `alpha` beside `loss`, moved inside it; it counts for SiD.
 
     Where the loss has another alpha already, the keys stay as they are.
     """

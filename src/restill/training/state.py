@@ -15,7 +15,7 @@ from .update import FiniteGuard, Update
 
 
 class Training(ABC):
-    """A training that advances step by step and can be put aside as plain tensors and one number.
+    """A training that advances step by step and can be saved as plain tensors and one number.
 
     Attributes:
         images: length in images.

@@ -24,9 +24,8 @@ from .update import Update
 
 
 class Presented(NamedTuple):
-    """Measurements together with all randomness of a step but dropout, drawn for the whole batch at once.
-
-    So splitting the batch changes nothing but memory.
+    """Measurements and all randomness of a step except dropout, drawn for the whole batch at once. Splitting the batch
+    therefore changes only memory.
     """
 
     y: Tensor

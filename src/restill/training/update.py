@@ -65,9 +65,9 @@ class FiniteGuard:
 class Update(Generic[Module]):
     """Applies gradients to a module and averages its weights: the one place where the gradient of a batch is complete.
 
-    If several processes each accumulate the gradient of a mean over their share of a batch, of one size, `measure`
-    makes it that of the whole batch. Not there yet: sharing out the batch and its random numbers, and one process that
-    logs and saves; so far a training runs in one process.
+    If several processes each accumulate the gradient of a mean over an equal share of a batch, `measure` combines them
+    to the gradient of the whole batch. Trainings still run in one process: nothing shares out the batch and its random
+    numbers, or chooses the process that logs and saves.
 
     Args:
         module: its parameters are trained.
@@ -135,7 +135,7 @@ class Update(Generic[Module]):
         return state
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Continue from `state()`. An average that may be missing, and is, is no longer kept."""
+        """Continue from `state()`. An optional average that is missing is dropped."""
         restore_module(self.module, under(self.name, tensors))
         self.averages = {key: a for key, a in self.averages.items() if a.required or under(key, tensors)}
         for key, average in self.averages.items():

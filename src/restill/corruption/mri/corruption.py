@@ -28,8 +28,8 @@ MOST_MASKS = 4096  # kept of measured ones
 class Mri(GaussianNoise, kind="mri"):
     """Undersampled Cartesian k-space of several coils (RSD, section 4.3; Ambient MRI, section 3).
 
-    Noise is that of the real and of the imaginary part of each sample of k-space, where images have magnitudes up to 1.
-    What the network is shown lacks further lines: a measurement of acceleration R is shown at R + delta.
+    `sigma_n` is that of the real and of the imaginary part of each k-space sample, for images of magnitude up to 1.
+    The network's input lacks further lines: a measurement of acceleration R is shown at R + delta.
     """
 
     lost = frozenset({Loss.FREQUENCIES})

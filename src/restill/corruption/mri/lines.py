@@ -1,7 +1,7 @@
-"""Cartesian sampling patterns: which lines of k-space are measured, batched, and further ones that are subsets.
+"""Cartesian sampling patterns: batched masks of the measured lines of k-space, and random subsets of them.
 
-Lines are columns: phase encoding runs along the last axis. The number of lines is that of the stated acceleration in
-expectation, `width / R`, rounded up or down at random, and the centre lines are always among them.
+Lines are columns: phase encoding runs along the last axis. The number of lines is `width / R` for acceleration R in
+expectation, rounded up or down at random. It always includes the centre lines.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def fewer(mask: Tensor, acs: int, delta: float, generator: torch.Generator) -> T
 
 
 def _kept(mask: Tensor, always: Tensor, count_N: Tensor, generator: torch.Generator) -> Tensor:
-    """Of the entries of each `mask` a random `count`, rounded up or down at random, `always` among them."""
+    """A random `count` of the entries of each `mask`, rounded up or down at random; `always` is included."""
     flat, first = mask.flatten(1), always.flatten(1)
     rounded = (count_N + torch.rand(len(flat), generator=generator, device=flat.device)).floor()
     score = torch.rand(flat.shape, generator=generator, device=flat.device)

@@ -1,8 +1,8 @@
 r"""Multi-coil MRI: undersampled k-space of complex images, `y = M (F S x + sigma_n eps)`.
 
 The domain is the image grid, through the adjoint. The noise of the measurements is white in k-space; in the domain it
-has the covariance :math:`A^H A`, and with several coils :math:`A^H A` is no projection, so that white noise of the
-image seen through it, :math:`(A^H A)^2`, is another. Noise is therefore drawn in k-space, for noise-free and noisy data
+has the covariance :math:`A^H A`. With several coils :math:`A^H A` is not a projection, so white image noise seen
+through it has another covariance, :math:`(A^H A)^2`. Noise is therefore drawn in k-space, for noise-free and noisy data
 alike: the network is always shown :math:`\tilde A^H (\tilde A x + s\,\epsilon)`.
 """
 

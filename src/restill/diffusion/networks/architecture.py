@@ -25,7 +25,7 @@ from ...core.settings import Several, setting
 
 
 class Given(NamedTuple):
-    """What is not for a recipe to choose of a network.
+    """Properties of a network that a recipe does not choose.
 
     Attributes:
         channels: in and out, those of a condition (a mask) included.

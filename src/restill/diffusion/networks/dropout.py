@@ -1,4 +1,4 @@
-"""Dropout that takes a quarter of the time of PyTorch's on the CPU, where that was a third of a forward in bf16."""
+"""Dropout in a quarter of PyTorch's time on the CPU, where PyTorch's took a third of a forward pass in bf16."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ Initialiser = Callable[[Layer], None]
 
 @dataclass(frozen=True)
 class Initialisation:
-    """What to do with the layers of a network; each function works in place.
+    """How the layers of a network are initialised; each function works in place.
 
     Attributes:
         hidden: all layers that are not named below.
