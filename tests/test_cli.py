@@ -159,7 +159,7 @@ def test_a_failure_of_ours_is_one_line_too(monkeypatch: pytest.MonkeyPatch, caps
         (["sample", "x", "-n", "many", "--out", "y"], "'-n'"),
         (["pretrain", "--recipe", "tiny-noise"], "--out is missing"),
         (["pretrain", "--recipe", "tiny-noise", "--out", "x"], "a new run needs both STORE and --recipe"),
-        (["corrupt", "digits", "--out", "x"], "either --sigma-n or --corruption or --recipe"),
+        (["corrupt", "digits", "--out", "x"], "state one of --sigma-n, --corruption and --recipe"),
         (["corrupt", "digits", "--sigma-n", "-1", "--out", "x"], "corruption.sigma_n: must be at least 0, not -1.0"),
         (
             ["corrupt", "digits", "--sigma-n", "nan", "--out", "x"],
@@ -167,7 +167,7 @@ def test_a_failure_of_ours_is_one_line_too(monkeypatch: pytest.MonkeyPatch, caps
         ),
         (["corrupt", "digits", "--sigma-n", "1", "--clean-fraction", "2", "--out", "x"], "--clean-fraction must lie"),
         (["import", "x", "--out", "y"], "--sigma-n is missing: state the standard deviation of the noise"),
-        (["import", "x", "--out", "y", "--sigma-n", "loud"], "--sigma-n 'loud' is neither a number nor a file"),
+        (["import", "x", "--out", "y", "--sigma-n", "loud"], "--sigma-n 'loud' must be a number, a file"),
         (
             ["import", "x", "--out", "y", "--sigma-n", "1", "--range", "5"],
             "--range: must be LOW,HIGH, e.g. 0,4095, not '5'",
@@ -194,7 +194,7 @@ def test_a_failure_of_ours_is_one_line_too(monkeypatch: pytest.MonkeyPatch, caps
             ["run", "digits-noise", "--out", "x", "--device", "abacus"],
             "device 'abacus' is not known: use auto, cpu, cuda",
         ),
-        (["run", "tiny-noise", "--out", "x"], "Give them with --set data.source=PATH"),
+        (["run", "tiny-noise", "--out", "x"], "name the images with --set data.source=PATH"),
         (["run", "tiny-noise", "--out", "x", "--set", "data.source=nowhere"], "nowhere: no such file or folder"),
         (
             ["run", "tiny-noise", "--out", "x", "--set", "data.source=y", "--set", "data.content=store"],
@@ -457,16 +457,16 @@ def test_sampling_writes_images_and_a_grid(run: Path, call: Cli, tmp_path: Path)
         (["sample", "run", "-n", "-4", "--out", "s"], "-n must be at least 1, not -4"),
         (["sample", "run", "--out", "s", "--device", "abacus"], "device 'abacus' is not known"),
         (["sample", "run", "--out", "s", "--sampler", "heun"], "--sampler must be one of"),
-        (["sample", "run", "--out", "notes"], "notes: holds other files than samples; choose another --out"),
+        (["sample", "run", "--out", "notes"], "notes: holds files that are not samples; choose another --out"),
         (["sample", "run", "--out", "notes/a.txt"], "notes/a.txt: is a file"),
-        (["run", "tiny-noise", "--out", "notes"], "notes: is a folder that is not empty and holds no run"),
+        (["run", "tiny-noise", "--out", "notes"], "notes: is a non-empty folder without a run"),
         (["run", "tiny-noise", "--out", "notes/a.txt"], "a.txt: is a file"),
         (["run", "digits-noise", "--out", "run"], "run: holds a run of another recipe (name is 'tiny-noise' there"),
         (["distill", "run", "--set", "student.loss=dmd"], "(student.loss.kind is 'sid' there and 'dmd' here)"),
         (["distill", "run", "--set", "student.los=dmd"], "unknown key student.los: did you mean student.loss?"),
         (["pretrain", "--out", "run", "--set", "network.dropout=0.5"], "(network.dropout is 0.0 there and 0.5 here)"),
         (["evaluate", "run", "--reference", "nowhere"], "nowhere: no such store"),
-        (["info", "notes"], "notes: is no store, run or network folder of restill"),
+        (["info", "notes"], "notes: is neither a store, run or network folder of restill"),
     ],
 )
 def test_mistakes_with_a_run(
@@ -486,14 +486,14 @@ def test_two_processes_on_one_run(run: Path, fails: Fails, call: Cli) -> None:
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as other:
         assert other.stdout is not None and other.stdout.readline() == "held\n"
         for words in (["distill", run], ["evaluate", run], ["report", run], ["pretrain", "--out", run]):
-            assert f"{run}: process {other.pid} is working on this run; wait for it" in fails(*words)
+            assert f"{run}: process {other.pid} is using this run; wait for it" in fails(*words)
         other.kill()
     call("distill", run)  # the lock went with the process
 
 
 def test_one_run_held_twice_by_one_process(run: Path) -> None:
     recipe = load_recipe(run / "recipe.yaml")
-    with working_on(run, recipe), pytest.raises(UserError, match="is working on this run"), working_on(run, recipe):
+    with working_on(run, recipe), pytest.raises(UserError, match="is using this run"), working_on(run, recipe):
         pass
 
 

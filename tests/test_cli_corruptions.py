@@ -105,18 +105,18 @@ def test_a_recipe_and_changes_to_it(call: Cli, clean: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "either --sigma-n or --corruption or --recipe"),
-        (["--sigma-n", 1, "--corruption", "blur"], "either --sigma-n or --corruption or --recipe"),
-        (["--recipe", "digits-noise", "--corruption", "blur"], "either --sigma-n or --corruption or --recipe"),
-        (["--corruption", "blur", "--clean-fraction", 0.1], "--clean-fraction goes with --sigma-n"),
-        (["--corruption", "blur", "--set", "corruption.std=1"], "--set goes with --recipe"),
+        ([], "state one of --sigma-n, --corruption and --recipe"),
+        (["--sigma-n", 1, "--corruption", "blur"], "state one of --sigma-n, --corruption and --recipe"),
+        (["--recipe", "digits-noise", "--corruption", "blur"], "state one of --sigma-n, --corruption and --recipe"),
+        (["--corruption", "blur", "--clean-fraction", 0.1], "--clean-fraction needs --sigma-n"),
+        (["--corruption", "blur", "--set", "corruption.std=1"], "--set needs --recipe"),
         (["--corruption", "{kind: mask, p: 1.5}"], "corruption.p: must be"),
         (
             ["--corruption", "{kind: mask, pp: 0.5}"],
             "unknown key corruption.pp: did you mean corruption.p?",
         ),
         (["--corruption", "{kind: downsampling, factor: 3}"], "corruption.factor 3 does not divide images of 8 x 8"),
-        (["--corruption", "[mask]"], "--corruption: must say the kind of corruption"),
+        (["--corruption", "[mask]"], "--corruption: must state the kind of corruption"),
         (["--corruption", "{kind: blur, kernel: psf.npy}"], "psf.npy: no such file"),
         (["--corruption", "{kind: function, name: ct}"], "name its file with --operator ct.py"),
         (
@@ -161,7 +161,7 @@ def test_a_store_of_a_function_needs_its_file_each_time(call: Cli, fails: Cli, c
     (tmp_path / "ct.py").write_text("def apply(x):\n    return x[:, :, ::2]\n")
     words = ["pretrain", store, "--recipe", "digits-noise", "--out", tmp_path / "run", *settings()]
     line = fails(*words, "--operator", tmp_path / "ct.py")
-    assert "makes [1, 4, 8] of images [1, 8, 8]: the operator is not the one that measured them" in line
+    assert "gives [1, 4, 8] from images [1, 8, 8]: another operator measured them" in line
 
 
 def crash(where: str) -> str:

@@ -135,7 +135,7 @@ def test_features_of_complex_images_are_those_of_magnitudes() -> None:
     np.testing.assert_allclose(space(x).numpy(), magnitude(x).flatten(1).numpy(), rtol=1e-12)
     assert torch.allclose(space(x), space(turned), atol=1e-12) and not torch.allclose(x, turned, atol=1e-2)
     assert space.fingerprint != PixelFeatures((1, 6, 6)).fingerprint != PixelFeatures((2, 6, 6)).fingerprint
-    assert "no phases" in space.shows and isinstance(space.of, PixelFeatures) and space.of.pool == 1
+    assert "not phases" in space.shows and isinstance(space.of, PixelFeatures) and space.of.pool == 1
     assert isinstance(pixels_of((2, 6, 6)), PixelFeatures)
     assert pixels_of((2, 128, 128), is_complex=True).name == "pixels/2"  # 16,384 magnitudes, not 32,768 numbers
     plain = PixelFeatures((1, 6, 6))
@@ -331,11 +331,11 @@ def test_the_report_shows_magnitudes_and_phases(finished: Run) -> None:
     assert text.count("Red is 0, green 120, cyan 180 and blue 240 degrees") == 2  # once to see and once in its alt text
     assert "Magnitudes from 0 (black) to 1 (white) are shown" in text and "Values from" not in text
     assert "zero-filled reconstructions: k-space is 0 where it was not measured" in text
-    assert "Images are complex: what is compared are their magnitudes" in text
-    assert "Of complex images they see magnitudes alone, no phases." in text
+    assert "Images are complex. Metrics compare their magnitudes" in text
+    assert "For complex images they see only magnitudes, not phases." in text
     assert '<th role="columnheader" scope="col">zero-filled</th>' in text
     assert re.search(r"student [\d,.]+( ± [\d.]+)?ᵃ?.*zero-filled [\d,.]+", text)
-    assert f"a magnitude of {LARGEST:g} in the files is 1 here; values of k-space go from" in text
+    assert f"a magnitude of {LARGEST:g} in the files is 1 here; k-space values range from" in text
 
 
 def test_pictures_are_of_magnitudes(finished: Run) -> None:
@@ -391,7 +391,7 @@ def test_runs_of_complex_images_side_by_side(finished: Run, call: Cli, tmp_path:
         (again / file.name).symlink_to(file)
     call("report", finished.path, again, "--out", tmp_path / "both.html")
     text = html.unescape((tmp_path / "both.html").read_text(encoding="utf-8"))
-    assert text.count("The student's first images, their magnitudes.") == 4  # two captions, two alt texts
+    assert text.count("Magnitudes of the student's first images.") == 4  # two captions, two alt texts
 
 
 def test_a_recipe_of_complex_images_needs_none_to_be_described(call: Cli, tmp_path: Path) -> None:

@@ -271,9 +271,9 @@ def test_the_curve_is_the_error_of_what_was_held_out() -> None:
         assert error == pytest.approx(float((found - y)[held_out].square().mean()), rel=1e-6)
     zero_error = float(y[held_out].square().mean())  # of the image that a large weight gives, which is 0
     assert choice.errors[-1] == pytest.approx(zero_error, rel=1e-6) and min(choice.errors) < 0.9 * zero_error
-    with pytest.raises(UserError, match="nothing is held out"):
+    with pytest.raises(UserError, match="no line can be held out"):
         choose_weight(y, operator, operator, CompressedSensing(0.0))
-    with pytest.raises(UserError, match="no candidates"):
+    with pytest.raises(UserError, match="candidates for the weight are empty"):
         choose_weight(y, operator, further, CompressedSensing(0.0), [])
 
 

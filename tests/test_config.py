@@ -99,7 +99,7 @@ def test_the_last_override_wins() -> None:
         ),
         ("student.generator.grad_clp=1", "did you mean student.generator.grad_clip?"),
         ("corruption.sigma=1", "unknown key corruption.sigma: did you mean corruption.sigma_n?"),
-        ("corruption.kind=nois", "corruption.kind: 'nois' is no known kind: use one of"),
+        ("corruption.kind=nois", "corruption.kind: 'nois' is not a known kind: use one of"),
         ("corruption.sigma_n=-1", "corruption.sigma_n: must be at least 0, not -1"),
         ("corruption.sigma_n=.nan", "corruption.sigma_n: must be a finite number, not nan"),
         ("corruption.sigma_n=loud", "corruption.sigma_n: must be a number"),
@@ -113,7 +113,10 @@ def test_the_last_override_wins() -> None:
         ("teacher=5", "teacher: must be keys and values, not 5"),
         ("network.channel_mult=[]", "network.channel_mult: must hold at least 1, not 0"),
         ("network.channel_mult=[1, -2]", "network.channel_mult[1]: must be above 0, not -2"),
-        ("network.architecture=unet", "network.architecture: 'unet' is no known kind: use one of adm, ddpmpp, ncsnpp"),
+        (
+            "network.architecture=unet",
+            "network.architecture: 'unet' is not a known kind: use one of adm, ddpmpp, ncsnpp",
+        ),
         ("execution.compile=yes please", "execution.compile: must be true or false"),
         ("execution.precision=fp8", "execution.precision: must be 'fp32' or 'bf16', not 'fp8'"),
         ("evaluation.seeds=[]", "evaluation.seeds: must hold at least 1, not 0"),
@@ -123,7 +126,7 @@ def test_the_last_override_wins() -> None:
         ("name.first=1", "'name' holds a value, not keys"),
         ("seed=[1", "the value is not YAML"),
         # combinations
-        ("objective.kind=standard", "objective.kind standard learns the noise too"),
+        ("objective.kind=standard", "objective.kind standard also learns the noise"),
         ("teacher.accumulate=3", "teacher.accumulate: must divide batch_size 128, not 3"),
         ("student.accumulate=5", "student.accumulate: must divide batch_size 64, not 5"),
     ],
@@ -137,8 +140,8 @@ def test_mistakes_name_the_key_in_one_line(override: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- a\n- b\n", "a recipe is a mapping of keys to values"),
-        ("", "a recipe is a mapping of keys to values"),
+        ("- a\n- b\n", "a recipe must map keys to values"),
+        ("", "a recipe must map keys to values"),
         ("name: [", "is not YAML"),
         ("seed: 1", "name: is missing"),
         ("name: !!python/object/apply:os.system ['true']", "is not YAML"),
@@ -224,12 +227,12 @@ def test_the_loss_as_it_was_and_is_written(
 @pytest.mark.parametrize(
     ("student", "message"),
     [
-        ({"loss": "sidd"}, "student.loss: 'sidd' is no known kind: use one of dmd, sds, sid"),
+        ({"loss": "sidd"}, "student.loss: 'sidd' is not a known kind: use one of dmd, sds, sid"),
         ({"loss": {"kind": "sid", "alpa": 1.0}}, "unknown key student.loss.alpa: did you mean student.loss.alpha?"),
         ({"loss": {"kind": "dmd", "alpha": 1.0}}, "unknown key student.loss.alpha"),
         ({"loss": {"kind": "sid", "alpha": 1.2}, "alpha": 1.0}, "student.alpha: is 1.0, but loss.alpha is 1.2"),
         ({"loss": {"kind": "sid", "alpha": "much"}}, "student.loss.alpha: must be a number, not 'much'"),
-        ({"loss": 3}, "student.loss: must be a kind, or keys and values with one"),
+        ({"loss": 3}, "student.loss: must be a kind, or keys and values that include one"),
     ],
 )  # fmt: skip
 def test_losses_that_are_none(student: dict[str, Any], message: str) -> None:

@@ -105,7 +105,7 @@ def test_operator_files(tmp_path: Path) -> None:
         ("raising.py", "raise ValueError('two\\nlines')\n", "raising.py: raises ValueError: two lines"),
         ("leaving.py", "import sys\nsys.exit(3)\n", "leaving.py: raises SystemExit: 3"),
         ("empty.py", "", "empty.py: defines neither a function apply(x) nor a class with a kind"),
-        ("text.txt", "apply = 3\n", "text.txt: --plugin takes a Python file, whose name ends in .py"),
+        ("text.txt", "apply = 3\n", "text.txt: --plugin takes a Python file; its name must end in .py"),
         ("three.py", "apply = 3\n", "apply must be a function of tensors, not 3"),
     ):
         (tmp_path / name).write_text(text)

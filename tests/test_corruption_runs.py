@@ -121,7 +121,7 @@ def test_the_report_says_what_went_in_and_dumps_no_array(finished: Run) -> None:
     assert not re.search(r"zlib['\":]", text) and ("an array of 5 x 3" in text) == (name_of(finished) == "blur")
     assert ("Missing pixels are blue." in text) == (name_of(finished) in GAPS)
     assert ("--operator sums.py" in text) == (name_of(finished) == "function")
-    assert ("but for arrays from files" in text) == (name_of(finished) == "blur")
+    assert ("with the arrays in the run's own recipe.yaml" in text) == (name_of(finished) == "blur")
     assert ("teacher-truncated" in text.split("How to reproduce")[0]) == (name_of(finished) not in NOISE_FREE)
 
 

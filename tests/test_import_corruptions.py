@@ -368,9 +368,9 @@ def test_equal_imports_write_equal_bytes(tmp_path: Path) -> None:
         ("{kind: blur, sigma_n: 0.1}", "sigma_n is stated twice"),
         ("{kind: poisson}", "corruption.gain is missing: state how much one photon adds in the units of the files"),
         ("{kind: poisson, gain: 1}", "sigma_n: kind poisson derives it from corruption.gain and read_noise"),
-        ("{kind: fog}", "'fog' is no known kind: use one of"),
-        ("fog", "'fog' is no known kind: use one of"),
-        ("{p: 0.5}", "--corruption: must say the kind of corruption"),
+        ("{kind: fog}", "'fog' is not a known kind: use one of"),
+        ("fog", "'fog' is not a known kind: use one of"),
+        ("{p: 0.5}", "--corruption: must state the kind of corruption"),
         ("{kind: mask", "--corruption: is not YAML"),
         ("nowhere.yaml", "nowhere.yaml: cannot be read"),
         ("{kind: function, name: unknown}", "name its file with --operator unknown.py"),
@@ -442,7 +442,7 @@ def test_recipes_that_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "scans.npy", CLEAN[:, 0])
     more = [f"data.source={tmp_path / 'scans.npy'}", "data.content=measurements", "data.resize=null"]
     for law, words in {
-        "{kind: noise, sigma_n: [1, 2]}": "takes a corruption with one sigma_n",
+        "{kind: noise, sigma_n: [1, 2]}": "needs a corruption with one sigma_n",
         "{kind: mask}": "draws a mask for each measurement",
     }.items():
         with (

@@ -117,7 +117,7 @@ def test_a_kind_is_imported_when_it_is_asked_for(tmp_path: Path, monkeypatch: py
     square = of_kind(Shape, "square")
     assert square.__name__ == "Square" and issubclass(square, Shape) and member(Shape, "square") is square
     assert member(Shape, "oval") is None and member(Shape, ["round"]) is None
-    with pytest.raises(UserError, match=r"shape\.kind: 'oval' is no known kind: use one of round, square"):
+    with pytest.raises(UserError, match=r"shape\.kind: 'oval' is not a known kind: use one of round, square"):
         of_kind(Shape, "oval")
 
 

@@ -129,14 +129,14 @@ def test_the_hash_of_dino_is_checked(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"model_type": "vit"}, "is not the configuration of a DINOv2"),
+        ({"model_type": "vit"}, "is not a DINOv2 configuration"),
         ({"num_attention_heads": 2}, "hidden_size must be 64 times"),
         ({"num_attention_heads": None}, "hidden_size must be 64 times"),
         ({"hidden_act": "relu"}, "hidden_act must be 'gelu'"),
         ({"num_channels": 1}, "num_channels must be 3"),
         ({"num_hidden_layers": 3}, "lacks 18 weights of DINOv2, e.g. encoder.layer.2."),
-        ({"mlp_ratio": 2}, "holds no DINOv2 weights"),
-        ({"patch_size": "x"}, "holds no DINOv2 weights"),
+        ({"mlp_ratio": 2}, "does not hold DINOv2 weights"),
+        ({"patch_size": "x"}, "does not hold DINOv2 weights"),
     ],
 )
 def test_configurations_that_do_not_fit_are_refused(
@@ -158,7 +158,7 @@ def test_dino_needs_safetensors_and_nothing_else(folder: Path) -> None:
     evidence = folder / "executed"
     torch.save({"x": Evil(evidence)}, folder / "pytorch_model.bin")
     (folder / "model.safetensors").write_bytes(b"broken")
-    with pytest.raises(UserError, match="holds no DINOv2 weights"):
+    with pytest.raises(UserError, match="does not hold DINOv2 weights"):
         DinoFeatures(folder, SHAPE)
     (folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"model.safetensors: no such file"):

@@ -157,7 +157,7 @@ def test_a_changed_or_foreign_classifier_is_refused(tmp_path: Path) -> None:
     for seed, folder in enumerate((tmp_path / "a", tmp_path / "b")):
         train_classifier(images, torch.arange(24) % 3, seed=seed, steps=1).save(folder)
     (tmp_path / "b" / "model.safetensors").replace(tmp_path / "a" / "model.safetensors")
-    with pytest.raises(UserError, match="not the weights"):
+    with pytest.raises(UserError, match="do not match config"):
         load_classifier(tmp_path / "a")
     with pytest.raises(UserError, match="no such file"):
         load_classifier(tmp_path / "b")
@@ -165,7 +165,7 @@ def test_a_changed_or_foreign_classifier_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be loaded"):
         load_classifier(tmp_path / "a")
     (tmp_path / "a" / "config.json").write_text(json.dumps({"format": "other"}))
-    with pytest.raises(UserError, match="not a classifier"):
+    with pytest.raises(UserError, match="not a restill classifier"):
         load_classifier(tmp_path / "a")
 
 

@@ -156,7 +156,7 @@ def test_nothing_in_a_file_of_torch_is_executed(torch_fidelity: types.ModuleType
     torch.load(file, weights_only=False)
     assert evidence.exists()  # the file is as dangerous as it is meant to be
     evidence.unlink()
-    with pytest.raises(UserError, match=r"evil.pth: holds no Inception-v3 weights \(UnpicklingError") as caught:
+    with pytest.raises(UserError, match=r"evil.pth: does not hold Inception-v3 weights \(UnpicklingError") as caught:
         InceptionFeatures(file, SHAPE, digest(file))
     assert not evidence.exists() and "\n" not in str(caught.value)
 
@@ -166,7 +166,7 @@ def test_weights_of_another_network_are_refused(torch_fidelity: types.ModuleType
     file = tmp_path / name
     state = {"fc.weight": torch.zeros(2, 2)}
     torch.save(state, file) if name.endswith(".pth") else save_file(state, file)
-    with pytest.raises(UserError, match=r"holds no Inception-v3 weights \(RuntimeError") as caught:
+    with pytest.raises(UserError, match=r"does not hold Inception-v3 weights \(RuntimeError") as caught:
         InceptionFeatures(file, SHAPE, digest(file))
     assert "\n" not in str(caught.value)
 
@@ -219,7 +219,7 @@ def test_weights_are_fetched_once(server: str, path: str, tmp_path: Path) -> Non
     ("path", "words"),
     [
         ("/whole", "/whole: has the SHA-256 .*, not 6726825d"),
-        ("/broken", "broke off after 1,152,000 of 2,304,000 bytes"),
+        ("/broken", "was lost after 1,152,000 of 2,304,000 bytes"),
         ("/nothing", "cannot be fetched .*404"),
     ],
 )
@@ -241,6 +241,6 @@ def test_a_connection_that_breaks_is_not_taken_for_a_full_disk(tmp_path: Path) -
         def read(self, size: int) -> bytes:
             raise ConnectionResetError("reset by peer")
 
-    with pytest.raises(UserError, match=r"https://here: the connection broke off .reset by peer"):
+    with pytest.raises(UserError, match=r"https://here: the connection was lost .reset by peer"):
         download_inception(tmp_path / "w", "https://here", opener=lambda url, timeout: Response(headers={}))
     assert list(tmp_path.iterdir()) == []

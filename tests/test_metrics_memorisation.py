@@ -67,7 +67,7 @@ def test_memorised_images_are_flagged(clean: Tensor, corruption: Corruption) -> 
     check = memorisation_check(found, "student")
     assert (check.status, check.value, check.subject) == ("warning", found.z, "student")
     assert f"z = {found.z:.1f}" in check.sentence and f"z = {found.z_copy:.1f}" in check.sentence
-    assert found.z_ratio < -4 and "speaks for copies" in check.sentence
+    assert found.z_ratio < -4 and "suggests copies" in check.sentence
     good = memorisation_check(foretold, "student")
     assert good.status == "ok" and good.sentence.startswith("No sign of memorisation")
 
@@ -91,7 +91,7 @@ def test_copies_lower_z_in_proportion_to_their_number(clean: Tensor, copies: int
     images = torch.cat([fresh[copies:], train[:copies]])
     found = memorisation(measured(train, corruption), images, corruption, seed=2)
     assert found.copied == pytest.approx(copies / 898, abs=5 * 1.2 / 35)
-    assert found.z_ratio < -4 and "speaks for copies" in memorisation_check(found, "student").sentence
+    assert found.z_ratio < -4 and "suggests copies" in memorisation_check(found, "student").sentence
 
 
 def test_strong_noise_hides_copies_and_the_sentence_says_so(clean: Tensor) -> None:
@@ -111,7 +111,7 @@ def test_other_failures_are_told_from_copies(clean: Tensor) -> None:
     assert "in another way" in memorisation_check(far, "student").sentence
     flat = memorisation(y, clean[898:] * 0.5 + 0.5 * clean[898:].mean(0), corruption, seed=4)
     assert flat.z < -4 and flat.z_ratio > -4
-    assert "speaks for the latter" in memorisation_check(flat, "student").sentence
+    assert "suggests the latter" in memorisation_check(flat, "student").sentence
 
 
 def test_held_out_measurements_replace_leave_one_out(clean: Tensor) -> None:

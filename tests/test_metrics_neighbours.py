@@ -65,9 +65,9 @@ def test_refusals_name_what_is_wrong() -> None:
         (torch.zeros(3), 1, False, "vectors"),
         (torch.zeros(3, 2, dtype=torch.int64), 1, False, "vectors"),
         (torch.zeros(4, 2), 1, True, "3 and 4"),
-        (torch.zeros(3, 2), 3, True, "at most 2"),
-        (torch.zeros(3, 2), 4, False, "at most 3"),
-        (torch.zeros(3, 2), 0, False, "1 or more"),
+        (torch.zeros(3, 2), 3, True, "1 to 2 in a set of 3"),
+        (torch.zeros(3, 2), 4, False, "1 to 3 in a set of 3"),
+        (torch.zeros(3, 2), 0, False, "must be 1 to"),
         (torch.full((3, 2), torch.nan), 1, False, "NaN"),
     ):
         with pytest.raises(UserError, match=message):

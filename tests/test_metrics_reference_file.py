@@ -84,9 +84,9 @@ def test_the_number_of_images_must_be_known_and_agree(arrays: dict[str, Any], mo
     np.savez(foreign, **arrays)
     save_reference(own, moments, FEATURES)
     for file, n, words in (
-        (foreign, None, "foreign.npz: does not say of how many images it is: state n"),
+        (foreign, None, "foreign.npz: the number of images is missing: state n"),
         (foreign, 1, "at least 2 images, not 1"),
-        (own, 50_000, "own.npz: is of 200 images, not 50000"),
+        (own, 50_000, "own.npz: describes 200 images, not 50000"),
     ):
         with pytest.raises(UserError, match=words):
             load_reference(file, FEATURES, n)
@@ -96,8 +96,8 @@ def test_a_reference_of_other_features_is_refused(moments: Moments, tmp_path: Pa
     file = tmp_path / "ref.npz"
     save_reference(file, moments, FEATURES)
     for other, words in (
-        (PixelFeatures((1, 3, 2)), "features_fingerprint is '.{64}', but that of the features in use is '.{64}'"),
-        (PixelFeatures((2, 64, 64)), "features is 'pixels', but that of the features in use is 'pixels/2'"),
+        (PixelFeatures((1, 3, 2)), "features_fingerprint is '.{64}', but the features in use have '.{64}'"),
+        (PixelFeatures((2, 64, 64)), "features is 'pixels', but the features in use have 'pixels/2'"),
     ):
         with pytest.raises(UserError, match=f"ref.npz: {words}"):
             load_reference(file, other)

@@ -94,7 +94,7 @@ def test_smoothed_images_are_named_by_what_they_lack() -> None:
     lost = next(d for d in found.differences if d.name == "high-frequency")
     assert lost.generated / lost.measured == pytest.approx(0.9**2 + 0.1**2, rel=0.03)  # pixels are independent
     same = residuals_check(residuals(generated, measured), "student")
-    assert same.status == "ok" and "cannot be told" in same.sentence
+    assert same.status == "ok" and "cannot be distinguished" in same.sentence
     assert same.settings["images"] == same.settings["measurements"] == 800
 
 
@@ -110,7 +110,7 @@ def test_a_checkerboard_is_high_frequency_energy() -> None:
 def test_small_differences_are_real_but_no_warning() -> None:
     found = residuals(noise(20000, 5, (1, 4, 4)) * 1.01, noise(20000, 6, (1, 4, 4)))
     check = residuals_check(found, "teacher-full")
-    assert found.p < 0.01 and check.status == "ok" and "a small one" in check.sentence
+    assert found.p < 0.01 and check.status == "ok" and "small difference" in check.sentence
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_small_differences_are_real_but_no_warning() -> None:
         (("mean", 0.001, 0.0, 0.13, 0.1), "vary 30.0% more in mean from image to image than the measurements"),
         (("std", 1.0, 1.0, 0.05, 0.1), "vary 50.0% less in standard deviation from image to image"),
         (("high-frequency", 5.0, 0.0, 1.0, 0.0), "have far more high-frequency energy than the measurements"),
-        (("mean", 0.0, 0.0, 0.1, 0.1), "differ from the measurements in how their mean is distributed"),
+        (("mean", 0.0, 0.0, 0.1, 0.1), "differ from the measurements in the distribution of their mean"),
     ],
 )
 def test_differences_in_words(fields: tuple[str, float, float, float, float], words: str) -> None:
@@ -135,7 +135,7 @@ def test_differences_in_words(fields: tuple[str, float, float, float, float], wo
 def test_refusals() -> None:
     x = noise(4, 0)
     for a, b, message in (
-        (x, noise(4, 0, (1, 8, 7)), "one shape"),
+        (x, noise(4, 0, (1, 8, 7)), "same shape"),
         (x[:1], x, "two images"),
         (x * torch.inf, x, "NaN"),
         (x.to(torch.complex64), x.to(torch.complex64), "real"),

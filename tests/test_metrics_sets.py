@@ -81,7 +81,7 @@ class TestKernelDistance:
         ):
             with pytest.raises(UserError, match=words):
                 kernel_distance(x, y)
-        with pytest.raises(UserError, match="1 subset or more"):
+        with pytest.raises(UserError, match="at least 1 subset"):
             kernel_distance(a, a, subset_size=1)
 
 
@@ -115,8 +115,8 @@ class TestInceptionScore:
 
     def test_mistakes_are_named(self) -> None:
         for logits, words in (
-            (torch.zeros(1, 3), "2 images"),
-            (torch.zeros(5, 1), "2 classes"),
+            (torch.zeros(1, 3), "n and k at least 2"),
+            (torch.zeros(5, 1), "n and k at least 2"),
             (torch.full((5, 3), math.nan), "NaN"),
             (torch.tensor([[0.0, 1e4]] * 9), "probability is 0"),
         ):

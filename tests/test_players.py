@@ -131,7 +131,7 @@ def test_measurements_are_asked_for_or_not_given() -> None:
 @pytest.mark.parametrize(
     ("opponents", "message"),
     [
-        ("[fake, crytic]", r"student.opponents\[1\]: 'crytic' is no known kind: use one of critic, fake"),
+        ("[fake, crytic]", r"student.opponents\[1\]: 'crytic' is not a known kind: use one of critic, fake"),
         ("[critic, critic]", "student.opponents: must name each kind once, not critic, critic"),
         ("[]", "student.opponents: must hold at least 1, not 0"),
     ],

@@ -85,7 +85,7 @@ def test_a_network_that_is_none(failing: Callable[..., str]) -> None:
     [
         ("evaluation.features=[foo]", "features 'foo' are not known"),
         ("data.reference=nosuch", "data.reference: nosuch does not exist"),
-        ("baselines.l1_wavelet=true", "baselines.l1_wavelet: is for undersampled k-space"),
+        ("baselines.l1_wavelet=true", "baselines.l1_wavelet: needs undersampled k-space"),
         ("evaluation.seeds=[1,1]", "evaluation.seeds: must be different, not [1, 1]"),
         ("evaluation.seeds=[-1]", "evaluation.seeds[0]: must be at least 0, not -1"),
     ],

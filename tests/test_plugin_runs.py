@@ -106,17 +106,17 @@ def test_a_recipe_that_does_not_say_what_it_needs(tmp_path: Path, call: Call, fo
     code, _, error = call("run", recipe, "--out", tmp_path / "run", "--plugin", LOSS)
     assert code == 2 and error.count("\n") == 1
     known = "adm, ddpmpp, ncsnpp, or name the file that defines it with --plugin"
-    assert f"network.architecture: 'plain' is no known kind: use one of {known}" in error
+    assert f"network.architecture: 'plain' is not a known kind: use one of {known}" in error
     recipe.write_text(RECIPE.replace("width: 12", "widht: 12"))
     code, _, error = call(
         "run", recipe, "--out", tmp_path / "run", "--plugin", LOSS, "--plugin", NETWORK, "--plugin", SAMPLER
     )
     assert code == 2 and "unknown key network.widht: did you mean network.width?" in error
     code, _, error = call("info", recipe, "--plugin", "unheard-of")
-    assert code == 2 and "--plugin unheard-of: no such file, and no installed plug-in of this name" in error
+    assert code == 2 and "--plugin unheard-of: no such file or installed plug-in" in error
     recipe.write_text(RECIPE.replace("[huber_loss, plain_network, euler_sampler]", f"['{LOSS}']"))
     code, _, error = call("info", recipe)
-    assert code == 2 and "must be a name; write 'huber_loss' and give the file with --plugin" in error
+    assert code == 2 and "must be a name, not a path; write 'huber_loss' and give the file with --plugin" in error
 
 
 def test_those_of_installed_packages(

@@ -41,7 +41,7 @@ def install(site: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: str) -
 def test_a_file_registers_its_classes(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(FAMILY + "class Red(Colour, kind='red'):\n    depth: int = 1\n")
-    with pytest.raises(UserError, match="'red' is no known kind"):
+    with pytest.raises(UserError, match="'red' is not a known kind"):
         of_kind(Colour, "red")
     with pytest.raises(UserError, match=r"plugins: 'mine' is not loaded; name its file with --plugin mine\.py"):
         require(["mine"])
@@ -55,8 +55,8 @@ def test_a_file_registers_its_classes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "code", "error", "message"),
     [
-        ("absent.py", None, UserError, "absent.py: no such file; --plugin takes a Python file, or the name of an inst"),
-        ("notes.txt", "", UserError, "notes.txt: --plugin takes a Python file, whose name ends in .py"),
+        ("absent.py", None, UserError, "absent.py: no such file; --plugin takes a Python file or the name of an inst"),
+        ("notes.txt", "", UserError, "notes.txt: --plugin takes a Python file; its name must end in .py"),
         ("bad.py", "import nowhere_to_be_found", UserCodeError, "bad.py: raises ModuleNotFoundError: No module named"),
         ("bad.py", "raise SystemExit('no\\nthanks')", UserCodeError, "bad.py: raises SystemExit: no thanks"),
         ("bad.py", "def f(:\n", UserCodeError, "bad.py: raises SyntaxError"),
@@ -75,7 +75,7 @@ def test_files_that_are_no_plugins(
 
 @pytest.mark.parametrize(("name", "stem"), [("mine.py", "mine"), ("/tmp/mine", "mine"), ("../mine.py", "mine")])
 def test_required_plugins_are_names_not_paths(name: str, stem: str) -> None:
-    with pytest.raises(UserError, match=f"must be a name; write '{stem}' and give the file with --plugin"):
+    with pytest.raises(UserError, match=f"must be a name, not a path; write '{stem}' and give the file with --plugin"):
         require([name])
 
 

@@ -99,7 +99,7 @@ def test_only_an_earlier_comparison_is_replaced(tmp_path: Path) -> None:
     assert "<h3>c</h3>" in page(tmp_path / "c.html", run("a"), run("c"))
     for content in (b"<!doctype html><p>mine", b"\xff\xfe\x00"):
         (tmp_path / "mine.html").write_bytes(content)
-        with pytest.raises(UserError, match=r"mine\.html: exists and is not a comparison"):
+        with pytest.raises(UserError, match=r"mine\.html: already exists and was not written"):
             page(tmp_path / "mine.html", run("a"), run("b"))
         assert (tmp_path / "mine.html").read_bytes() == content
 

@@ -92,7 +92,7 @@ def test_two_runs_side_by_side(
     ("words", "message"),
     [
         (["first", "first"], "name each run once"),
-        (["first", "second", "--out", "mine.txt"], "mine.txt: exists and is not a comparison"),
+        (["first", "second", "--out", "mine.txt"], "mine.txt: already exists and was not written"),
         (["first", "nowhere"], "nowhere: is not a run"),
         (["first", "--out", "page.html"], "--out is for several runs"),
         (["first", "bare"], "metrics.json: no such file; run `restill evaluate"),

@@ -126,7 +126,9 @@ def test_a_difference_within_the_spread_is_called_that() -> None:
     assert "spread" in judge(results(PIXELS, std=0.1), 10, NOISE).answer
     assert "spread" not in judge(results(PIXELS, std=0.01), 10, NOISE).answer
     one_set = judge(results(PIXELS, std=0.1, uncertainty="jackknife"), 10, NOISE)
-    assert "within twice the uncertainty" in one_set.answer and "standard error of one set" in " ".join(one_set.notes)
+    assert "within twice the uncertainty" in one_set.answer and "standard error over the images of one set" in " ".join(
+        one_set.notes
+    )
 
 
 def test_the_best_of_each_column_is_marked() -> None:

@@ -99,7 +99,7 @@ def test_kinds_that_restill_does_not_know_are_told_by_their_keys() -> None:
     ],
 )
 def test_clean_images_among_the_measurements_are_not_denied(corruption: Corruption, clean: bool) -> None:
-    assert went_in(1797, corruption).endswith("no clean image beside them" if clean else "no clean image")
+    assert went_in(1797, corruption).endswith("no other clean image" if clean else "no clean image")
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_clean_images_among_the_measurements_are_not_denied(corruption: Corrupti
         (AdditiveNoise(sigma_n=0.2), ""),
         (Mask(), ""),
         (Poisson(), ""),
-        (Blur(), "The teacher draws blurred images, as it was trained to; only the student undoes that."),
+        (Blur(), "The teacher draws blurred images, as it was trained to; only the student draws clean images."),
         (Downsampling(), "lower resolution (shown enlarged), as it was"),
         (Function(name="ct"), "draws measurements"),
         (Compose(operators=("blur", "mask")), "draws blurred images, as"),

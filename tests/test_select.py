@@ -394,7 +394,7 @@ def test_what_the_draws_have_in_common_does_not_count() -> None:
     choice = choose([same, near, best])
     assert choice.best is best and choice.near == (near,)
     assert best.proximal == 2
-    assert "1 of 2 others (marked ≈) are not told apart from it" in choice.sentences[1]
+    assert "1 of 2 others (marked ≈) do not differ significantly from it" in choice.sentences[1]
     with pytest.raises(UserError, match="there is no checkpoint to choose from"):
         choose([])
 
@@ -431,11 +431,11 @@ def test_damaged_files_are_named(run: Run, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"00000080-0\.1\.safetensors: is not a complete checkpoint of restill"):
         select(run)
     shutil.copyfile(run.state("student"), file)
-    with pytest.raises(UserError, match=r"00000080-0\.1\.safetensors: is no snapshot of a student; remove it"):
+    with pytest.raises(UserError, match=r"00000080-0\.1\.safetensors: is not a snapshot of a student; remove it"):
         select(run)
     file.write_bytes(content)
     (run.stage("student") / "selection.json").write_text('{"rows": [{}]}')
-    with pytest.raises(UserError, match=r"selection\.json: is not what `restill select` writes; remove it"):
+    with pytest.raises(UserError, match=r"selection\.json: was not written by `restill select`; remove it"):
         select(run)
 
 
@@ -443,7 +443,7 @@ def test_keep_waits_for_the_end_of_the_distillation(run: Run) -> None:
     tensors, data = load_state(run.state("student"))
     save_state(run.state("student"), tensors, {**data, "step": 8})
     assert len(select(run, sigma_rels=(0.05,)).candidates) == 5
-    with pytest.raises(UserError, match=r"the distillation is not finished; `restill distill .*run` continues it"):
+    with pytest.raises(UserError, match=r"distillation is not finished; continue with `restill distill .*run`"):
         select(run, sigma_rels=(0.05,), keep=True)
     (run.stage("student") / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"has no student yet; run `restill distill .*run`"):

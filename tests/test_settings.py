@@ -99,14 +99,17 @@ class Outer(Section):
         ({"images": 8, "size": 8}, "student.size: must be a list, not 8"),
         ({"images": 8, "half": {"number": 3}}, "student.half.number: must be even, not 3"),
         ({"images": 9}, "student: batch must divide images 9"),
-        ({"images": 8, "loss": 3}, "student.loss: must be a kind, or keys and values with one, {kind: ...}, not 3"),
+        (
+            {"images": 8, "loss": 3},
+            "student.loss: must be a kind, or keys and values that include one, {kind: ...}, not 3",
+        ),
         (
             {"images": 8, "loss": "square"},
-            "student.loss: 'square' is no known kind: use one of plain, squares, or name",
+            "student.loss: 'square' is not a known kind: use one of plain, squares, or name",
         ),
         (
             {"images": 8, "loss": {"kind": "x"}},
-            "student.loss.kind: 'x' is no known kind: use one of plain, squares, or",
+            "student.loss.kind: 'x' is not a known kind: use one of plain, squares, or",
         ),
         ({"images": 8, "loss": {"power": 1}}, "student.loss.kind: is missing: use one of plain, squares"),
         ({"images": 8, "loss": {"kind": "squares", "power": 5}}, "student.loss.power: must be at most 4, not 5"),
@@ -114,7 +117,10 @@ class Outer(Section):
         ({"images": 8, "loss": {"kind": "plain", "power": 5}}, "unknown key student.loss.power: did you mean"),
         ({"images": 8, "loss": {"kind": "squares", "levels": []}}, "student.loss.levels: must hold at least 1, not 0"),
         ({"images": 8, "net": {"widt": 5}}, "unknown key student.net.widt: did you mean student.net.width?"),
-        ({"images": 8, "net": {"architecture": "big"}}, "student.net.architecture: 'big' is no known kind: use one of"),
+        (
+            {"images": 8, "net": {"architecture": "big"}},
+            "student.net.architecture: 'big' is not a known kind: use one of",
+        ),
     ],
 )
 def test_what_is_refused(keys: dict[str, Any], message: str) -> None:
@@ -173,19 +179,19 @@ def test_a_family_knows_its_members() -> None:
     assert kinds(Loss) == ["plain", "squares"] and kinds(Net) == ["small"]
     assert of_kind(Loss, "plain") is Plain
     assert described(Loss, "plain") == Plain() and described(Loss, {"kind": "plain", "scale": 2}) == Plain(scale=2)
-    with pytest.raises(UserError, match=r"test-loss.kind: 'x' is no known kind: use one of plain, squares, or name"):
+    with pytest.raises(UserError, match=r"test-loss.kind: 'x' is not a known kind: use one of plain, squares, or name"):
         of_kind(Loss, "x")
     for wrong, message in [
-        ({"kind": "x"}, r"a\.b\.kind: 'x' is no known kind"),
-        ("x", r"a\.b: 'x' is no known kind"),
-        ({"kind": ["x"]}, r"a\.b\.kind: \['x'\] is no known kind"),
-        (3, r"a\.b: must be a kind, or keys and values with one, \{kind: \.\.\.\}, not 3"),
+        ({"kind": "x"}, r"a\.b\.kind: 'x' is not a known kind"),
+        ("x", r"a\.b: 'x' is not a known kind"),
+        ({"kind": ["x"]}, r"a\.b\.kind: \['x'\] is not a known kind"),
+        (3, r"a\.b: must be a kind, or keys and values that include one, \{kind: \.\.\.\}, not 3"),
         ({"kind": "plain", "scal": 1}, r"unknown key a\.b\.scal: did you mean a\.b\.scale\?"),
         ({"kind": "plain", "scale": 0}, r"a\.b\.scale: must be above 0, not 0"),
     ]:
         with pytest.raises(UserError, match=message):
             described(Loss, wrong, "a.b")
-    with pytest.raises(UserError, match=r"test-net: must be a kind, .* with one, \{architecture: \.\.\.\}"):
+    with pytest.raises(UserError, match=r"test-net: must be a kind, .* include one, \{architecture: \.\.\.\}"):
         described(Net, None)
 
 

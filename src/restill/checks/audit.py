@@ -81,8 +81,8 @@ def sample_sizes(yardsticks: Sequence[Yardstick], n: int) -> list[Check]:
             value=n,
             status="warning",
             sentence=(
-                f"Fréchet distances in {name} have {dim:,} features but only {n:,} images per set: these covariances "
-                f"lack rank, and the distances are too large by an amount that depends on n. Take at least "
+                f"Fréchet distances in {name} use {dim:,} features but only {n:,} images per set. The covariances "
+                f"are rank-deficient, and the distances are too large by an amount that depends on n. Use at least "
                 f"{needs(dim):,} images (evaluation.samples)."
             ),
             settings={"needs": needs(dim)},

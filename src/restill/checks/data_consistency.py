@@ -49,7 +49,7 @@ def data_consistency(images: Tensor, y: Tensor, operator: Operator) -> tuple[Ten
     size = y.double().flatten(1).norm(dim=1)
     if not bool((size > 0).all()):
         raise UserError(
-            f"measurement {int((size == 0).nonzero()[0])} holds only 0; data consistency is relative to its size"
+            f"measurement {int((size == 0).nonzero()[0])} is zero everywhere; data consistency is relative to its norm"
         )
     residual = (operator.apply(images.double()) - y.double()).flatten(1).norm(dim=1)
     return residual / size, operator.sigma_n.double() * observed.sqrt() / size
@@ -83,7 +83,7 @@ def data_consistency_check(found: Tensor, noise: Tensor, subject: Subject, what:
         std=float(found.std() / len(found) ** 0.5) if len(found) > 1 else None,
         status="info",
         sentence=(
-            f"{what[0].upper()}{what[1:]} differ from the measured k-space by {mean:.2%} of it, in the mean over "
+            f"{what[0].upper()}{what[1:]} differ from the measured k-space by {mean:.2%} of its norm, averaged over "
             f"{len(found):,} slices{beside}."
         ),
         settings={"slices": len(found), "noise": floor},

@@ -82,7 +82,9 @@ def hidden_share(operator: Operator, shape: tuple[int, ...], sigma_data: float, 
         UserError: no operator, or a `sigma_data` that is not positive.
     """
     if not len(operator) or not 0 < sigma_data < math.inf:
-        raise UserError(f"hidden share: needs operators and sigma_data above 0, not {len(operator)} and {sigma_data}")
+        raise UserError(
+            f"hidden share: needs at least 1 operator and sigma_data above 0, not {len(operator)} and {sigma_data}"
+        )
     device = operator.sigma_n.device
     generator = seeded("hidden", seed, device=device)
     probes = min(max((1 << 14) // math.prod(shape), 2), 64)
@@ -215,8 +217,8 @@ def hidden_check(found: Hidden) -> Check:
     if found.by_all > LIMIT:
         words = (
             f"{each}, and all {found.operators} operators hide the same {found.by_all:.1%} (lost, or passed with "
-            f"less than {math.sqrt(FLOOR):.0%} of the amplitude): what generated images show there is invented by the "
-            "network, and no comparison with measurements can judge it."
+            f"less than {math.sqrt(FLOOR):.0%} of the amplitude): the network invents what generated images show "
+            "there, and no comparison with measurements can judge it."
         )
     elif found.by_each > LIMIT:
         words = (

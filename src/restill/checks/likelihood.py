@@ -173,16 +173,16 @@ def likelihood_check(found: Likelihood, subject: Subject, number: str = "pixel")
         words = f"Measurements are as likely under the generator as its own corrupted images ({figures})."
     elif found.difference < 0:
         words = (
-            f"Measurements are less likely under the generator than its own corrupted images ({figures}): some of what "
-            "was measured is not explained by any generated image."
+            f"Measurements are less likely under the generator than its own corrupted images ({figures}): no "
+            "generated image explains some of what was measured."
         )
     else:
         words = (
             f"Measurements are more likely under the generator than its own corrupted images ({figures}): generated "
-            "images are more varied than the data, or are copies of it."
+            "images vary more than the data, or are copies of the data."
         )
     if found.effective < 2:
-        words += " Each is explained by little more than its nearest image, so only the difference is meaningful."
+        words += " Each likelihood comes mostly from the nearest image, so only the difference is meaningful."
     return Check(
         name="likelihood",
         subject=subject,

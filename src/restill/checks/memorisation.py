@@ -117,7 +117,7 @@ def _check(measurements: Tensor, images: Tensor, held_out: Tensor | None) -> Non
         found = f"{len(measurements)} and {len(images)}"
         raise UserError(f"memorisation needs at least 3 measurements and 3 images, not {found}")
     if held_out is not None and not len(held_out):
-        raise UserError("memorisation: held_out is empty; leave it out for leave-one-out")
+        raise UserError("memorisation: held_out is empty; omit it for leave-one-out")
 
 
 def mann_whitney(a: Tensor, b: Tensor) -> tuple[float, float]:
@@ -169,7 +169,7 @@ def twin_share(images: Tensor, sigma_data: float) -> float:
         UserError: fewer than two images, values that are not finite, or a `sigma_data` that is not positive.
     """
     if len(images) < 2 or not 0 < sigma_data < math.inf:
-        raise UserError(f"twins need 2 images or more and sigma_data above 0, not {len(images)} and {sigma_data}")
+        raise UserError(f"twins need at least 2 images and sigma_data above 0, not {len(images)} and {sigma_data}")
     x = images.flatten(1)
     distances = nearest(x, x, 1, exclude_self=True)[0]
     return float((distances <= TWIN * sigma_data * math.sqrt(2 * x.shape[1])).float().mean())
@@ -192,30 +192,30 @@ def memorisation_check(found: Memorisation, subject: Subject) -> Check:
 
 
 def _words(found: Memorisation) -> str:
-    power = f"a generator that copies every measurement would give about z = {found.z_copy:.1f}"
+    power = f"a generator that copies every measurement gives about z = {found.z_copy:.1f}"
     reference = "held-out measurements are" if found.held_out else "these are to each other"
     if found.z < -Z_LIMIT:
         return (
-            f"The generated images, corrupted anew, lie nearer to the measurements than {reference} "
-            f"(z = {found.z:.1f}): about as if {found.copied:.0%} of them were copies of training data ({power}), or "
+            f"The re-corrupted generated images lie nearer to the measurements than {reference} "
+            f"(z = {found.z:.1f}), as if about {found.copied:.0%} of them were copies of training data ({power}), or "
             f"as if they were smoother or less varied than the data. {_speaks_for(found)} The report shows "
             "generated images beside their nearest measurements: compare them."
         )
     if found.noticeable > 1:
         return (
             f"These measurements cannot tell whether the generator copies its training data: {power}, which is "
-            f"within the chance range of a generator that copies nothing (found: z = {found.z:.1f})."
+            f"in the chance range of a generator that copies nothing (found: z = {found.z:.1f})."
         )
     if found.z > Z_LIMIT:
         return (
-            f"The generated images, corrupted anew, lie farther from the measurements than {reference} "
+            f"The re-corrupted generated images lie farther from the measurements than {reference} "
             f"(z = {found.z:.1f}): no sign of memorisation ({power}), but they differ from the data in another way, "
             "which can hide a small share of copies."
         )
     return (
-        f"No sign of memorisation: the generated images, corrupted anew, are as far from the measurements as "
-        f"{reference} (z = {found.z:.1f}; {power}, so that about {found.noticeable:.0%} of copies "
-        "or more would have been noticed)."
+        f"No sign of memorisation: the re-corrupted generated images are as far from the measurements as "
+        f"{reference} (z = {found.z:.1f}; {power}). A share of copies above about "
+        f"{found.noticeable:.0%} would have been noticed."
     )
 
 
@@ -223,13 +223,13 @@ def _speaks_for(found: Memorisation) -> str:
     """Which of the two is more likely."""
     if found.z_ratio < -Z_LIMIT:
         return (
-            "The nearest measurement stands out from the second nearest more than within the data itself "
-            f"(z = {found.z_ratio:.1f} of the ratios of the two distances), which speaks for copies."
+            "The nearest measurement stands out from the second nearest more than within the data "
+            f"(z = {found.z_ratio:.1f} of the ratios of the two distances), which suggests copies."
         )
     return (
-        "The nearest measurement does not stand out from the second nearest more than within the data itself "
-        f"(z = {found.z_ratio:.1f} of the ratios of the two distances), which speaks for the latter; few copies among "
-        "many smooth images would not show in this."
+        "The nearest measurement does not stand out from the second nearest more than within the data "
+        f"(z = {found.z_ratio:.1f} of the ratios of the two distances), which suggests the latter; this test misses a "
+        "few copies among many smooth images."
     )
 
 

@@ -90,7 +90,7 @@ def image_statistics(images: Tensor) -> dict[str, Tensor]:
     """
     if images.ndim != 4 or not images.is_floating_point() or not images[:1].numel():
         raise UserError(
-            f"statistics need real images [n, C, H, W], one or more, not {images.dtype} {list(images.shape)}"
+            f"statistics need at least one real image [n, C, H, W], not {images.dtype} {list(images.shape)}"
         )
     if not bool(torch.isfinite(images).all()):
         raise UserError("statistics need images without NaN or infinite values")
@@ -153,7 +153,7 @@ def residuals(generated: Tensor, measurements: Tensor) -> Residuals:
     """
     if generated.shape[1:] != measurements.shape[1:] or min(len(generated), len(measurements)) < 2:
         raise UserError(
-            f"residuals need two images or more of one shape on each side, not {list(generated.shape)} and "
+            f"residuals need at least two images of the same shape on each side, not {list(generated.shape)} and "
             f"{list(measurements.shape)}"
         )
     ours, theirs = image_statistics(generated), image_statistics(measurements)
@@ -176,7 +176,7 @@ def in_words(difference: Difference) -> str:
     name, shift, spread = NAMES[difference.name], difference.generated - difference.measured, difference.measured_std
     change = difference.generated_std / spread - 1 if spread > 0 else 0.0
     if max(abs(shift), abs(change) * spread) < 0.02 * spread:
-        return f"differ from the measurements in how their {name} is distributed, though not on average,"
+        return f"differ from the measurements in the distribution of their {name}, but not in its mean,"
     if abs(shift) < 0.6 * abs(change) * spread:
         more = "more" if change > 0 else "less"
         return f"vary {abs(change):.1%} {more} in {name} from image to image than the measurements"
@@ -195,13 +195,13 @@ def residuals_check(found: Residuals, subject: Subject) -> Check:
     tests = len(found.differences)
     test = f"Kolmogorov-Smirnov distance {worst.distance:.3f}, p = {found.p:.1g} after correction for {tests} tests"
     if significant:
-        sentence = f"The generated images, corrupted anew, {in_words(worst)} ({test}): " + (
-            "the two can be told apart by this alone." if warn else "a real difference, but a small one."
+        sentence = f"The re-corrupted generated images {in_words(worst)} ({test}): " + (
+            "this alone distinguishes the two." if warn else "a significant but small difference."
         )
     else:
         sentence = (
-            f"The generated images, corrupted anew, cannot be told from the measurements by {_listed(found)}; they "
-            f"differ most in {NAMES[worst.name]} ({test})."
+            f"The re-corrupted generated images cannot be distinguished from the measurements by {_listed(found)}; "
+            f"they differ most in {NAMES[worst.name]} ({test})."
         )
     return Check(
         name="residuals",

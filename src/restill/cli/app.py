@@ -32,7 +32,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="One-step generators of clean images, learned from corrupted measurements only.",
+    help="Learn one-step generators of clean images from corrupted measurements.",
 )
 for _name, (_command, _example) in _COMMANDS.items():
     app.command(_name, cls=DescribedBySettings, epilog=f"Example:  {_example}")(_command)

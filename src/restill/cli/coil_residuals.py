@@ -32,7 +32,8 @@ class Residuals:
         median, (worst, where) = ordered[len(ordered) // 2][0], ordered[-1]
         return (
             f"{len(store):,} slices of {height}x{width}, {store.shape[0] // 2} coils, {share:.1%} of k-space measured; "
-            f"{noise}; coil maps leave {median:.1%} of the calibration data (median), at most {worst:.1%}, of {where}"
+            f"{noise}; coil maps leave {median:.1%} of the calibration data "
+            f"unexplained (median; at most {worst:.1%}, {where})"
         )
 
     def warn(self, tolerance: float) -> None:
@@ -44,6 +45,6 @@ class Residuals:
             for residual, where in beyond[:_NAMED]
         ]
         if len(beyond) > _NAMED:
-            lines.append(f"warning: and {len(beyond) - _NAMED:,} more slices beyond {tolerance:.0%}")
+            lines.append(f"warning: {len(beyond) - _NAMED:,} more slices exceed {tolerance:.0%}")
         for line in lines:
             warn(line)

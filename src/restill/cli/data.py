@@ -50,10 +50,13 @@ def corrupt(
     reference: Annotated[
         Path | None, typer.Option(help="store of the clean images to write, for restill evaluate")
     ] = None,
-    sigma_n: Annotated[float | None, typer.Option(help="noise only, of this level, for images in [-1, 1]")] = None,
-    clean_fraction: Annotated[float, typer.Option(help="share of images left without noise, 0 to 1")] = 0.0,
+    sigma_n: Annotated[
+        float | None,
+        typer.Option(help="white Gaussian noise of this level, for images in [-1, 1], and no other corruption"),
+    ] = None,
+    clean_fraction: Annotated[float, typer.Option(help="share of images without noise, 0 to 1")] = 0.0,
     corruption: CorruptionOption = None,
-    recipe: Annotated[str | None, typer.Option(help="recipe whose corruption is used instead")] = None,
+    recipe: Annotated[str | None, typer.Option(help="use the corruption of this recipe instead")] = None,
     settings: Set = None,
     plugins: Plugins = None,
     resize: Annotated[int | None, typer.Option(help="crop to the centre square and resize to this side")] = None,
@@ -83,15 +86,13 @@ def _corruption(
     from ..runs.recipe_files import load_recipe
 
     if [sigma_n, corruption, recipe].count(None) != 2:
-        raise UserError(
-            "state the corruption by either --sigma-n or --corruption or --recipe; the latter two state the noise too"
-        )
+        raise UserError("state one of --sigma-n, --corruption and --recipe; the last two also state the noise")
     if not 0 <= clean_fraction <= 1:
         raise UserError(f"--clean-fraction must lie between 0 and 1, not {clean_fraction:g}")
     if clean_fraction and sigma_n is None:
-        raise UserError("--clean-fraction goes with --sigma-n; elsewhere write clean_fraction into the corruption")
+        raise UserError("--clean-fraction needs --sigma-n; otherwise write clean_fraction in the corruption")
     if settings and recipe is None:
-        raise UserError("--set goes with --recipe; write everything else into --corruption")
+        raise UserError("--set needs --recipe; otherwise write every key in --corruption")
     if recipe is not None:
         return load_recipe(recipe, settings or ()).build_corruption()
     if corruption is not None:
@@ -103,9 +104,7 @@ def _corruption(
 
 
 def import_(
-    source: Annotated[
-        Path, typer.Argument(help="folder, archive or file of images or of k-space, in a format that can be read")
-    ],
+    source: Annotated[Path, typer.Argument(help="folder, archive or file of images or k-space, in a supported format")],
     out_path: Annotated[Path, typer.Option("--out", metavar="STORE", help="store to write")],
     sigma_n: Annotated[
         str | None,
@@ -127,13 +126,16 @@ def import_(
     reference: Annotated[
         Path | None,
         typer.Option(
-            metavar="STORE", help="k-space that --corruption undersamples: store of fully sampled images to write"
+            metavar="STORE",
+            help="k-space: store of fully sampled images to write, if --corruption undersamples the k-space",
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="k-space: seed of the dropped lines; 0 by default")] = None,
     tolerance: Annotated[
         float | None,
-        typer.Option(help="k-space: warn if coil maps leave more than this share of the calibration data, 0.2"),
+        typer.Option(
+            help="k-space: warn if coil maps leave more than this share of the calibration data unexplained, 0.2"
+        ),
     ] = None,
 ) -> None:
     """Write real measurements, images or k-space, to a store; their noise is stated, or estimated (auto)."""
@@ -204,7 +206,7 @@ def _summary(store: Store) -> str:
 def estimate_noise(
     path: Annotated[Path, typer.Argument(help="a store, or a folder, archive, .npy or .npz of measurements")],
     model: Annotated[
-        str, typer.Option(help="gaussian (white noise), or poisson-gaussian (photon counts, where 0 is no light)")
+        str, typer.Option(help="gaussian (white noise), or poisson-gaussian (photon counts; 0 means no light)")
     ] = "gaussian",
     out_path: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="write .json, or .npy of each image's level")

@@ -16,7 +16,7 @@ def info(
         Path, typer.Argument(metavar="PATH|RECIPE", help="a store, a run, a network folder, or a recipe or its name")
     ],
     keys: Annotated[
-        bool, typer.Option("--keys", help="every key of a recipe or of a run's, with its unit and what it does")
+        bool, typer.Option("--keys", help="list every key of a recipe, or of a run's recipe, with unit and description")
     ] = False,
     settings: Set = None,
     plugins: Plugins = None,
@@ -31,7 +31,7 @@ def sample(
     path: RunPath,
     out_path: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder for the images")],
     n: Annotated[int, typer.Option("-n", help="number of images")] = 64,
-    seed: Annotated[int, typer.Option(help="seed; image k of a seed is always the same")] = 0,
+    seed: Annotated[int, typer.Option(help="seed; image k is always the same for one seed")] = 0,
     sampler: Annotated[str, typer.Option(help="student, teacher-full, teacher-truncated or l1-edm")] = "student",
     plugins: Plugins = None,
     device: Device = None,
@@ -61,7 +61,7 @@ def evaluate(
     ] = None,
     write_reference: Annotated[
         Path | None,
-        typer.Option(metavar="NPZ", help="only write the statistics of the clean images, and evaluate nothing"),
+        typer.Option(metavar="NPZ", help="only write the statistics of the clean images, without an evaluation"),
     ] = None,
     settings: Set = None,
     plugins: Plugins = None,
@@ -85,7 +85,9 @@ def evaluate(
 
 
 def report(
-    paths: Annotated[list[Path], typer.Argument(metavar="RUN...", help="directory of a run, or of several to compare")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="directory of a run, or of several runs to compare")
+    ],
     out_path: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="page for several runs; comparison.html by default")
     ] = None,

@@ -55,7 +55,7 @@ def _load_plugins(words: list[str] | None) -> list[str] | None:
         if Path(word).is_file() or word.endswith(".py"):
             load_operator(word)
         elif not load_installed(word):
-            raise UserError(f"--plugin {word}: no such file, and no installed plug-in of this name")
+            raise UserError(f"--plugin {word}: no such file or installed plug-in")
     return words
 
 
@@ -64,7 +64,7 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps")]
 Precision = Annotated[str | None, typer.Option(help="fp32 or bf16")]
 CorruptionOption = Annotated[
     str | None,
-    typer.Option(metavar="YAML|FILE", help='what happened to the images, e.g. "{kind: mask, p: 0.6, sigma_n: 0.1}"'),
+    typer.Option(metavar="YAML|FILE", help='corruption of the images, e.g. "{kind: mask, p: 0.6, sigma_n: 0.1}"'),
 ]
 Plugins = Annotated[
     list[str] | None,
@@ -73,7 +73,7 @@ Plugins = Annotated[
         "--operator",
         metavar="FILE.py|NAME",
         callback=_load_plugins,
-        help="your file with classes of a kind, or with an operator, apply(x) and adjoint(y); may be repeated",
+        help="your file with classes of your own kinds, or an operator (apply(x) and adjoint(y)); may be repeated",
     ),
 ]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="directory of a run")]
@@ -105,7 +105,7 @@ def corruption_of(text: str) -> dict[str, Any]:
     if isinstance(corruption, str):
         corruption = {"kind": corruption}
     if not isinstance(corruption, dict) or "kind" not in corruption:
-        raise UserError(f'{where}: must say the kind of corruption, e.g. "{{kind: mask, p: 0.6}}"')
+        raise UserError(f'{where}: must state the kind of corruption, e.g. "{{kind: mask, p: 0.6}}"')
     return corruption
 
 
@@ -131,7 +131,7 @@ def level_of(text: str | None, corruption: Mapping[str, Any] | None = None) -> f
         if Path(text).is_file():
             return Path(text)
         raise UserError(
-            f"--sigma-n {text!r} is neither a number nor a file with one number per image, nor auto or auto-per-sample"
+            f"--sigma-n {text!r} must be a number, a file with one number per image, auto or auto-per-sample"
         ) from None
 
 

@@ -76,7 +76,7 @@ def select(
     path: RunPath,
     reference: Annotated[
         Path | None,
-        typer.Option(metavar="CLEAN_STORE", help="also show distances to clean images; the choice ignores them"),
+        typer.Option(metavar="CLEAN_STORE", help="also show distances to clean images; they do not affect the choice"),
     ] = None,
     sigma_rel: Annotated[
         str,
@@ -103,4 +103,4 @@ def select(
     if keep:
         say(f"{current.stage('student')}: the chosen student; next `restill evaluate {path}`")
     else:
-        say(f"{current.stage('student') / 'selection.png'}; --keep makes the chosen one the run's student")
+        say(f"{current.stage('student') / 'selection.png'}; --keep makes the chosen checkpoint the run's student")

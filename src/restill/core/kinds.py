@@ -66,7 +66,7 @@ class Pluggable:
             known = cls._members.get(kind)
             owner = cls._builtin.get(kind, cls.__module__ if known is None else known.__module__)
             if owner != cls.__module__:
-                whose = "restill's own" if owner.partition(".")[0] == "restill" else f"declared in {owner} already"
+                whose = "restill's own" if owner.partition(".")[0] == "restill" else f"already declared in {owner}"
                 raise UserError(f"{cls.family} {kind!r} is {whose}; give {cls.__name__} another kind")
             cls.kind = kind
             cls._members[kind] = cls
@@ -115,7 +115,7 @@ def of_kind(family: type[PluggableT], kind: object, key: str | None = None) -> t
 
 def _unknown(family: type[Pluggable], kind: object) -> str:
     known = ", ".join(kinds(family))
-    given = "is missing" if kind is None else f"{kind!r} is no known kind"
+    given = "is missing" if kind is None else f"{kind!r} is not a known kind"
     return f"{given}: use one of {known}, or name the file that defines it with --plugin"
 
 
@@ -173,7 +173,7 @@ class OfKind:
             return value
         if not isinstance(value, (str, Mapping)):
             form = f"{{{self.family.tag}: ...}}"
-            problem = f"must be a kind, or keys and values with one, {form}, not {value!r}"
+            problem = f"must be a kind, or keys and values that include one, {form}, not {value!r}"
             raise PydanticCustomError("inner", "{error}", {"inner": [], "error": problem})
         data = {self.family.tag: value} if isinstance(value, str) else dict(value)
         kind = data.pop(self.family.tag, self.otherwise)

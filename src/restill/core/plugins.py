@@ -35,10 +35,10 @@ def run_file(path: str | Path) -> ModuleType:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such file; --plugin takes a Python file, or the name of an installed plug-in")
+        raise UserError(f"{path}: no such file; --plugin takes a Python file or the name of an installed plug-in")
     spec = importlib.util.spec_from_file_location(f"restill_plugin_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise UserError(f"{path}: --plugin takes a Python file, whose name ends in .py")
+        raise UserError(f"{path}: --plugin takes a Python file; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses of it look it up
     try:
@@ -77,7 +77,9 @@ def require(names: Iterable[str]) -> None:
     for name in names:
         if not re.fullmatch(r"[\w.-]+", name) or name.endswith(".py"):
             stem = Path(name).stem
-            raise UserError(f"plugins: {name!r} must be a name; write {stem!r} and give the file with --plugin")
+            raise UserError(
+                f"plugins: {name!r} must be a name, not a path; write {stem!r} and give the file with --plugin"
+            )
         if name not in _LOADED and not load_installed(name):
             raise UserError(f"plugins: {name!r} is not loaded; name its file with --plugin {name}.py")
 

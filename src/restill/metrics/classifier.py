@@ -42,8 +42,8 @@ class ClassifierFeatures(Features):
     dim = DIM
     resize = "none"
     shows = (
-        "Classifier features see whether images belong to the classes of the clean reference, and noise, as it was "
-        "trained without any; they are blind to what its classes do not depend on."
+        "Classifier features see whether images belong to the classes of the clean reference. They see noise too, "
+        "because the classifier was trained without it. They are blind to everything the classes do not depend on."
     )
 
     def __init__(
@@ -103,7 +103,7 @@ def load_classifier(folder: Path) -> ClassifierFeatures:
     """
     config, weights = read_json(folder / "config.json"), folder / "model.safetensors"
     if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise UserError(f"{folder / 'config.json'}: is not a classifier of restill (format {FORMAT!r})")
+        raise UserError(f"{folder / 'config.json'}: is not a restill classifier (format {FORMAT!r})")
     if not weights.is_file():
         raise UserError(f"{weights}: no such file")
     try:
@@ -118,7 +118,7 @@ def load_classifier(folder: Path) -> ClassifierFeatures:
         reason = str(error).splitlines()[0]
         raise UserError(f"{folder}: the classifier cannot be loaded ({type(error).__name__}: {reason})") from error
     if features.fingerprint != config.get("fingerprint"):
-        raise UserError(f"{weights}: are not the weights that config.json describes; train the classifier anew")
+        raise UserError(f"{weights}: do not match config.json; train the classifier again")
     return features
 
 
@@ -172,7 +172,7 @@ def _check_training(images: Tensor, labels: Tensor, steps: int) -> tuple[tuple[i
     if images.ndim != 4 or min(images.shape[2:]) < 8 or not images.is_floating_point():
         raise UserError(f"a classifier needs real images [n, C, H, W] of at least 8 by 8, not {list(images.shape)}")
     if labels.shape != images.shape[:1] or labels.is_floating_point() or len(labels) < 10 or int(labels.min()) < 0:
-        raise UserError("a classifier needs 10 images or more, with an integer label from 0 for each")
+        raise UserError("a classifier needs at least 10 images, each with an integer label from 0")
     if steps < 1:
         raise UserError(f"a classifier needs at least one step of training, not {steps}")
     if not bool(torch.isfinite(images).all()):

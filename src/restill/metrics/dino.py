@@ -43,8 +43,8 @@ class DinoFeatures(NetworkFeatures, kind="dino"):
     name = "dino"
     resize = "bicubic with antialiasing to 224x224, from 8-bit values (rounded to the nearest, clipped)"
     shows = (
-        "DINOv2 features see content and layout of natural RGB photographs, and agree with people on these better than "
-        "Inception; they were not made for grey or scientific images, and are blind to what 8 bits do not hold."
+        "DINOv2 features see content and layout of natural RGB photographs, and agree with human judgement better than "
+        "Inception features. They were not made for grey or scientific images. They are blind to detail beyond 8 bits."
     )
 
     def read(self, path: Path, sha256: str | None) -> nn.Module:
@@ -74,7 +74,7 @@ def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     config = read_json(path)
     if not isinstance(config, dict) or config.get("model_type") != "dinov2":
-        raise UserError(f"{path}: is not the configuration of a DINOv2 (model_type 'dinov2') in Hugging Face's format")
+        raise UserError(f"{path}: is not a DINOv2 configuration in Hugging Face's format (model_type 'dinov2')")
     if (folder / "adapter_config.json").exists():
         raise UserError(f"{folder}: adapter_config.json changes the network; remove it to use model.safetensors alone")
     for key, value in _FIXED.items():
@@ -101,7 +101,7 @@ def _read(folder: Path, config: dict[str, Any]) -> Any:
             )  # fmt: skip
     except Exception as error:  # of any kind: the files are foreign and so is their reader
         reason = next((line for line in str(error).splitlines() if line.strip()), "")
-        raise UserError(f"{folder}: holds no DINOv2 weights ({type(error).__name__}: {reason})") from error
+        raise UserError(f"{folder}: does not hold DINOv2 weights ({type(error).__name__}: {reason})") from error
     missing = sorted(map(str, {*loading["missing_keys"], *loading["mismatched_keys"]}))
     if missing:  # transformers would have drawn them at random
         raise UserError(f"{folder / 'model.safetensors'}: lacks {len(missing)} weights of DINOv2, e.g. {missing[0]}")

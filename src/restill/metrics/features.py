@@ -25,7 +25,7 @@ from ..core.views import displayed_shape, magnitude
 
 MAX_PIXEL_FEATURES = 4096  # an eigendecomposition of this size takes about half a minute on two cores
 
-OF_MAGNITUDES = "Of complex images they see magnitudes alone, no phases."
+OF_MAGNITUDES = "For complex images they see only magnitudes, not phases."
 _CHUNK = 32  # images that a network takes at once
 
 
@@ -46,7 +46,7 @@ class Features(ABC):
     fingerprint: str
     dim: int
     resize: str = "none"
-    shows: str = "What a number in these features shows is not known to restill."
+    shows: str = "restill does not know what these features see."
     logits_of: Callable[[Tensor], Tensor] | None = None
 
     @abstractmethod
@@ -141,7 +141,9 @@ class PixelFeatures(NamedFeatures, kind="pixels"):
         self.shape, self.pool = (channels, height, width), 1
         while channels * -(-height // self.pool) * -(-width // self.pool) > MAX_PIXEL_FEATURES:
             if self.pool >= max(height, width):
-                raise UserError(f"pixel features: {channels} channels are more than {MAX_PIXEL_FEATURES} features")
+                raise UserError(
+                    f"pixel features: {channels} channels exceed the limit of {MAX_PIXEL_FEATURES} features"
+                )
             self.pool *= 2
         self.dim = channels * -(-height // self.pool) * -(-width // self.pool)
         windows, finer = f"{self.pool}x{self.pool} pixels", ""
@@ -151,14 +153,14 @@ class PixelFeatures(NamedFeatures, kind="pixels"):
             finer = f" and to detail finer than {windows}"
         self.fingerprint = hashlib.sha256(f"{self.name} {self.shape}".encode()).hexdigest()
         self.shows = (
-            "Pixel features see mean and covariance of the pixel values, so noise and blur; "
-            f"they are blind to whether images make sense{finer}."
+            "Pixel features see the mean and covariance of pixel values, hence noise and blur. "
+            f"They are blind to whether images make sense{finer}."
         )
 
     @classmethod
     def open(cls, argument: str, shape: tuple[int, int, int]) -> PixelFeatures:
         if argument:
-            raise UserError(f"features 'pixels:{argument}': pixels take nothing after the name")
+            raise UserError(f"features 'pixels:{argument}': write pixels without an argument")
         return PixelFeatures(shape)
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -251,7 +253,10 @@ def check_weights(weights: Path, stated: str | None, published: str = "") -> str
     if stated is not None and found != stated.lower():
         raise UserError(f"{weights}: has the SHA-256 {found}, not {stated} as stated")
     if stated is None and not found.startswith(published):
-        raise UserError(f"{weights}: has the SHA-256 {found}, not {published}...; state it if these weights are meant")
+        raise UserError(
+            f"{weights}: has the SHA-256 {found}, not the published {published}...; "
+            "to use these weights, append #sha256"
+        )
     return found
 
 

@@ -199,7 +199,7 @@ def _distance(a: Moments, b: Moments, singular: Tensor) -> float:
     traces = a.cov.trace() + b.cov.trace()
     distance = float((a.mean - b.mean).square().sum() + traces - 2 * singular.sum())
     if not distance >= -1e-9 * float(traces):  # also true for NaN
-        raise UserError(f"the Fréchet distance came out as {distance}: the moments are not those of real features")
+        raise UserError(f"the Fréchet distance is {distance}: the moments are not those of real features")
     return max(distance, 0.0)
 
 
@@ -259,7 +259,9 @@ def _factor(cov: Tensor) -> _Factor:
     values, vectors = torch.linalg.eigh(cov.double())
     rounding = float(values.abs().max()) * len(values) * torch.finfo(torch.float64).eps
     if float(values[0]) < -1e3 * rounding:
-        raise UserError(f"a covariance has the negative eigenvalue {float(values[0]):.3g}: it is not one")
+        raise UserError(
+            f"a covariance has the negative eigenvalue {float(values[0]):.3g}; it must be positive semidefinite"
+        )
     keep = values > rounding
     keep[-1] = True
     return _Factor(vectors[:, keep] * values[keep].clamp(min=0).sqrt(), False)

@@ -36,8 +36,8 @@ class InceptionFeatures(NetworkFeatures, kind="inception"):
     dim = 2048
     resize = "bilinear to 299x299 as TensorFlow 1 does, from 8-bit values (rounded to the nearest, clipped)"
     shows = (
-        "Inception features, those of the FID in the literature, see texture and objects of natural RGB photographs; "
-        "they were not made for grey or scientific images, and are blind to what 8 bits do not hold."
+        "Inception features, used for FID in the literature, see texture and objects of natural RGB photographs. They "
+        "were not made for grey or scientific images. They are blind to detail beyond 8 bits."
     )
 
     def read(self, path: Path, sha256: str | None) -> nn.Module:
@@ -108,14 +108,14 @@ def _fetch(response: Any, url: str, target: Path) -> None:
             done += len(block)
             advance(done=len(block))
     if done < total:
-        raise UserError(f"{url}: the connection broke off after {done:,} of {total:,} bytes; try again")
+        raise UserError(f"{url}: the connection was lost after {done:,} of {total:,} bytes; try again")
 
 
 def _block(response: Any, url: str) -> bytes:
     try:
         return bytes(response.read(_BLOCK))
     except (OSError, http.client.HTTPException) as error:  # not the disk's, which `replacing` reports
-        raise UserError(f"{url}: the connection broke off ({error}); try again") from error
+        raise UserError(f"{url}: the connection was lost ({error}); try again") from error
 
 
 def _torch_fidelity() -> Any:
@@ -146,7 +146,7 @@ def _read(module: Any, weights: Path) -> nn.Module:
                 network = build("inception", ["2048"], feature_extractor_weights_path=str(weights))
     except Exception as error:  # of any kind: the file is foreign and so is its reader
         reason = next(iter(str(error).splitlines()), "")
-        raise UserError(f"{weights}: holds no Inception-v3 weights ({type(error).__name__}: {reason})") from error
+        raise UserError(f"{weights}: does not hold Inception-v3 weights ({type(error).__name__}: {reason})") from error
     return cast(nn.Module, network)
 
 

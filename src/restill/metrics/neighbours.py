@@ -68,10 +68,12 @@ def _ordered(a: Tensor, b: Tensor, candidates: Tensor, k: int) -> tuple[Tensor, 
 
 def _check(a: Tensor, b: Tensor, k: int, exclude_self: bool) -> None:
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or not (a.is_floating_point() and b.is_floating_point()):
-        raise UserError(f"neighbours need two sets of vectors [n, d] of one d, not {list(a.shape)} and {list(b.shape)}")
+        raise UserError(
+            f"neighbours need two sets of vectors [n, d] with the same d, not {list(a.shape)} and {list(b.shape)}"
+        )
     if exclude_self and len(a) != len(b):
         raise UserError(f"neighbours within one set need that set twice, not {len(a)} and {len(b)} vectors")
     if not 1 <= k <= len(b) - exclude_self:
-        raise UserError(f"{k} neighbours each need 1 or more, and at most {len(b) - exclude_self} in a set of {len(b)}")
+        raise UserError(f"the number of neighbours must be 1 to {len(b) - exclude_self} in a set of {len(b)}, not {k}")
     if not bool(torch.isfinite(a).all() and torch.isfinite(b).all()):
         raise UserError("neighbours cannot be found among vectors with NaN or infinite values")

@@ -43,9 +43,7 @@ def psnr(x: Tensor, reference: Tensor, data_range: float = 2.0) -> Estimate:
     ]
     values = torch.cat(scores)
     if not bool(values.isfinite().all()):
-        raise UserError(
-            f"PSNR: {int((~values.isfinite()).sum())} images equal their reference: it is infinite for them"
-        )
+        raise UserError(f"PSNR: {int((~values.isfinite()).sum())} images equal their reference, where PSNR is infinite")
     return mean_estimate(values)
 
 
@@ -101,7 +99,7 @@ def lpips(x: Tensor, reference: Tensor, network: Literal["alex", "vgg", "squeeze
     try:
         importlib.import_module("torchvision")
     except ImportError:
-        raise UserError("LPIPS: torchvision is missing; install the one that belongs to your torch") from None
+        raise UserError("LPIPS: torchvision is missing; install the version that matches your torch") from None
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
     metric = LearnedPerceptualImagePatchSimilarity(net_type=network, reduction="none").to(x.device)
@@ -154,7 +152,7 @@ def _pairs(x: Tensor, reference: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 def _check_pairs(x: Tensor, reference: Tensor, name: str, data_range: float) -> None:
     if x.shape != reference.shape or x.ndim != 4 or not len(x):
         shapes = f"{list(x.shape)} and {list(reference.shape)}"
-        raise UserError(f"{name} needs two sets of one shape [n, C, H, W], n at least 1, not {shapes}")
+        raise UserError(f"{name} needs two sets of the same shape [n, C, H, W], n at least 1, not {shapes}")
     if not (x.is_floating_point() and reference.is_floating_point()):
         raise UserError(f"{name} takes real images, not {x.dtype} and {reference.dtype}: take magnitudes first")
     if not data_range > 0:

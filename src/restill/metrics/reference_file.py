@@ -101,7 +101,7 @@ def _check_features(path: Path, arrays: Arrays, features: Features) -> None:
     ours = (features.name, features.fingerprint, features.resize)
     for key, value in zip(_NAMED, ours, strict=True):
         if key in arrays and str(arrays[key]) != value:
-            raise UserError(f"{path}: {key} is {str(arrays[key])!r}, but that of the features in use is {value!r}")
+            raise UserError(f"{path}: {key} is {str(arrays[key])!r}, but the features in use have {value!r}")
 
 
 def _count(path: Path, arrays: Arrays, n: int | None) -> int:
@@ -112,9 +112,9 @@ def _count(path: Path, arrays: Arrays, n: int | None) -> int:
             raise UserError(f"{path}: n must be one integer, not {arrays['n'].dtype} {list(arrays['n'].shape)}")
         known = int(arrays["n"])
         if n is not None and n != known:
-            raise UserError(f"{path}: is of {known} images, not {n}")
+            raise UserError(f"{path}: describes {known} images, not {n}")
     if known is None:
-        raise UserError(f"{path}: does not say of how many images it is: state n")
+        raise UserError(f"{path}: the number of images is missing: state n")
     if known < 2:
         raise UserError(f"{path}: n must be at least 2 images, not {known}")
     return known

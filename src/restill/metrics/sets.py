@@ -58,7 +58,9 @@ def kernel_distance(
     _check_pair(a, b, at_least=2, what="a kernel distance")
     used = kid_settings(len(a), len(b), subsets, subset_size)
     if used["subset_size"] < 2 or subsets < 1:
-        raise UserError(f"a kernel distance needs 1 subset or more, of 2 images or more, not {subsets}, {subset_size}")
+        raise UserError(
+            f"a kernel distance needs at least 1 subset of at least 2 images, not {subsets} of {subset_size}"
+        )
     with _reproducible("kid", seed):
         from torchmetrics.image.kid import KernelInceptionDistance
 
@@ -97,7 +99,7 @@ def inception_score(logits: Tensor, splits: int = SPLITS, seed: int = 0) -> Esti
     """
     if logits.ndim != 2 or logits.shape[1] < 2 or len(logits) < 2 or splits < 1:
         raise UserError(
-            f"an Inception score needs logits [n, k] of 2 images and 2 classes or more, and a split, "
+            f"an Inception score needs logits [n, k], n and k at least 2, and at least 1 split, "
             f"not {list(logits.shape)} and {splits}"
         )
     check_finite(logits, "logits")
@@ -109,7 +111,7 @@ def inception_score(logits: Tensor, splits: int = SPLITS, seed: int = 0) -> Esti
         metric.update(logits.cpu().double())
         mean, std = metric.compute()
     if not bool(mean.isfinite()):
-        raise UserError("logits: so far apart that a probability is 0; an Inception score needs them within about 700")
+        raise UserError("logits: a probability is 0; an Inception score needs logits within about 700 of each other")
     return Estimate(float(mean), float(std), "splits") if used["splits"] > 1 else Estimate(float(mean), None, None)
 
 

@@ -18,14 +18,14 @@ class EvaluationSettings(Section):
     section = "evaluation"
 
     samples: int = setting(50_000, "images drawn for each seed", gt=0, unit="images")
-    seeds: Several[Seed] = setting((0,), "seeds of the samples; several give a standard deviation", min_length=1)
-    classifier: bool = setting(True, "whether to use a classifier's features too, if the reference has labels")
+    seeds: Several[Seed] = setting((0,), "sampling seeds; several give a standard deviation", min_length=1)
+    classifier: bool = setting(True, "whether to add the features of a classifier, if the reference has labels")
     metrics: Several[str] = setting(
         tuple(name for name in (*SET_METRICS, *PAIR_METRICS) if name not in OPTIONAL),
         "names of the metrics",
         min_length=1,
     )
-    features: Several[str] = setting((), "more feature spaces: inception:FILE, dino:FOLDER, or your own kind")
+    features: Several[str] = setting((), "additional feature spaces: inception:FILE, dino:FOLDER, or your own kind")
     checks: bool = setting(True, "whether to check memorisation, residuals, likelihood and what the operators hide")
 
     @field_validator("seeds")

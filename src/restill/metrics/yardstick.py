@@ -92,7 +92,7 @@ def write_reference(path: Path, clean: Samples | None, spaces: Sequence[Features
     """Write the statistics of clean images as an `.npz` with `mu` and `sigma`, as the FID literature exchanges them."""
     space = _only(spaces, path)
     if clean is None:
-        raise UserError(f"{path}: there are no clean images to take statistics of; give a store with --reference")
+        raise UserError(f"{path}: statistics need clean images; give their store with --reference")
     [known] = feature_sets(clean, [space], Processes(), "reference")
     save_reference(path, known.moments, space)
 

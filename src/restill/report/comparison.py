@@ -13,11 +13,10 @@ from .protocol import Key, Words, by_key, differences, key_of, words_of
 
 _UNCERTAINTIES = {
     "seeds": "standard deviation over sampling seeds; training was not repeated",
-    "jackknife": "standard error of one set of images, from the influence of each; neither sampling nor training was "
-    "repeated",
-    "subsets": "standard deviation over random subsets of one set, as KID is published",
-    "splits": "standard deviation over parts of one set, as the Inception score is published",
-    "": "standard deviation; the file does not say over what",
+    "jackknife": "jackknife standard error over the images of one set; neither sampling nor training was repeated",
+    "subsets": "standard deviation over random subsets of one set, as usual for KID",
+    "splits": "standard deviation over parts of one set, as usual for the Inception score",
+    "": "standard deviation; the file does not say whether over seeds or subsets",
 }
 _UNITS = {"psnr": " dB"}
 RATE, SPEED_UP = "Images/s", "Speed-up"
@@ -123,7 +122,10 @@ class Comparison:
     @property
     def blocks(self) -> tuple[Block, ...]:
         """The same, one block for each reference and one for the clock, in each the columns by their features."""
-        titles = {"clean": "Against clean images", "measurements": "Proximal: corrupted anew, against the measurements"}
+        titles = {
+            "clean": "Against clean images",
+            "measurements": "Proximal: re-corrupted images against the measurements",
+        }
         blocks = []
         for reference, group in groupby(self.columns, key=lambda column: column.key.reference):
             columns = tuple(group)
@@ -213,10 +215,12 @@ def _quality_column(results: Sequence[Result]) -> Column:
     for result in results[1:]:
         if what := differences(first, result):
             pair = f"{first.subject} and {result.subject}"
-            raise UserError(f"{words.title}: {pair} cannot be compared: {what}; measure both alike")
+            raise UserError(f"{words.title}: {pair} cannot be compared: {what}; measure both in the same way")
     by_subject: dict[str, Result] = {result.subject: result for result in results}
     if len(by_subject) < len(results):
-        raise UserError(f"two results of one subject for {first.metric}, {first.features}, {first.reference}: keep one")
+        raise UserError(
+            f"one subject has two results for {first.metric}, {first.features}, {first.reference}: keep one"
+        )
     values = {subject: result.value for subject, result in by_subject.items()}
     stds = {subject: result.std for subject, result in by_subject.items() if result.std is not None}
     kinds = {subject: kind_of(by_subject[subject]) for subject in stds}
@@ -230,7 +234,9 @@ def _clock(timed: Mapping[str, Result]) -> tuple[tuple[Column, ...], str]:
     base = next((teacher for teacher in ("teacher-truncated", "teacher-full") if teacher in rates), "")
     speed_up = {subject: rate / rates[base] for subject, rate in rates.items()} if base else {}
     counts = {result.n for result in timed.values()}
-    title = f"Seconds for {next(iter(counts)):,} images" if len(counts) == 1 else "Seconds, for different numbers"
+    title = (
+        f"Seconds for {next(iter(counts)):,} images" if len(counts) == 1 else "Seconds, for different numbers of images"
+    )
     columns = (
         Column(CLOCK, Words(title, "Seconds", True), seconds),
         Column(CLOCK, Words("Images per second", RATE, False), rates),

@@ -25,14 +25,14 @@ _WORDS = {
     "images_per_second": "images per second",
 }
 _SENTENCES = {  # of a quantity, or of a quantity of one stage
-    "teacher loss": "Should fall and then level off; unpredictable noise keeps it above zero.",
-    "student loss": "The SiD loss of a working distillation is negative, and only its gradient is meaningful: look "
-    "at the score gap.",
-    "score_gap": "Distance between images denoised by the teacher and by the fake score; falls and levels off.",
-    "proximal_frechet": "Distance of the student's images, corrupted anew, to the measurements. Lower is better; the "
-    "student with the smallest value is kept.",
-    "fake_loss": "The fake score's own denoising loss, on generated images, corrupted anew.",
-    "images_per_second": "The speed of training on this machine, not of sampling.",
+    "teacher loss": "Should fall, then level off. The noise cannot be predicted, so the loss stays above zero.",
+    "student loss": "The SiD loss is negative when distillation works. Only its gradient is meaningful: look at "
+    "the score gap.",
+    "score_gap": "Distance between the denoised images of the teacher and the fake score. Should fall, then level off.",
+    "proximal_frechet": "Distance between the re-corrupted images of the student and the measurements. Lower is "
+    "better; the student with the smallest value is kept.",
+    "fake_loss": "The denoising loss of the fake score on re-corrupted generated images.",
+    "images_per_second": "The speed of training, not of sampling, on this machine.",
 }
 _PAUSE_SECONDS = 60.0
 
@@ -107,7 +107,7 @@ def _took(times: Sequence[datetime], images: float) -> str:
     usual = median(gaps)
     pauses = [gap for gap in gaps if gap > max(_PAUSE_SECONDS, 10 * usual)]
     seen = f" for {images:,.0f} images" if images else ""
-    paused = f", of which {duration(sum(pauses))} without a row, as when a run was interrupted" if pauses else ""
+    paused = f", including {duration(sum(pauses))} of gaps in the log, e.g. from an interruption" if pauses else ""
     return f"{duration(total)}{seen}{paused}"
 
 

@@ -102,7 +102,7 @@ def line_svg(
     """
     values = [y for points in series.values() for _, y in points if math.isfinite(y)]
     if not values:
-        raise UserError(f"there is nothing to plot for {y_label}: no finite value")
+        raise UserError(f"{y_label} cannot be plotted: no value is finite")
     with drawing(name, x_label, y_label) as drawn:
         for number, (label, points) in enumerate(series.items()):
             colour, dashes = _COLOURS[number % 4], _DASHES[(number + number // 4) % 4]

@@ -21,15 +21,15 @@ _PAIR_BYTES = 1_050_000  # of raw pixels, all generated images with their neighb
 _ENLARGED, _MOST = 160, 8  # pixels of the longer side, and the largest factor
 _GAPS = "Missing pixels are blue."
 _CAPTIONS = {
-    "measurements": "The first measurements: training saw nothing else.",
+    "measurements": "The first measurements. Training used only measurements.",
     "l1-wavelet": "L1-wavelet compressed sensing of the first measurements.",
-    "l1-edm": "A diffusion model of L1-wavelet reconstructions.",
+    "l1-edm": "Samples of a diffusion model trained on L1-wavelet reconstructions.",
     "teacher-full": "The teacher, sampled down to noise level 0.",
     "teacher-truncated": "The teacher, stopped at the noise level of the measurements and denoised once.",
     "student": "The student: one network evaluation per image.",
 }
-_PHASES = "The phases of the first of these."
-_COLOURS = "Red is 0, green 120, cyan 180 and blue 240 degrees; the larger the magnitude, the brighter."
+_PHASES = "Phases of the first images."
+_COLOURS = "Red is 0, green 120, cyan 180 and blue 240 degrees; brightness shows the magnitude."
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def subject_figures(
     """
     unknown = set(images) - set(SUBJECTS)
     if unknown:
-        raise UserError(f"images of {', '.join(sorted(unknown))} have no place in a report: use {', '.join(SUBJECTS)}")
+        raise UserError(f"a report cannot show images of {', '.join(sorted(unknown))}: use {', '.join(SUBJECTS)}")
     count, figures = _shortest(images), dict[str, Figure]()
     for subject in (name for name in SUBJECTS if name in images):
         caption = " ".join(filter(None, (_CAPTIONS[subject], more.get(subject, ""))))
@@ -116,7 +116,7 @@ def nearest_figures(nearest: Nearest) -> list[Figure]:
         missing = None if gaps is None else gaps[(place - 1) * across : place * across]
         picture = grid(row, across, min_size, missing)
         at = " and ".join(number(distance) for distance in distances)
-        alt = f"Generated image {place}, and to its right the {which} nearest to it, root mean square difference {at}"
+        alt = f"Generated image {place}; to its right the nearest {which}, root mean square difference {at}"
         caption = f"differs by {at}{'.' if factor > 1 else ''}{_size(factor)}"
         figures.append(Figure(str(place), data_uri(png_bytes(picture)), alt, caption, *picture.size))
     return figures

@@ -23,13 +23,15 @@ def noise_in_words(found: NoiseEstimate, scale: float) -> list[str]:
     ]
     if found.mixed:
         lines.append(
-            f"Levels differ: 5% of the images lie below {low:.4g}, 5% above {high:.4g}. One number does not describe "
-            "them; import with --sigma-n auto-per-sample."
+            f"Levels differ between images: 5% lie below {low:.4g}, 5% above {high:.4g}. Import with "
+            "--sigma-n auto-per-sample."
         )
     elif found.low <= 0:
-        lines.append("The interval includes 0: noise this weak cannot be told from none.")
+        lines.append("The interval includes 0: the estimate cannot distinguish this level from no noise.")
     else:
-        lines.append(f"One level describes all images; each alone, known to {found.error:.1%}, shows no other.")
+        lines.append(
+            f"One level describes all images: the levels of single images, known to {found.error:.1%}, agree with it."
+        )
     return lines
 
 
@@ -39,7 +41,7 @@ def photon_noise_in_words(found: PoissonGaussianEstimate, scale: float) -> list[
         f"gain       {_interval(found.gain, found.gain_interval)} units of the files per count",
         f"read noise {_interval(found.read, found.read_interval)} in the units of the files",
         f"           {_interval(found.read, found.read_interval, scale)} where images span [-1, 1]",
-        "The variance is gain * signal + read noise^2, if 0 in the files is no light.",
+        "The variance is gain * signal + read noise^2, provided that 0 in the files means no light.",
     ]
 
 

@@ -131,9 +131,9 @@ def _units(store: Store, found: tuple[float, float]) -> str:
     low, high = store.manifest.value_range
     values = " to ".join(number(value) for value in found).replace("-", "−")
     if store.corruption.is_complex:
-        return f"a magnitude of {high:g} in the files is 1 here; values of k-space go from {values}"
+        return f"a magnitude of {high:g} in the files is 1 here; k-space values range from {values}"
     what = "stabilised" if store.corruption.loses(Loss.PHOTONS) else "measured"
-    return f"{low:g} and {high:g} in the files are −1 and 1 here; {what} values go from {values}"
+    return f"{low:g} and {high:g} in the files are −1 and 1 here; {what} values range from {values}"
 
 
 def _times(shape: Sequence[int]) -> str:
@@ -153,7 +153,7 @@ def _noise(store: Store) -> str:
     if high == 0:
         return f"0: no noise, {how}"
     if store.corruption.loses(Loss.PHOTONS):
-        return f"{mean:.4g} of the stabilised counts, nearly the same for any light"
+        return f"{mean:.4g} of the stabilised counts, almost independent of the signal"
     if summary.estimate is not None:
         bounds = " to ".join(f"{level:.4g}" for level in summary.estimate.interval)
         how += f" (95% interval of the set {bounds}; {summary.estimate.method})"

@@ -112,7 +112,7 @@ def separate(results: Sequence[Result]) -> tuple[list[Result], tuple[str, ...]]:
         for result in group:
             if what := differences(result, kept):
                 left[id(result)] = (
-                    f"{words_of(key).title}: {result.subject} ({result.value:.3g}) is left out, because it cannot be "
+                    f"{words_of(key).title}: {result.subject} ({result.value:.3g}) is left out; it cannot be "
                     f"compared with {kept.subject}: {what}."
                 )
     return [result for result in results if id(result) not in left], tuple(left.values())

@@ -73,7 +73,7 @@ def write_comparison(
 def check_replaceable(path: Path) -> None:
     """Raises UserError if there is anything at `path` but an earlier page that compares runs."""
     if path.exists() and not _is_comparison(path):
-        raise UserError(f"{path}: exists and is not a comparison written by restill; choose another --out")
+        raise UserError(f"{path}: already exists and was not written by restill as a comparison; choose another --out")
 
 
 def _is_comparison(path: Path) -> bool:
@@ -184,7 +184,7 @@ def _figures(runs: Sequence[RunData]) -> list[Figure]:
     """The students' grids, equally many images of each."""
     trained = [run for run in runs if "student" in run.images]
     count = min((min(len(run.images["student"]), _SHOWN) for run in trained), default=0)
-    captions = ("The student's first images.", "The student's first images, their magnitudes.")
+    captions = ("The student's first images.", "Magnitudes of the student's first images.")
     return [
         grid_figure(
             run.label,

@@ -59,7 +59,7 @@ def trust_sentence(checks: Sequence[Check]) -> str:
     warnings, passed = counts.get("warning", 0), counts.get("ok", 0)
     tested = warnings + passed
     if not tested:
-        return "Not checked: this run has no check that could have failed."
+        return "Not checked: this run has no check that can pass or fail."
     if warnings:
         verb, checks_ = "warns" if warnings == 1 else "warn", "check" if tested == 1 else "checks"
         about = "" if urgent(checks) else ", only about teachers"
@@ -109,9 +109,7 @@ def _agreement(clean: Column, proximal: Column, subjects: Sequence[str], name: s
     title = f"{clean.words.short} in {clean.key.features}"
     parts = (f"{subject}: proximal {proximal.cell(subject)}, clean {clean.cell(subject)}" for subject in subjects)
     sentence, agrees = _ranking(clean, proximal, subjects)
-    description = (
-        f"{title}, each subject by its proximal value and by its value against clean images. {'; '.join(parts)}"
-    )
+    description = f"{title}: the proximal value of each subject and its value against clean images. {'; '.join(parts)}"
     svg = scatter_svg(points, spreads, "proximal", "against clean images", name)
     return Agreement(clean.key.metric, agrees, Plot(title, svg, description, sentence))
 
@@ -119,11 +117,11 @@ def _agreement(clean: Column, proximal: Column, subjects: Sequence[str], name: s
 def agreement_sentence(found: Sequence[Agreement]) -> str:
     """For how many quantities the two rankings agree."""
     if not found:
-        return "Unknown: no quantity was measured both against clean images and against the measurements."
+        return "Unknown: no metric was measured both against clean images and against the measurements."
     if len(found) == 1:
-        return f"{found[0].plot.title}, which was measured both ways: {found[0].plot.sentence}"
+        return f"{found[0].plot.title} was measured both ways: {found[0].plot.sentence}"
     alike = sum(agreement.agrees for agreement in found)
-    return f"Of {len(found)} quantities that were measured both ways, {alike or 'none'} rank the subjects alike."
+    return f"{len(found)} quantities were measured both ways; the rankings agree for {alike or 'none'} of them."
 
 
 def _ranking(clean: Column, proximal: Column, subjects: Sequence[str]) -> tuple[str, bool]:
@@ -131,7 +129,7 @@ def _ranking(clean: Column, proximal: Column, subjects: Sequence[str]) -> tuple[
     apart = [pair for pair in itertools.combinations(subjects, 2) if _sign(proximal, *pair) != _sign(clean, *pair)]
     if not apart:
         return f"the proximal ranking agrees with the clean one ({orders[0]}, from best to worst).", True
-    vague = " (which the uncertainty does not separate)"
+    vague = " (a difference within the uncertainty)"
     pairs = [f"{a} and {b}{'' if proximal.clear(a, b) and clean.clear(a, b) else vague}" for a, b in apart]
     text = f"the proximal ranking ({orders[0]}) differs from the clean one ({orders[1]}) in the order of"
     return f"{text} {'; of '.join(pairs)}.", False

@@ -52,7 +52,7 @@ class Verdict:
         """One sentence that lists where the student does not win; empty where nothing was compared."""
         if self.not_won:
             return f"Where the student does not win: {'; '.join(self.listed)}."
-        return "" if self.wins is None else "No measured quality puts another generator ahead of the student."
+        return "" if self.wins is None else "No other generator is as good as the student in any measured metric."
 
 
 def judge(results: Sequence[Result], n_measurements: int, corruption: Corruption) -> Verdict:
@@ -87,8 +87,8 @@ def judge(results: Sequence[Result], n_measurements: int, corruption: Corruption
 
 
 _PROXIMAL = (
-    "A proximal distance compares images, corrupted anew, with the measurements. It needs no clean image, but cannot "
-    "detect errors in what every operator of the corruption hides."
+    "A proximal distance compares re-corrupted images with the measurements. It needs no clean image, but cannot "
+    "detect errors in anything that all operators of the corruption hide."
 )
 
 
@@ -112,9 +112,7 @@ def _answer(column: Column | None) -> tuple[bool | None, str]:
     teachers = [teacher for teacher in measured if teacher in TEACHERS]
     whom = "both teachers" if len(teachers) == 2 else f"{teachers[0]}, the only teacher measured"
     whom += ", and l1-edm" if "l1-edm" in measured else ""
-    blind = (
-        "" if column.key.reference == "clean" else ", as far as measurements can tell (no clean reference was given)"
-    )
+    blind = "" if column.key.reference == "clean" else " (judged by measurements alone: no clean reference was given)"
     return True, f"The student beats {whom} in {what}{blind}{_close(column, measured)}."
 
 

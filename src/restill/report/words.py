@@ -12,7 +12,7 @@ from ..corruption.words import by_keys, in_words, shortened
 _DRAWN = {
     Loss.SHARPNESS: "blurred images,",
     Loss.RESOLUTION: "images of the lower resolution (shown enlarged),",
-    Loss.OWN_FUNCTION: "measurements (shown as the images of least norm that would give them),",
+    Loss.OWN_FUNCTION: "measurements (shown as the minimum-norm images that give them),",
 }
 
 
@@ -33,7 +33,7 @@ def went_in(count: int, corruption: Corruption) -> str:
     """What a generator was learned from, and whether any of it was clean."""
     noise_free = not corruption.operator_in_words() and min(corruption.levels) == 0
     clean = noise_free or bool(corruption.describe().get("clean_fraction"))
-    beside = "no clean image beside them" if clean else "no clean image"
+    beside = "no other clean image" if clean else "no clean image"
     return f"{count:,} measurements with {corruption.in_words()}, and {beside}"
 
 
@@ -53,7 +53,7 @@ def teacher_draws(corruption: Corruption) -> str:
     drawn = dict.fromkeys(_DRAWN[loss] for part in corruption.parts for loss in part.lost if loss in _DRAWN)
     if not drawn:
         return ""
-    return f"The teacher draws {' and '.join(drawn)} as it was trained to; only the student undoes that."
+    return f"The teacher draws {' and '.join(drawn)} as it was trained to; only the student draws clean images."
 
 
 def subject_names(corruption: Corruption) -> dict[str, str]:
@@ -66,9 +66,9 @@ def what_is_compared(corruption: Corruption) -> str:
     if not corruption.is_complex:
         return ""
     return (
-        "Images are complex: what is compared are their magnitudes (0 to 1 count as -1 to 1, as of any images), and of "
-        "measurements those of their zero-filled reconstructions, in which what was not measured of k-space is 0. None "
-        "of these numbers uses the phase."
+        "Images are complex. Metrics compare their magnitudes, with 0 to 1 mapped to -1 to 1. Measurements are "
+        "represented by zero-filled reconstructions, in which unmeasured k-space is 0. None of these numbers uses the "
+        "phase."
     )
 
 

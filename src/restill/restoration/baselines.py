@@ -13,5 +13,5 @@ class BaselineSettings(Section):
     l1_wavelet: bool = setting(False, "whether to reconstruct every measurement by L1-wavelet compressed sensing")
     l1_edm: bool = setting(False, "whether to train a diffusion model of these reconstructions")
     iterations: int = setting(100, "iterations of FISTA", gt=0)
-    weight: float | None = setting(None, "weight of the L1 norm; null chooses it by held-out lines", gt=0)
-    wavelet: str = setting("db4", "wavelet to use with a stated weight; otherwise chosen together with the weight")
+    weight: float | None = setting(None, "weight of the L1 norm; null chooses it with held-out lines", gt=0)
+    wavelet: str = setting("db4", "wavelet for a stated weight; otherwise chosen together with the weight")

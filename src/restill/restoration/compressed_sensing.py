@@ -83,7 +83,7 @@ class CompressedSensing:
         images = torch.cat(blocks) if blocks else applied.adjoint(y)
         if not bool(images.isfinite().all()):
             raise UserError(
-                "compressed sensing: diverged; state lipschitz (the largest eigenvalue of A^H A), or check y"
+                "compressed sensing diverged; state lipschitz (the largest eigenvalue of A^H A), or check y"
             )
         return images
 

@@ -98,7 +98,9 @@ def _matrix(name: str, side: int) -> Tensor:
     matrix[: even // 2, :even] = torch.from_numpy(means)
     matrix[even // 2 : even, :even] = torch.from_numpy(details)
     if not torch.allclose(matrix @ matrix.T, torch.eye(side, dtype=torch.float64), atol=_TOLERANCE):
-        raise UserError(f"wavelets: {name!r} is not orthonormal; use haar, or one of the families db, sym and coif")
+        raise UserError(
+            f"wavelets: {name!r} is not orthonormal; use haar, or a wavelet of the families db, sym and coif"
+        )
     return matrix
 
 

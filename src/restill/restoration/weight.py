@@ -65,12 +65,12 @@ def choose_weight(
         UserError: no candidates, nothing held out, or as `CompressedSensing`.
     """
     if not candidates:
-        raise UserError("compressed sensing: no candidates for the weight; state one or more")
+        raise UserError("compressed sensing: the candidates for the weight are empty; state at least one")
     ones = torch.ones_like(y)
     held_out = operator.restrict(ones) - further.restrict(ones)
     count = float(held_out.double().sum())
     if not count > 0:
-        raise UserError("compressed sensing: nothing is held out (only centre lines measured?); state the weight")
+        raise UserError("compressed sensing: no line can be held out (only centre lines measured?); state the weight")
     seen, errors = further.restrict(y), []
     for weight in candidates:
         images = dataclasses.replace(method, weight=weight)(seen, further)

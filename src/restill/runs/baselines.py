@@ -33,7 +33,7 @@ def check_baselines(run: Run, store: Store) -> None:
     section = run.recipe.baselines
     if (section.l1_wavelet or section.l1_edm) and not store.is_complex:
         key = "l1_wavelet" if section.l1_wavelet else "l1_edm"
-        raise UserError(f"baselines.{key}: is for undersampled k-space, corruption kind mri; leave it out")
+        raise UserError(f"baselines.{key}: needs undersampled k-space (corruption kind mri); remove it")
 
 
 def _reconstruct(run: Run) -> None:

@@ -36,12 +36,12 @@ def describe(path: Path, overrides: Sequence[str] = (), all_keys: bool = False) 
     if _is_recipe(path):
         return describe_recipe(load_recipe(path, overrides), all_keys)
     if overrides:
-        raise UserError(f"{path}: --set changes a key of a recipe, and this is none")
+        raise UserError(f"{path}: --set needs a recipe; this is not one")
     if (path / "recipe.yaml").exists():
         run = open_run(path)
         return keys_table(run.recipe, complete=True) if all_keys else _run(run)
     if all_keys:
-        raise UserError(f"{path}: --keys shows the keys of a recipe or of a run, and this is neither")
+        raise UserError(f"{path}: --keys needs a recipe or a run; this is neither")
     if not path.exists():
         near = difflib.get_close_matches(str(path), shipped_recipes(), n=1)
         raise UserError(f"{path}: no such file or folder{f'; did you mean the recipe {near[0]!r}?' if near else ''}")
@@ -51,7 +51,7 @@ def describe(path: Path, overrides: Sequence[str] = (), all_keys: bool = False) 
         return _network(path)
     if path.suffix == ".safetensors":
         return _state(path)
-    raise UserError(f"{path}: is no store, run or network folder of restill, and no recipe")
+    raise UserError(f"{path}: is neither a store, run or network folder of restill nor a recipe")
 
 
 def _is_recipe(path: Path) -> bool:
@@ -80,7 +80,7 @@ def _store(store: Store | Reference) -> RenderableType:
         facts["values"] = f"complex: a magnitude of {manifest.value_range[1]:g} in the files is 1 here"
     if store.scale is not None:
         low, high = float(store.scale.min()), float(store.scale.max())
-        facts["values"] = f"complex: what is {low:.3g} to {high:.3g} in the files is 1 here, by a scale of each slice"
+        facts["values"] = f"complex: 1 here is {low:.3g} to {high:.3g} in the files; each slice has its own scale"
     if isinstance(store, Reference):
         return facts_table(f"{store.path}: clean reference", facts)
     facts["corruption"] = store.corruption.in_words()

@@ -26,9 +26,9 @@ _FLOP = (("EFLOP", 1e18), ("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9))
 _BYTES = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 _TIME = (("days", 86400), ("hours", 3600), ("minutes", 60), ("s", 1))
 _NOT_COUNTED = (
-    "Activations are what autograd keeps for the backward pass, counted by sending images without data through the "
-    "network. Not counted: the workspace of single operations, what the device's libraries take, memory that its "
-    "allocator cannot use, the corruption itself. GFLOP: products and sums of convolutions, layers and attention."
+    "Activations are the tensors that autograd keeps for the backward pass, counted with images without data. Not "
+    "counted: workspaces of single operations, memory of the device's libraries, fragmentation of its allocator, and "
+    "the corruption. GFLOP: multiplications and additions of convolutions, linear layers and attention."
 )
 
 

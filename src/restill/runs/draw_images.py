@@ -31,7 +31,7 @@ def sample_run(path: Path, folder: Path, n: int, seed: int, subject: str, overri
     source = trained(run, next(name for name in GENERATED if name == subject))
     if subject == "teacher-truncated" and source.config.build_corruption().sigma_max == 0:
         raise UserError(
-            f"--sampler teacher-truncated stops at the noise level of the measurements, and those of {path} have no "
+            f"--sampler teacher-truncated stops at the noise level of the measurements, but those of {path} have no "
             "noise; use teacher-full"
         )
     shown: list[Tensor] = []

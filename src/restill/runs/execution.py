@@ -22,7 +22,7 @@ class ExecutionSettings(Section):
     channels_last: bool = setting(True, "whether networks use the channels-last memory format")
     compile: bool = setting(False, "whether to compile networks, which takes a minute or more at the start")
     checkpoint_every_s: float = setting(300.0, "time between checkpoints", gt=0, unit="seconds")
-    log_every: int = setting(50, "distance between rows of the log", gt=0, unit="iterations")
+    log_every: int = setting(50, "interval between rows of the log", gt=0, unit="iterations")
 
     def place(self) -> torch.device:
         """The device. Raises UserError for one that is unknown or not on this machine."""

@@ -150,10 +150,10 @@ def _check_continues(path: Path, recipe: Recipe) -> None:
             if stage is not None and run.begun(stage):
                 raise UserError(
                     f"{path}: holds a run of another recipe ({key} is {_brief(run.recipe.value(key))} there and "
-                    f"{_brief(recipe.value(key))} here); a run is never overwritten, choose another folder"
+                    f"{_brief(recipe.value(key))} here); choose another folder: a run is never overwritten"
                 )
     elif path.exists() and any(file.name != _LOCK for file in path.iterdir()):
-        raise UserError(f"{path}: is a folder that is not empty and holds no run; choose another folder")
+        raise UserError(f"{path}: is a non-empty folder without a run; choose another folder")
 
 
 def _brief(value: Any) -> str:
@@ -177,7 +177,7 @@ def _sole_writer(path: Path) -> Iterator[None]:
             except OSError:
                 file.seek(0)
                 pid = file.read().strip() or "?"
-                raise UserError(f"{path}: process {pid} is working on this run; wait for it") from None
+                raise UserError(f"{path}: process {pid} is using this run; wait for it") from None
             with contextlib.suppress(OSError):  # on a full disk the lock holds, only its owner is not named
                 os.ftruncate(file.fileno(), 0)
                 os.write(file.fileno(), str(os.getpid()).encode())

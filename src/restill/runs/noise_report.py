@@ -77,7 +77,7 @@ def _of_store(path: Path) -> tuple[ImageSource, list[str]]:
     """The measurements of a store in the units of the files, and what it says of their noise."""
     store = open_samples(path)
     if store.is_complex:
-        raise UserError(f"{path}: holds k-space of complex images; estimate-noise looks at images")
+        raise UserError(f"{path}: holds k-space of complex images; estimate-noise needs images")
 
     def passes() -> Iterator[tuple[str, NDArray[Any]]]:
         for rows in torch.arange(len(store)).split(_BATCH):

@@ -22,9 +22,9 @@ from .folder import Run
 from .objects import fresh_denoiser, network_config
 
 _EXPLAIN = {  # what the notes of the progress display mean
-    "teacher": "phase I: the loss levels off at what the noise leaves unpredictable, so its absolute value means "
-    "nothing; its fall at the beginning shows that the teacher learns.",
-    "baseline": "a diffusion model of the L1-wavelet reconstructions, to compare the student with.",
+    "teacher": "phase I: the loss levels off at a value set by the noise; its absolute value has no meaning, but its "
+    "initial fall shows that the teacher learns.",
+    "baseline": "a diffusion model of the L1-wavelet reconstructions, for comparison with the student.",
     "student": "phase II: the score gap is the distance between the fake score of the generated images and the "
     "teacher's score, and falls towards 0 as the student matches; the proximal Fréchet distance compares re-corrupted "
     "student images with the measurements: lower is better, and it needs no clean image; the loss is negative when "

@@ -29,7 +29,7 @@ class Recipe(Section):
     seed: int = setting(0, "seed of all randomness", ge=0)
     data: DataSettings = DataSettings()
     corruption: dict[str, Any] = Field(
-        default_factory=lambda: {"kind": "noise"}, description="what happened to the images, by its kind"
+        default_factory=lambda: {"kind": "noise"}, description="corruption of the images, by its kind"
     )
     network: AnyArchitecture = setting(DDPMpp(), "architecture of the denoiser's network")
     objective: AnyObjective = setting(AmbientTweedie(), "denoising objective of the teacher and the fake score")
@@ -51,7 +51,7 @@ class Recipe(Section):
         opponents_of(self.student)  # an unknown one is refused before phase I, not after it
         if self.build_corruption().sigma_max > 0 and self.objective.kind == "standard":
             raise ValueError(
-                "objective.kind standard learns the noise too; with corruption.sigma_n > 0 use ambient-tweedie"
+                "objective.kind standard also learns the noise; with corruption.sigma_n > 0 use ambient-tweedie"
             )
         return self
 

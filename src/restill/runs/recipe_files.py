@@ -45,7 +45,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     except yaml.YAMLError as error:
         raise UserError(f"{where}: is not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(data, dict):
-        raise UserError(f"{where}: a recipe is a mapping of keys to values")
+        raise UserError(f"{where}: a recipe must map keys to values")
     data = _present_keys(data)
     for override in overrides:
         _override(data, override)

@@ -46,8 +46,8 @@ from .subjects import stage_of, subjects_of, trained
 _ENLARGED = 6  # images beside their nearest measurements
 _COMPARED = 36  # images of each run on a page that compares runs
 _PAIRS = (
-    "Each measurement, and what the teacher restores from it in one evaluation, against its own clean image: these say "
-    "nothing about images that were drawn from nothing."
+    "Each measurement, and its restoration by the teacher in one evaluation, against its own clean image. These "
+    "numbers do not judge generated images."
 )
 
 
@@ -113,7 +113,7 @@ def compare_runs(paths: Sequence[Path], out: Path) -> None:
         UserError: the same run twice, a path that is no run or was not evaluated, or another file at `out`.
     """
     if len({path.resolve() for path in paths}) < len(paths):
-        raise UserError("a run is compared with itself: name each run once")
+        raise UserError("a run cannot be compared with itself: name each run once")
     check_replaceable(out)
     runs = [open_run(path) for path in paths]
     seed = runs[0].recipe.evaluation.seeds[0]

@@ -23,7 +23,7 @@ def acquisition_of(recipe: Recipe) -> Acquisition:
     """What the store of a run is made of, from files. Raises UserError if the recipe names none, or other ones."""
     data, description = recipe.data, recipe.corruption
     if data.source is None:
-        raise UserError(f"{recipe.name}: which images? Give them with --set data.source=PATH")
+        raise UserError(f"{recipe.name}: data.source is missing; name the images with --set data.source=PATH")
     if data.content == "clean":
         images = images_named(data.source, data.resize, data.layout)
         return CleanImages(images, recipe.build_corruption(), recipe.seed)
@@ -31,7 +31,7 @@ def acquisition_of(recipe: Recipe) -> Acquisition:
     found = measurements_of(data, description, sigma_n, recipe.seed)
     if isinstance(description.get("sigma_n"), list) and found.unit == "images":
         raise UserError(
-            f"{recipe.name}: data.content measurements takes a corruption with one sigma_n; for levels of each "
+            f"{recipe.name}: data.content measurements needs a corruption with one sigma_n; for a level per "
             "image use `restill import` and data.content store"
         )
     return found
@@ -60,7 +60,7 @@ def with_corruption_of_store(recipe: Recipe) -> Recipe:
         measured, asked = (corruption_in_words(each.describe()) for each in (corruption, recipe.build_corruption()))
         raise UserError(
             f"{recipe.data.source}: was measured with {measured}, but the recipe's corruption is "
-            f"{asked if asked != measured else 'another one of these'}; leave corruption out of the recipe"
+            f"{asked if asked != measured else 'another of the same kind'}; remove corruption from the recipe"
         )
     return recipe
 
@@ -72,7 +72,7 @@ def prepare_store(run: Run) -> Store:
         return _usable(open_store(run.store))
     if recipe.data.content == "store":
         if recipe.data.source is None:
-            raise UserError(f"{recipe.name}: which store? Give it with --set data.source=PATH")
+            raise UserError(f"{recipe.name}: data.source is missing; name the store with --set data.source=PATH")
         store = _usable(open_store(recipe.data.source))
         target = os.path.relpath(store.path.resolve(), run.path.resolve())
         run.store.symlink_to(target, target_is_directory=True)
@@ -91,7 +91,7 @@ def _usable(store: Store) -> Store:
     if found != store.shape:
         words = corruption_in_words(store.corruption.describe())
         raise UserError(
-            f"{store.path}: holds measurements of shape {list(store.shape)}, but {words} makes {list(found)} of images "
-            f"{list(store.image_shape)}: the operator is not the one that measured them"
+            f"{store.path}: holds measurements of shape {list(store.shape)}, but {words} gives {list(found)} from "
+            f"images {list(store.image_shape)}: another operator measured them"
         )
     return store

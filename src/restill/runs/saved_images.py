@@ -66,7 +66,7 @@ def check_output(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; give --out a folder")
     if folder.is_dir() and any(file.suffix not in (".png", ".npy", ".tmp") for file in folder.iterdir()):
-        raise UserError(f"{folder}: holds other files than samples; choose another --out")
+        raise UserError(f"{folder}: holds files that are not samples; choose another --out")
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -42,7 +42,7 @@ def select(
     if not run.trained("student"):
         raise UserError(f"{run.path}: has no student yet; run `restill distill {run.path}`")
     if keep and not finished(run, "student"):
-        raise UserError(f"{run.path}: the distillation is not finished; `restill distill {run.path}` continues it")
+        raise UserError(f"{run.path}: distillation is not finished; continue with `restill distill {run.path}`")
     kept = run.snapshots / OWN  # the student that the run itself kept, once another one has taken its place
     own = kept if kept.exists() else run.stage("student") / "model.safetensors"
     checkpoints, left_out = checkpoints_of(snapshots_in(run.snapshots), sigma_rels, own)

@@ -76,8 +76,8 @@ class Choice:
         lines = [f"chosen {best.name}: proximal Fréchet {best.proximal:.4g} ± {best.error:.2g}"]
         if self.near:
             lines.append(
-                f"{len(self.near)} of {len(self.candidates) - 1} others (marked {NEAR}) are not told apart from it: a "
-                f"paired t-test over {len(best.values)} sets of draws, 95%"
+                f"{len(self.near)} of {len(self.candidates) - 1} others (marked {NEAR}) do not differ significantly "
+                f"from it: paired t-test over {len(best.values)} sets of draws, 95%"
             )
         if self.oracle is not None:
             lines.append(
@@ -86,8 +86,8 @@ class Choice:
             )
         if self.left_out:
             lines.append(
-                f"{self.left_out} averages are left out: the snapshots before them are too few or too far apart for "
-                "their length"
+                f"{self.left_out} averages are left out: too few snapshots precede them, or their spacing is too wide "
+                "for the length"
             )
         return lines
 

@@ -167,4 +167,4 @@ def _known_rows(file: Path) -> dict[str, dict[str, Any]]:
             candidate_of(row)
         return rows
     except (KeyError, TypeError, AttributeError, ValueError):
-        raise UserError(f"{file}: is not what `restill select` writes; remove it") from None
+        raise UserError(f"{file}: was not written by `restill select`; remove it") from None

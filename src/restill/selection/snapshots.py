@@ -73,7 +73,7 @@ def snapshots_in(folder: Path) -> list[Snapshot]:
             try:
                 found.append(Snapshot(path, int(data["images"]), float(data["sigma_rel"])))
             except (KeyError, TypeError, ValueError):
-                raise UserError(f"{path}: is no snapshot of a student; remove it") from None
+                raise UserError(f"{path}: is not a snapshot of a student; remove it") from None
     if not found:
         raise UserError(f"{folder}: holds no snapshots of the student; distil it with student.snapshots of at least 1")
     return sorted(found, key=lambda snapshot: snapshot.profile)
