@@ -137,7 +137,9 @@ def test_weights_of_another_hash_are_not_read(
     random_inception: Path, features: InceptionFeatures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inception, "_read", lambda *_: pytest.fail("the file was read"))
-    with pytest.raises(UserError, match=f"has the SHA-256 {digest(random_inception)}, not 6726825d[.]{{3}}; state it"):
+    with pytest.raises(
+        UserError, match=f"has the SHA-256 {digest(random_inception)}, not the published 6726825d[.]{{3}}; state it"
+    ):
         InceptionFeatures(random_inception, SHAPE)
     with pytest.raises(UserError, match=f"not {'0' * 64} as stated"):
         open_features(f"inception:{random_inception}#{'0' * 64}", SHAPE)
@@ -211,14 +213,14 @@ def test_weights_are_fetched_once(server: str, path: str, tmp_path: Path) -> Non
     assert target.read_bytes() == CONTENT
     assert [file.name for file in target.parent.iterdir()] == ["weights.pth"]
     download_inception(target, server + "/nothing", expected.upper())  # is there already
-    with pytest.raises(UserError, match=r"weights.pth: has the SHA-256 .*, not 6726825d"):
+    with pytest.raises(UserError, match=r"weights.pth: has the SHA-256 .*, not the published 6726825d"):
         download_inception(target, server + path)
 
 
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("/whole", "/whole: has the SHA-256 .*, not 6726825d"),
+        ("/whole", "/whole: has the SHA-256 .*, not the published 6726825d"),
         ("/broken", "was lost after 1,152,000 of 2,304,000 bytes"),
         ("/nothing", "cannot be fetched .*404"),
     ],

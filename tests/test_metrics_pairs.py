@@ -86,8 +86,8 @@ def test_mistakes_are_named() -> None:
     x, reference = pair((1, 8, 8), n=4)
     for metric in (psnr, ssim):
         for a, b, words in (
-            (x, reference[:3], "one shape"),
-            (x[0], reference[0], "one shape"),
+            (x, reference[:3], "the same shape"),
+            (x[0], reference[0], "the same shape"),
             (x[:0], reference[:0], "at least 1"),
             (x / 0, reference, "NaN"),
             (x.to(torch.complex64), reference, "real"),
