@@ -254,8 +254,7 @@ def check_weights(weights: Path, stated: str | None, published: str = "") -> str
         raise UserError(f"{weights}: has the SHA-256 {found}, not {stated} as stated")
     if stated is None and not found.startswith(published):
         raise UserError(
-            f"{weights}: has the SHA-256 {found}, not the published {published}...; "
-            "to use these weights, append #sha256"
+            f"{weights}: has the SHA-256 {found}, not the published {published}...; state it if these weights are meant"
         )
     return found
 
