@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import typer
 
-from ..core.errors import NonFiniteError, UserCodeError, UserError
+from ..core.errors import DataWarning, NonFiniteError, UserCodeError, UserError
 from .data import DescribedBySettings, corrupt, estimate_noise, import_
 from .inspection import evaluate, info, report, sample
+from .options import warn
 from .stages import distill, pretrain, run, select
 
 _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # with an example of each
@@ -46,7 +50,8 @@ def main() -> None:
 def _run_app(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     try:
-        code = command.main(args=arguments or ["--help"], prog_name="restill", standalone_mode=False)
+        with _data_warnings():
+            code = command.main(args=arguments or ["--help"], prog_name="restill", standalone_mode=False)
         if code == 130:  # some versions of typer turn Ctrl-C into this, others into one of the exceptions below
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
@@ -69,6 +74,23 @@ def _run_app(arguments: list[str]) -> int:
             sys.stderr.write("".join(_users_traceback(error)))
             return _fail(f"{file}: raises {type(error).__name__}: {error}", 2, error)
         return _fail(f"{type(error).__name__}: {error} (RESTILL_DEBUG=1 shows where)", 1, error)
+
+
+@contextmanager
+def _data_warnings() -> Iterator[None]:
+    """Every `DataWarning` is one line on stderr, each time; other warnings are shown as Python shows them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DataWarning)
+        others = warnings.showwarning
+
+        def shown(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, DataWarning):
+                warn(f"warning: {' '.join(str(message).split())}")
+            else:
+                others(message, category, *where, **more)
+
+        warnings.showwarning = shown
+        yield
 
 
 def _users_traceback(error: BaseException) -> list[str]:

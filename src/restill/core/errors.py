@@ -1,4 +1,8 @@
-"""Errors that end a command; each is one line that a person can act on."""
+"""Errors that end a command, and warnings that do not; each is one line that a person can act on."""
+
+from __future__ import annotations
+
+import warnings
 
 
 class UserError(Exception):
@@ -15,3 +19,12 @@ class UserCodeError(UserError):
 
 class NonFiniteError(Exception):
     """A loss or gradient became NaN or infinite. The message names the step and the checkpoint to continue from."""
+
+
+class DataWarning(UserWarning):
+    """Something in the user's data that is probably not as it should be. The command line prints it on stderr."""
+
+
+def warn_of(text: str) -> None:
+    """Issue a `DataWarning`: one line that names the file, says what is odd about it, and what would be right."""
+    warnings.warn(text, DataWarning, stacklevel=3)
