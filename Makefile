@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo demo-mri test test-slow lint bench clean
+.PHONY: demo demo-mri test test-slow test-mutations lint bench clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -26,6 +26,9 @@ test: $(VENV)/.installed  ## the fast test suite
 
 test-slow: $(VENV)/.installed  ## trains on three seeds and more; takes an hour
 	$(PY) -m pytest -m slow
+
+test-mutations: $(VENV)/.installed  ## whether the tests notice some hundred subtle bugs, by area; takes half an hour
+	$(PY) tests/mutations/driver.py $(AREAS)
 
 lint: $(VENV)/.installed  ## ruff and mypy
 	$(VENV)/bin/ruff check .
