@@ -11,7 +11,7 @@ from restill.core.errors import UserError
 from restill.core.kinds import described, kinds
 from restill.corruption import Corruption
 from restill.diffusion import Denoiser, NetworkDenoiser, Noisy
-from restill.sampling import Heun, OneStep, Sampler, generate
+from restill.sampling import Classes, Heun, OneStep, Sampler, generate
 from tiny import tiny_denoiser
 
 SHAPE = (1, 8, 8)
@@ -31,7 +31,7 @@ def conditional(request: pytest.FixtureRequest) -> tuple[Denoiser, dict[str, obj
     masks: Corruption = RandomMask(p=0.5)
     cases: dict[str, tuple[Denoiser, dict[str, object]]] = {
         "plain": (tiny_denoiser(), {}),
-        "classes": (tiny_denoiser(classes=4), {"num_classes": 4}),
+        "classes": (tiny_denoiser(classes=4), {"classes": Classes((5, 1, 0, 2))}),
         "masks": (tiny_denoiser(condition=1), {"corruption": masks}),
     }
     return cases[request.param]
@@ -96,12 +96,12 @@ def test_labels_are_drawn_for_each_image() -> None:
             return super().image(given)
 
     denoiser = Listening(tiny_denoiser(classes=4).net, 1, 0.5, 4)
-    draw(denoiser, OneStep(), range(400), num_classes=4, batch_size=50)
+    draw(denoiser, OneStep(), range(400), classes=Classes.alike(4), batch_size=50)
     labels = torch.cat(seen)
     counts = labels.bincount(minlength=4)
     assert counts.sum() == 400 and (counts - 100).abs().max() < 5 * 8.7  # binomial, standard deviation 8.7
     seen.clear()
-    draw(denoiser, OneStep(), [7, 399], num_classes=4)
+    draw(denoiser, OneStep(), [7, 399], classes=Classes.alike(4))
     assert torch.equal(seen[0], labels[[7, 399]])
 
 

@@ -27,7 +27,7 @@ from restill.objectives.distillation_losses import per_sample_scale
 from restill.runs import distill, pretrain, working_on
 from restill.runs.phases import interruptible
 from restill.runs.recipe_files import Recipe
-from restill.sampling import Heun, OneStep, generate
+from restill.sampling import Classes, Heun, OneStep, generate
 from restill.training import (
     EMA,
     Adam,
@@ -461,7 +461,7 @@ def test_classes_reach_both_phases_and_the_sampler(tmp_path: Path) -> None:
     assert first is not None and set(first.tolist()) == {0, 1, 2}
     assert all(labels is not None and torch.equal(labels, first) for labels in seen)
     seen.clear()
-    (drawn,) = generate(denoiser, OneStep(), range(16), (1, 8, 8), num_classes=3)
+    (drawn,) = generate(denoiser, OneStep(), range(16), (1, 8, 8), classes=Classes.alike(3))
     assert seen[0] is not None and set(seen[0].tolist()) == {0, 1, 2} and drawn.isfinite().all()
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+from typing_extensions import Self
 
 from .core.errors import UserError
 from .core.files import read_json, replacing, write_json
@@ -25,6 +26,7 @@ from .core.settings import Section, Several, setting
 from .corruption import Corruption, corruption_from
 from .diffusion import Denoiser, NetworkDenoiser, Prior
 from .diffusion.networks import build_network
+from .sampling import Classes
 
 FORMAT = 1
 
@@ -97,6 +99,9 @@ class NetworkConfig(Section):
     )
     init_sigma: float | None = setting(None, "noise level at which a student starts; null for a teacher")
     classes: Several[str] | None = setting(None, "names of the classes")
+    class_counts: Several[int] | None = setting(
+        None, "measurements of each class, in whose proportion classes are drawn; null in older folders"
+    )
     images_seen: int = setting(0, "length of the training", unit="images")
     ema_sigma_rel: float | None = setting(
         None, "relative length of the average of the weights, where `restill select` chose it"
@@ -112,6 +117,23 @@ class NetworkConfig(Section):
     def grid(self) -> tuple[int, ...]:
         """`(C, H, W)` of an image."""
         return self.image_shape or self.shape
+
+    @property
+    def drawn_classes(self) -> Classes | None:
+        """How often each class is drawn; None for unconditional networks."""
+        if not self.num_classes:
+            return None
+        if self.class_counts is None:
+            return Classes.alike(self.num_classes, self.classes)
+        return Classes(self.class_counts, self.classes)
+
+    @model_validator(mode="after")
+    def _a_count_for_each_class(self) -> Self:
+        if self.num_classes and self.class_counts is not None:
+            if len(self.class_counts) != self.num_classes:
+                raise ValueError(f"class_counts must hold {self.num_classes} numbers, not {len(self.class_counts)}")
+            Classes(self.class_counts)
+        return self
 
     def build_corruption(self) -> Corruption:
         """The corruption."""

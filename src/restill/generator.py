@@ -13,6 +13,7 @@ from .core.errors import UserError
 from .core.tensors import seeded
 from .diffusion import Denoiser
 from .sampling import OneStep, Sampler, generate
+from .sampling.classes import Labels
 
 
 class Generator:
@@ -22,6 +23,7 @@ class Generator:
         denoiser: the network.
         config: shapes, units, and the corruption of the measurements that it was trained on.
         sampler: how images are drawn; in one step by default, as from a student.
+        classes: how often each class is drawn; None where the network is not class-conditional.
         batch_size: default number of images drawn at a time.
     """
 
@@ -32,21 +34,58 @@ class Generator:
             raise UserError("a teacher is not a one-step generator; give the student's folder, or use load_denoiser")
         self.denoiser, self.config, self.batch_size = denoiser, config, batch_size
         self.sampler = OneStep(init_sigma=config.init_sigma or 0.0) if sampler is None else sampler
+        self.classes = config.drawn_classes
 
-    def sample(self, n: int, seed: int = 0, *, start: int = 0, batch_size: int | None = None) -> Tensor:
+    @property
+    def in_words(self) -> str:
+        """How images are drawn: the sampler, and the classes where there are any."""
+        return repr(self.sampler) if self.classes is None else f"{self.sampler!r}; {self.classes.in_words}"
+
+    def sample(
+        self,
+        n: int,
+        seed: int = 0,
+        *,
+        start: int = 0,
+        batch_size: int | None = None,
+        labels: Labels | None = None,
+    ) -> Tensor:
         """Images `start` to `start + n - 1` of a seed, `[n, C, H, W]`, float32 on the CPU, normalised to [-1, 1].
 
         Image `k` of a seed is the same in every call (up to rounding between batch sizes). Complex images
         (`config.complex_values`) have real and imaginary parts as channels, in turn, with magnitudes up to about 1:
         `restill.core.tensors.channels_to_complex` returns complex numbers `[n, 1, H, W]`, and `restill.core.views`
         converts them to magnitudes or phase colours.
+
+        A class-conditional generator draws classes as frequent as in its training data, the class of image `k` from the
+        seed and `k`; `labels` states them instead.
+
+        Args:
+            labels: one class for all images, or one for each: a name, or an index from 0.
+
+        Raises:
+            UserError: n below 1, a class that is not known or was not in the data, or any class of a generator that
+                is not class-conditional.
         """
         if n < 1:
             raise UserError(f"n must be at least 1, not {n}")
-        return torch.cat(list(self.draw(range(start, start + n), seed, batch_size)))
+        chosen = None if labels is None else self.labels(labels, n)
+        return torch.cat(list(self.draw(range(start, start + n), seed, batch_size, chosen)))
 
-    def draw(self, indices: Sequence[int], seed: int, batch_size: int | None = None) -> Iterator[Tensor]:
-        """Batches of images `[n, C, H, W]` on the image grid in normalised units, float32 on the CPU."""
+    def labels(self, wanted: Labels, n: int) -> Tensor:
+        """Classes int64 `[n]` of names or indices. Raises UserError as `sample` does."""
+        if self.classes is None:
+            raise UserError("a class was asked for, but the network is not class-conditional")
+        return self.classes.labels(wanted, n)
+
+    def draw(
+        self, indices: Sequence[int], seed: int, batch_size: int | None = None, labels: Tensor | None = None
+    ) -> Iterator[Tensor]:
+        """Batches of images `[n, C, H, W]` on the image grid in normalised units, float32 on the CPU.
+
+        Args:
+            labels: the class of each image, int64, as `labels()` returns them; by default drawn (`sample`).
+        """
         batches = generate(
             self.denoiser,
             self.sampler,
@@ -54,7 +93,8 @@ class Generator:
             self.config.shape,
             seed,
             corruption=self.config.build_corruption(),
-            num_classes=self.config.num_classes,
+            classes=self.classes,
+            labels=labels,
             image_shape=self.config.grid,
             batch_size=batch_size or self.batch_size,
         )

@@ -33,6 +33,14 @@ def sample(
     n: Annotated[int, typer.Option("-n", help="number of images")] = 64,
     seed: Annotated[int, typer.Option(help="seed; image k is always the same for one seed")] = 0,
     sampler: Annotated[str, typer.Option(help="student, teacher-full, teacher-truncated or l1-edm")] = "student",
+    of_class: Annotated[
+        str | None,
+        typer.Option(
+            "--class",
+            metavar="NAME|INDEX",
+            help="only images of this class; by default classes are as frequent as in the data",
+        ),
+    ] = None,
     plugins: Plugins = None,
     device: Device = None,
     precision: Precision = None,
@@ -40,8 +48,8 @@ def sample(
     """Draw images; write them as PNG (and as .npy unless the data is 8-bit) with a grid."""
     from ..runs.draw_images import sample_run
 
-    sample_run(path, out_path, n, seed, sampler, overrides_of(None, device, precision))
-    say(f"{out_path}: {n:,} images; {out_path / 'grid.png'} shows them together")
+    classes = sample_run(path, out_path, n, seed, sampler, overrides_of(None, device, precision), of_class)
+    say(f"{out_path}: {n:,} images{f', {classes}' if classes else ''}; {out_path / 'grid.png'} shows them together")
 
 
 def evaluate(

@@ -68,7 +68,7 @@ class Evaluator:
                     measures.append(measure(ours, yardstick.known, yardstick.features, self.metrics, seed))
         mean_seconds = sum(seconds) / len(seconds)
         clock = {"seconds": mean_seconds, "images_per_second": self.samples / mean_seconds}
-        drawn = {"subject": subject, "sampler": repr(generator.sampler), "seeds": self.seeds, **clock}
+        drawn = {"subject": subject, "sampler": generator.in_words, "seeds": self.seeds, **clock}
         results = [
             yardstick.result(name, [m[name] for m in measures], self.samples, **drawn)
             for yardstick, measures in zip(self.yardsticks, found, strict=True)

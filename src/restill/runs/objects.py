@@ -55,6 +55,7 @@ def network_config(recipe: Recipe, store: Store) -> NetworkConfig:
         scale=manifest.normalisation.scale,
         value_range=manifest.value_range,
         classes=manifest.classes,
+        class_counts=store.class_counts if given.classes else None,
         preconditioning=preconditioning,
         power=power,
         image_shape=None if shapes.domain == image_shape else image_shape,

@@ -64,6 +64,8 @@ def distill(run: Run) -> None:
         raise UserError(f"{run.path}: has no trained teacher yet; run `restill pretrain` first")
     device = recipe.execution.place()
     teacher, config = load_network(run.stage("teacher"))
+    if config.class_counts is None and config.num_classes == store.num_classes > 0:  # an older folder lacks them
+        config = config.model_copy(update={"class_counts": store.class_counts})
     asked_for = any(opponent.needs_measurements for opponent in opponents_of(recipe.student))
     training = Distillation(
         recipe.execution.prepared(teacher),
@@ -74,6 +76,7 @@ def distill(run: Run) -> None:
         recipe.seed,
         device,
         batches=Batches(store, recipe.student.batch_size, recipe.seed, device) if asked_for else None,
+        classes=config.drawn_classes,
     )
     del teacher  # the training has a copy
     for module in (training.teacher, *(player.module for player in training.players.values())):

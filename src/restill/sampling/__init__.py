@@ -1,7 +1,8 @@
 """From a denoiser to images."""
 
+from .classes import Classes
 from .generate import generate
 from .heun import heun, karras_levels
 from .sampler import Heun, OneStep, Sampler
 
-__all__ = ["Heun", "OneStep", "Sampler", "generate", "heun", "karras_levels"]
+__all__ = ["Classes", "Heun", "OneStep", "Sampler", "generate", "heun", "karras_levels"]

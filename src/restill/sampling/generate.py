@@ -10,6 +10,7 @@ from torch import Tensor
 from ..core.tensors import sample_normal, seeded
 from ..corruption import Corruption, Operator
 from ..diffusion import Denoiser
+from .classes import Classes
 from .sampler import Sampler
 
 
@@ -21,7 +22,8 @@ def generate(
     seed: int = 0,
     *,
     corruption: Corruption | None = None,
-    num_classes: int = 0,
+    classes: Classes | None = None,
+    labels: Tensor | None = None,
     batch_size: int = 256,
     image_shape: tuple[int, ...] | None = None,
 ) -> Iterator[Tensor]:
@@ -33,10 +35,14 @@ def generate(
             operators (masks).
         image_shape: shape of an image `(C, H, W)` where `shape`, that of the latents, is another one (the domain of the
             measurements).
-        num_classes: of a class-conditional denoiser: image `k` has a class drawn from the seed and `k`.
+        classes: of a class-conditional denoiser: image `k` has a class drawn from the seed and `k`; all equally often
+            where this is None.
+        labels: the classes of the images instead, int64, one for each of `indices`.
     """
     parameter = next(denoiser.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
+    if classes is None and denoiser.num_classes:
+        classes = Classes.alike(denoiser.num_classes)
     was_training = denoiser.training
     denoiser.eval()
     try:
@@ -44,13 +50,13 @@ def generate(
             chosen = indices[start : start + batch_size]
             operator, white = _operators(corruption, tuple(image_shape or shape), seed, chosen)
             latents = sample_normal(seed, chosen, white or tuple(shape)).to(device)
-            labels = _labels(num_classes, seed, chosen)
+            shown = _labels(classes, seed, chosen) if labels is None else labels[start : start + batch_size]
             with torch.no_grad():  # left before `yield`, or it would hold in the caller's code too
                 images = sampler(
                     denoiser,
                     latents,
                     None if operator is None else operator.to(device),
-                    None if labels is None else labels.to(device),
+                    None if shown is None else shown.to(device),
                 )
             yield images
     finally:
@@ -76,7 +82,7 @@ def _operators(
     return Operator.concatenate(drawn), known.white
 
 
-def _labels(num_classes: int, seed: int, indices: Sequence[int]) -> Tensor | None:
-    if not num_classes:
+def _labels(classes: Classes | None, seed: int, indices: Sequence[int]) -> Tensor | None:
+    if classes is None:
         return None
-    return torch.cat([torch.randint(num_classes, (1,), generator=seeded("label", seed, k)) for k in indices])
+    return torch.cat([classes.draw(1, seeded("label", seed, k)) for k in indices])

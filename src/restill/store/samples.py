@@ -110,6 +110,13 @@ class Samples(ABC):
         return len(self.manifest.classes) if self.manifest.classes else int(self.labels.max()) + 1
 
     @property
+    def class_counts(self) -> tuple[int, ...]:
+        """How many samples each class has; empty where samples have no labels."""
+        if self.labels is None:
+            return ()
+        return tuple(self.labels.bincount(minlength=self.num_classes).tolist())
+
+    @property
     def fingerprint(self) -> str:
         """Hex digest that is the same for equal samples in equal order and shards."""
         return hashlib.sha256("".join(shard.sha256 for shard in self.manifest.shards).encode()).hexdigest()

@@ -15,6 +15,7 @@ from ..core.tensors import seeded
 from ..corruption import Corruption
 from ..diffusion import Denoiser
 from ..objectives import AmbientTweedie, Objective, generator_levels, noised
+from ..sampling import Classes
 from .batches import Batches, selected
 from .ema import EMA, frozen_copy
 from .players import Game, Generated, Iteration, Loss, Opponent, Player, Work
@@ -61,7 +62,7 @@ class Generator(Player[Denoiser]):
         z = torch.randn(n, *game.white, generator=random, device=game.device)
         labels = None
         if game.teacher.num_classes:
-            labels = torch.randint(game.teacher.num_classes, (n,), generator=random, device=game.device)
+            labels = (game.classes or Classes.alike(game.teacher.num_classes)).draw(n, random)
         shown = game.corruption.further(game.corruption.draw(n, game.shape, random), random)
         return Generated(self.module.generated(z, game.settings.init_sigma, shown, labels), labels, None)
 
@@ -156,6 +157,7 @@ class Distillation(Training):
         shape: of an image, `(C, H, W)`.
         objective: of the fake score; the teacher's own (another one diverges).
         batches: real measurements in batches of `settings.batch_size`, for opponents that need them.
+        classes: of a class-conditional teacher, how often each is drawn; all equally often where this is None.
         processes: each has a share of a batch (not there yet: `Update`).
 
     Raises:
@@ -173,12 +175,13 @@ class Distillation(Training):
         device: torch.device = torch.device("cpu"),
         *,
         batches: Batches | None = None,
+        classes: Classes | None = None,
         processes: Processes = ALONE,
     ) -> None:
         super().__init__(settings.images, settings.batch_size, device)
         self.corruption, self.settings, self.batches, self.seed = corruption, settings, batches, seed
         self.teacher = frozen_copy(teacher)
-        game = Game(self.teacher, corruption, shape, settings, objective, device, self.guard, processes)
+        game = Game(self.teacher, corruption, shape, settings, objective, device, self.guard, processes, classes)
         self.generator = Generator(game)
         game.opponents.extend(opponent(game) for opponent in opponents_of(settings))  # type: ignore[call-arg]
         game.players.extend([self.generator, *game.opponents])

@@ -27,6 +27,7 @@ from ..core.processes import ALONE, Processes
 from ..corruption import Corruption
 from ..diffusion import Denoiser
 from ..objectives import Objective
+from ..sampling import Classes
 from ..store import Batch
 from .ema import Averaging, Module
 from .settings import DistillationSettings
@@ -107,6 +108,7 @@ class Game:
         corruption: that of the measurements, through which every generated image goes.
         shape: of an image, `(C, H, W)`.
         objective: the teacher's.
+        classes: of a class-conditional teacher, how often each is drawn.
         players: all of them; the generator is the first.
         opponents: the others.
     """
@@ -119,6 +121,7 @@ class Game:
     device: torch.device
     guard: FiniteGuard
     processes: Processes = ALONE
+    classes: Classes | None = None
     players: list[Player[Any]] = field(default_factory=list)
     opponents: list[Opponent[Any]] = field(default_factory=list)
 
