@@ -23,6 +23,7 @@ from PIL import Image
 from restill.checkpoint import load_state, load_state_data, save_state
 from restill.cli import app as cli
 from restill.core.errors import UserError
+from restill.core.locks import take
 from restill.runs import Run, working_on
 from restill.runs.recipe_files import load_recipe
 from restill.store import open_store
@@ -334,8 +335,9 @@ def unmake(store: Path) -> str:
 
 def hold(store: Path) -> str:
     store.rename(store.with_name("y.writing"))
-    writer = {"pid": 1, "started": 0, "process": "another"}
-    (store.with_name("y.writing") / "writer.json").write_text(json.dumps(writer))
+    lock = take(store.with_name(".y.lock"))
+    assert lock is not None
+    lock.note(json.dumps({"pid": 1}))
     return "y: is still being written by process 1; wait until it has finished"
 
 
@@ -434,7 +436,7 @@ def test_a_finished_run_is_not_done_again(run: Path, finished_run: Path, call: C
     assert "report.html" in called.out and "student" in called.out
     after = contents(run)
     changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-    assert changed <= {".lock", "report.html"}
+    assert changed <= {"report.html"}
 
 
 def test_sampling_writes_images_and_a_grid(run: Path, call: Cli, tmp_path: Path) -> None:
@@ -475,7 +477,6 @@ def test_mistakes_with_a_run(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("mine")
-    (run / ".lock").write_text(str(os.getpid()))  # as a command leaves it that gets as far as to hold the run
     assert message in fails(*words)
 
 
@@ -566,7 +567,6 @@ def test_checkpoints_that_do_not_fit(run: Path, fails: Fails, tmp_path: Path) ->
 def test_a_truncated_training_state(run: Path, fails: Fails) -> None:
     state = run / "student" / "state.safetensors"
     state.write_bytes(state.read_bytes()[:1000])
-    (run / ".lock").write_text(str(os.getpid()))
     assert f"{state}: is not a complete checkpoint of restill" in fails("distill", run)
 
 
@@ -575,7 +575,6 @@ def test_a_state_of_another_network(run: Path, finished_run: Path, fails: Fails)
     tensors, data = load_state(state)
     name = next(name for name, value in tensors.items() if value.ndim == 4)
     save_state(state, {**tensors, name: torch.zeros(3, 3, 3, 3)}, {**data, "step": 1})
-    (run / ".lock").write_text(str(os.getpid()))
     line = fails("distill", run)
     assert f"{state}: the checkpoint's tensor" in line and "has shape [3, 3, 3, 3]" in line
 

@@ -145,6 +145,9 @@ def write(
             advance(done=len(some.y))
         measured.contents = acquisition.contents(plan)
         measured.seal()
+        if clean is not None:
+            clean.seal()
+            measured.appears_after(clean)
     return open_store(out, verify=False)
 
 
@@ -152,8 +155,8 @@ def _check_paths(acquisition: Acquisition, out: Path, reference: Path | None) ->
     check_free(out)
     if reference is None:
         return
-    check_free(reference)
     if reference.resolve() == out.resolve():
         raise UserError(f"{out}: measurements and their reference must be two stores; choose another reference path")
+    check_free(reference, partner=out)
     if acquisition.no_reference is not None:
         raise UserError(f"{reference}: {acquisition.no_reference}")

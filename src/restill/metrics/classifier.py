@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ..core.errors import NonFiniteError, UserError
@@ -87,7 +87,7 @@ class ClassifierFeatures(Features):
         """Write `model.safetensors` and `config.json` into `folder`, each atomically."""
         weights = {name: value.cpu().contiguous() for name, value in self._network.state_dict().items()}
         with replacing(folder / "model.safetensors") as temporary:
-            save_file(weights, temporary)
+            temporary.write_bytes(save(weights))
         config = {
             "format": FORMAT, "shape": list(self.shape), "classes": self.classes, "accuracy": self.accuracy,
             "seed": self.seed, "steps": self.steps, "fingerprint": self.fingerprint,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 from unittest.mock import patch
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ..core.errors import UserError
@@ -64,7 +64,8 @@ class InceptionFeatures(NetworkFeatures, kind="inception"):
     def save(self, path: Path) -> None:
         """Write the weights as safetensors, atomically; they give the same features and the same fingerprint."""
         with replacing(path) as temporary:
-            save_file({name: value.cpu().contiguous() for name, value in _state(self.network).items()}, temporary)
+            weights = {name: value.cpu().contiguous() for name, value in _state(self.network).items()}
+            temporary.write_bytes(save(weights))
 
 
 def download_inception(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -12,15 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import UserError
-from ..core.files import remove_temporaries, write_text
+from ..core.files import cannot_write, remove, remove_temporaries, write_text
+from ..core.locks import holder, take
 from .recipe_files import Recipe, load_recipe, save_recipe
 
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - Windows has no flock; two writers are then not noticed
-    fcntl = None  # type: ignore[assignment]
-
 _LOCK = ".lock"
+_LEFT_OVER = re.compile(r"\.lock|\.recipe\.yaml(\.\d+)?\.tmp")  # by a process that was killed at its start
 
 # A section may still change as long as no stage that depends on it has begun.
 _NEEDED_BY = {
@@ -75,10 +73,14 @@ class Run:
         """Add a row to the log. Raises UserError if the disk is full."""
         stamped = {**row, "time": datetime.now(timezone.utc).isoformat(timespec="seconds")}
         try:
-            with self.log.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(stamped) + "\n")
+            with self.log.open("ab+") as file:
+                cut = False
+                if file.tell():  # a kill may have cut off the last row
+                    file.seek(-1, os.SEEK_END)
+                    cut = file.read() != b"\n"
+                file.write((b"\n" if cut else b"") + json.dumps(stamped).encode() + b"\n")
         except OSError as error:
-            raise UserError(f"{self.log}: cannot be written ({error.strerror or error})") from error
+            raise cannot_write(self.log, error, "the same command continues from the last checkpoint") from error
 
     def read_log(self) -> list[dict[str, Any]]:
         """All whole rows of the log; the last one may be cut off by a kill."""
@@ -123,20 +125,22 @@ def working_on(path: Path, recipe: Recipe) -> Iterator[Run]:
     recipe.execution.place()
     _check_continues(path, recipe)
     run, new, new_folder = Run(path, recipe), not (path / "recipe.yaml").exists(), not path.exists()
-    with _sole_writer(path):
-        _check_continues(path, recipe)  # again, for another process may have come first
-        for folder in (path, run.stage("teacher"), run.stage("student"), run.snapshots, path / "samples"):
-            remove_temporaries(folder)
-        try:
-            save_recipe(path / "recipe.yaml", recipe)
-            yield run
-        finally:
-            if new and not run.begun("store"):
-                for name in ("recipe.yaml", _LOCK):
-                    (path / name).unlink(missing_ok=True)
-                if new_folder:
+    try:
+        with _sole_writer(path):
+            _check_continues(path, recipe)  # again, for another process may have come first
+            for folder in (path, run.stage("teacher"), run.stage("student"), run.snapshots, path / "samples"):
+                remove_temporaries(folder)
+            try:
+                save_recipe(path / "recipe.yaml", recipe)
+                yield run
+            finally:
+                if new and not run.begun("store"):
                     with contextlib.suppress(OSError):
-                        path.rmdir()
+                        remove(path / "recipe.yaml")
+    finally:
+        if new_folder and not run.begun("store"):
+            with contextlib.suppress(OSError):  # where it holds anything, it stays
+                path.rmdir()
 
 
 def _check_continues(path: Path, recipe: Recipe) -> None:
@@ -152,7 +156,7 @@ def _check_continues(path: Path, recipe: Recipe) -> None:
                     f"{path}: holds a run of another recipe ({key} is {_brief(run.recipe.value(key))} there and "
                     f"{_brief(recipe.value(key))} here); choose another folder: a run is never overwritten"
                 )
-    elif path.exists() and any(file.name != _LOCK for file in path.iterdir()):
+    elif path.exists() and not all(_LEFT_OVER.fullmatch(file.name) for file in path.iterdir()):
         raise UserError(f"{path}: is a non-empty folder without a run; choose another folder")
 
 
@@ -167,18 +171,12 @@ def _sole_writer(path: Path) -> Iterator[None]:
     """Raises UserError if another process works on the run. The operating system ends the lock with the process."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = (path / _LOCK).open("a+")
+        lock = take(path / _LOCK)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
-    with lock as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.seek(0)
-                pid = file.read().strip() or "?"
-                raise UserError(f"{path}: process {pid} is using this run; wait for it") from None
-            with contextlib.suppress(OSError):  # on a full disk the lock holds, only its owner is not named
-                os.ftruncate(file.fileno(), 0)
-                os.write(file.fileno(), str(os.getpid()).encode())
+        raise cannot_write(path, error, "nothing was changed") from error
+    if lock is None:
+        raise UserError(f"{path}: process {holder(path / _LOCK) or '?'} is using this run; wait for it")
+    with lock:
+        with contextlib.suppress(OSError):  # on a full disk the lock holds, only its owner is not named
+            lock.note(str(os.getpid()))
         yield

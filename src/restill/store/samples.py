@@ -238,10 +238,8 @@ def checked_files(
 
 
 def _missing(path: Path) -> UserError:
-    folder = writing_path(path)
-    if not folder.exists():
+    if (writer := writer_of(path)) is not None:
+        return UserError(f"{path}: is still being written by {writer}; wait until it has finished")
+    if not writing_path(path).exists():
         return UserError(f"{path}: no such store; `restill corrupt` and `restill import` write stores")
-    writer = writer_of(folder)
-    if writer.alive:
-        return UserError(f"{path}: is still being written by process {writer.pid}; wait until it has finished")
     return UserError(f"{path}: was left unfinished; run the command that writes it again")

@@ -7,13 +7,10 @@ import datetime
 import hashlib
 import json
 import os
-import shutil
-import time
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -21,6 +18,8 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ..core.errors import UserError
+from ..core.files import cannot_write, remove, sha256, sync_folder
+from ..core.locks import Lock, holder, moved, take
 from ..core.version import VERSION
 from .manifest import (
     FILE,
@@ -35,8 +34,6 @@ from .manifest import (
 from .shard_files import PREFIX
 
 SHARD_BYTES = 64 << 20
-WRITER_FILE = "writer.json"
-_THIS_PROCESS = uuid.uuid4().hex  # tells this process from a dead one with the same id, as in a restarted container
 
 
 class StoreWriter:
@@ -46,7 +43,7 @@ class StoreWriter:
             writer.append(y, operator.parameters(), labels)
 
     An exception inside the block removes everything that was written. A process that is killed leaves a folder
-    `<name>.writing` and nothing at `path`; the next writer of the same path removes it.
+    `<name>.writing`, the file of its lock and nothing at `path`; the next writer of the same path removes them.
 
     Args:
         path: where the store will be; must not exist.
@@ -80,16 +77,15 @@ class StoreWriter:
         self._names: list[str] = []
         self._sigma_n: list[Tensor] = []
         self._sealed = False
+        self._lock: Lock | None = None
 
     def __enter__(self) -> Self:
-        check_free(self.path)
         try:
-            if self._folder.exists():  # left behind by a process that was killed
-                shutil.rmtree(self._folder)
-            self._folder.mkdir(parents=True)
-            sign(self._folder)
+            self._lock = _claimed(self.path)
+            remove(self._folder)  # left behind by a process that was killed
+            self._folder.mkdir()
         except OSError as error:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._end()
             raise self._cannot_write(error) from error
         return self
 
@@ -172,7 +168,27 @@ class StoreWriter:
                 self.seal()
                 self._publish()
         finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._end()
+
+    def appears_after(self, other: StoreWriter) -> None:
+        """Note that `other`, which is sealed like this one, is published first: both stores belong to one command.
+
+        If the process is killed in between, `check_free` knows that the other store is but a part of an unfinished
+        pair, and moves it out of the way.
+        """
+        assert self._lock is not None and self._sealed and other._sealed
+        partner = {"path": str(other.path.resolve()), "sha256": sha256(other._folder / FILE)}
+        try:
+            self._lock.note(json.dumps({"pid": os.getpid(), "partner": partner}), durable=True)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    def _end(self) -> None:
+        """Remove what was not published, and the lock."""
+        with contextlib.suppress(OSError):
+            remove(self._folder)
+        if self._lock is not None:
+            self._lock.release()
 
     def _flush(self) -> None:
         """Close the shard that is being filled."""
@@ -187,15 +203,13 @@ class StoreWriter:
 
     def _publish(self) -> None:
         try:
-            _sync_folder(self._folder)
-            if self.path.exists():
+            sync_folder(self._folder)
+            if self.path.exists() or self.path.is_symlink():
                 raise UserError(f"{self.path}: appeared while it was being written; remove it and run again")
-            self._folder.rename(self.path)
+            moved(self._folder, self.path)
         except OSError as error:
             raise self._cannot_write(error) from error
-        with contextlib.suppress(OSError):  # the store is complete; the signature in it would only be untidy
-            (self.path / WRITER_FILE).unlink()
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
 
     def _write(self, name: str, data: bytes) -> None:
         """Write a file through to the disk."""
@@ -208,25 +222,7 @@ class StoreWriter:
             raise self._cannot_write(error) from error
 
     def _cannot_write(self, error: OSError) -> UserError:
-        return UserError(f"{self.path}: cannot be written ({error.strerror or error}); nothing was left behind")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make new names in a folder durable, on systems and file systems that can do so."""
-    if os.name == "posix":
-        with contextlib.suppress(OSError):
-            handle = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-
-
-class Writer(NamedTuple):
-    """The process that began a folder, and whether it still runs."""
-
-    pid: int | None
-    alive: bool
+        return cannot_write(self.path, error, "nothing was left behind")
 
 
 def writing_path(store: Path) -> Path:
@@ -234,49 +230,69 @@ def writing_path(store: Path) -> Path:
     return store.with_name(f"{store.name}.writing")
 
 
-def sign(folder: Path) -> None:
-    """Record in `folder` which process is writing it. Raises OSError."""
-    signature = {"pid": os.getpid(), "started": time.time(), "process": _THIS_PROCESS}
-    (folder / WRITER_FILE).write_text(json.dumps(signature), encoding="utf-8")
+def writer_of(store: Path) -> str | None:
+    """The process that is writing the store at `store`, in words; None where none is."""
+    note = holder(_lock_path(store))
+    return None if note is None else f"process {_noted(note).get('pid', '?')}"
 
 
-def writer_of(folder: Path) -> Writer:
-    """The process that began `folder`; a folder without a readable signature was abandoned at its start."""
-    try:
-        signature = json.loads((folder / WRITER_FILE).read_text(encoding="utf-8"))
-        pid = int(signature["pid"])
-        process = signature.get("process")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
-        return Writer(None, alive=False)
-    if pid == os.getpid():
-        return Writer(pid, alive=process == _THIS_PROCESS)
-    return Writer(pid, alive=_runs(pid))
+def check_free(store: Path, partner: Path | None = None) -> None:
+    """Nothing is at the path `store`, and no other process is writing it.
 
-
-def _runs(pid: int) -> bool:
-    if os.name != "posix":
-        return True  # elsewhere signal 0 does more than ask
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def check_free(store: Path) -> None:
-    """Nothing is at the path `store`, and no living process is writing it.
+    Args:
+        partner: a store that is written together with this one and appears after it. Where a killed process has
+            published this one only, that is moved to `writing_path`, as the unfinished work that it is.
 
     Raises:
         UserError: otherwise; a store is never overwritten.
     """
-    if store.exists() or store.is_symlink():
+    if (writer := writer_of(store)) is not None:
+        raise UserError(f"{store}: is being written by {writer}; wait for it")
+    if not (store.exists() or store.is_symlink()):
+        return
+    with contextlib.suppress(OSError):
+        _lock_path(store).unlink(missing_ok=True)  # of a process that was killed just after it had finished
+    if partner is None or not _is_half_of(store, partner):
         raise UserError(f"{store}: exists already and is never overwritten; remove it or choose another path")
-    folder = writing_path(store)
-    writer = writer_of(folder)
-    if writer.alive:
-        raise UserError(
-            f"{store}: is being written by process {writer.pid}; wait for it, or remove {folder} if that process is "
-            "not restill"
-        )
+    try:
+        remove(writing_path(store))
+        moved(store, writing_path(store))
+    except OSError as error:
+        raise cannot_write(store, error, f"remove it: it was left unfinished together with {partner}") from error
+
+
+def _is_half_of(store: Path, partner: Path) -> bool:
+    """Whether a killed process had published `store` as the first of the two, and not yet `partner`."""
+    try:
+        noted = _noted(_lock_path(partner).read_text(encoding="utf-8")).get("partner")
+        ours = {"path": str(store.resolve()), "sha256": sha256(store / FILE)}
+    except (OSError, UnicodeDecodeError):
+        return False
+    return not store.is_symlink() and not partner.exists() and bool(noted == ours)
+
+
+def _lock_path(store: Path) -> Path:
+    return store.with_name(f".{store.name}.lock")
+
+
+def _noted(note: str) -> dict[str, Any]:
+    try:
+        found = json.loads(note)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _claimed(store: Path) -> Lock:
+    """The lock of a store that is to be written. Raises UserError as `check_free`, and OSError."""
+    check_free(store)
+    store.parent.mkdir(parents=True, exist_ok=True)
+    lock = take(_lock_path(store))
+    if lock is None:
+        raise UserError(f"{store}: is being written by {writer_of(store) or 'another process'}; wait for it")
+    if store.exists():  # another process has just finished
+        lock.release()
+        raise UserError(f"{store}: exists already and is never overwritten; remove it or choose another path")
+    with contextlib.suppress(OSError):  # on a full disk the lock holds, only its owner is not named
+        lock.note(json.dumps({"pid": os.getpid()}))
+    return lock
