@@ -161,7 +161,7 @@ def test_recipes_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such recipe; shipped are afhqv2-noise"):
         load_recipe(tmp_path / "zzz.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9")
-    with pytest.raises(UserError, match=r"latin.yaml: cannot be read as a recipe"):
+    with pytest.raises(UserError, match=r"latin.yaml: is not text in UTF-8"):
         load_recipe(tmp_path / "latin.yaml")
 
 

@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 
 from restill.core.errors import UserError
-from restill.core.files import sha256
+from restill.core.reading import sha256
 from restill.corruption import AdditiveNoise
 from restill.store import Normalisation, Store, StoreWriter, open_store
 from restill.store.manifest import Contents

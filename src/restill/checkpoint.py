@@ -20,8 +20,9 @@ from torch import Tensor
 from typing_extensions import Self
 
 from .core.errors import UserError
-from .core.files import read_json, replacing, write_json
+from .core.files import replacing, write_json
 from .core.modules import module_state, restore_module
+from .core.reading import check_regular, parse_json, read_json
 from .core.settings import Section, Several, setting
 from .corruption import Corruption, corruption_from
 from .diffusion import Denoiser, NetworkDenoiser, Prior
@@ -54,12 +55,13 @@ def load_state_data(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
+    if not path.exists():
+        raise UserError(f"{path}: no such checkpoint")
+    check_regular(path)
     try:
         with safe_open(path, framework="pt") as file:
             yield file
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such checkpoint") from None
-    except (SafetensorError, KeyError, OSError, ValueError) as error:
+    except (SafetensorError, KeyError, OSError, ValueError, RuntimeError, AttributeError) as error:
         raise UserError(
             f"{path}: is not a complete checkpoint of restill ({error}); restore it from a copy, or train again"
         ) from error
@@ -68,7 +70,7 @@ def _opened(path: Path) -> Iterator[Any]:
 def _data(path: Path, file: Any) -> dict[str, Any]:
     metadata = file.metadata() or {}
     check_format(path, metadata.get("format", "0"))
-    data = json.loads(metadata["data"])
+    data = parse_json(metadata["data"])
     if not isinstance(data, dict):
         raise ValueError("its header holds no keys and values")
     return data

@@ -13,6 +13,7 @@ from typing import Any
 import typer
 
 from ..core.errors import DataWarning, NonFiniteError, UserCodeError, UserError
+from ..core.terminal import one_line
 from .data import DescribedBySettings, corrupt, estimate_noise, import_
 from .inspection import evaluate, info, report, sample
 from .options import warn
@@ -85,7 +86,7 @@ def _data_warnings() -> Iterator[None]:
 
         def shown(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
             if issubclass(category, DataWarning):
-                warn(f"warning: {' '.join(str(message).split())}")
+                warn(one_line(f"warning: {message}"))
             else:
                 others(message, category, *where, **more)
 
@@ -108,6 +109,5 @@ def _fail(message: str, code: int, error: BaseException | None = None) -> int:
         import traceback
 
         traceback.print_exception(error)
-    line = " ".join(message.split())
-    sys.stderr.write(f"restill: {line}\n")
+    sys.stderr.write(f"{one_line(f'restill: {message}')}\n")
     return code

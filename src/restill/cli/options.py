@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..core.errors import UserError
+from ..core.terminal import Shown, console, visible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
 
 def show(what: RenderableType = "") -> None:
     """Print a table, or text with highlighted numbers, on stdout."""
-    from rich.console import Console
-
-    Console().print(what)
+    console().print(Shown(what))
 
 
 def show_results(results: Sequence[Result], verdict: Verdict) -> None:
@@ -34,16 +33,12 @@ def show_results(results: Sequence[Result], verdict: Verdict) -> None:
 
 def say(text: str) -> None:
     """Print one line, however long, on stdout: paths in it can be copied."""
-    from rich.console import Console
-
-    Console().print(text, highlight=False, markup=False, soft_wrap=True)
+    console().print(visible(text), highlight=False, soft_wrap=True)
 
 
 def warn(text: str) -> None:
     """Print one line, however long, on stderr."""
-    from rich.console import Console
-
-    Console(stderr=True).print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    console(stderr=True).print(visible(text), style="yellow", highlight=False, soft_wrap=True)
 
 
 def _load_plugins(words: list[str] | None) -> list[str] | None:
@@ -89,15 +84,12 @@ def corruption_of(text: str) -> dict[str, Any]:
     """`--corruption`: a mapping in YAML, a kind alone, or a file with a mapping. Raises UserError for anything else."""
     import yaml
 
-    from ..runs.recipe_files import parse_yaml
+    from ..core.reading import read_text
+    from ..core.yaml_data import parse_yaml
 
     where, content = "--corruption", text
     if text.endswith((".yaml", ".yml")):
-        where = text
-        try:
-            content = Path(text).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{text}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        where, content = text, read_text(Path(text))
     try:
         corruption = parse_yaml(content)
     except yaml.YAMLError as error:

@@ -29,7 +29,7 @@ from pydantic_core import PydanticCustomError, SchemaValidator, core_schema
 
 from .errors import UserError
 from .plugins import load_installed
-from .settings import Section, explain, inner_error
+from .settings import Section, brief, explain, inner_error
 
 
 class Pluggable:
@@ -115,7 +115,7 @@ def of_kind(family: type[PluggableT], kind: object, key: str | None = None) -> t
 
 def _unknown(family: type[Pluggable], kind: object) -> str:
     known = ", ".join(kinds(family))
-    given = "is missing" if kind is None else f"{kind!r} is not a known kind"
+    given = "is missing" if kind is None else f"{brief(kind)} is not a known kind"
     return f"{given}: use one of {known}, or name the file that defines it with --plugin"
 
 
@@ -173,7 +173,7 @@ class OfKind:
             return value
         if not isinstance(value, (str, Mapping)):
             form = f"{{{self.family.tag}: ...}}"
-            problem = f"must be a kind, or keys and values that include one, {form}, not {value!r}"
+            problem = f"must be a kind, or keys and values that include one, {form}, not {brief(value)}"
             raise PydanticCustomError("inner", "{error}", {"inner": [], "error": problem})
         data = {self.family.tag: value} if isinstance(value, str) else dict(value)
         kind = data.pop(self.family.tag, self.otherwise)

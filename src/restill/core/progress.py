@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-console = Console(stderr=True)
+from .terminal import console as new_console
+from .terminal import visible
+
+console = new_console(stderr=True)
 Advance = Callable[..., None]
 
 
@@ -53,7 +55,7 @@ def progress_bar(
 
 def _say(text: str) -> None:
     if text:
-        console.print(text, soft_wrap=True, markup=False, highlight=False)
+        console.print(visible(text), soft_wrap=True, markup=False, highlight=False)
 
 
 def _bar() -> Progress:

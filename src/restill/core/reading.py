@@ -24,7 +24,7 @@ LARGEST: Final = 2**63  # whole numbers lie below it, as those of tensors do
 
 _KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 _NOT_UNDERSTOOD = (
-    ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, MemoryError, EOFError, OSError,
+    ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError, EOFError, OSError,
 )  # fmt: skip
 
 
@@ -93,8 +93,8 @@ def check_plain(data: Any) -> None:
     """Look through plain data.
 
     Raises:
-        ValueError: lists and mappings that are nested deeper than `DEEPEST`, whole numbers that no tensor holds,
-            infinity and NaN from JSON, keys that are no text, or text that cannot be written again.
+        ValueError: lists and mappings that are nested deeper than `DEEPEST`, whole numbers that no tensor holds, keys
+            that are no text, or text that cannot be written again.
     """
     level, depth = [data], 0
     while level:

@@ -156,7 +156,13 @@ def _problem(error: ValidationError, model: type[BaseModel]) -> tuple[list[str],
     ours = _MESSAGES.get(kind)
     message = first["msg"].replace("Input should", "must") if ours is None else ours.format(**context)
     message = message[0].lower() + message[1:]
-    return path, f"{message}, not {first.get('input')!r}", None
+    return path, f"{message}, not {brief(first.get('input'))}", None
+
+
+def brief(value: object, most: int = 80) -> str:
+    """A value as Python writes it, without its middle where it is long."""
+    text = repr(value[: 2 * most] if isinstance(value, str) else value)
+    return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 3 :]}"
 
 
 _MESSAGES = {

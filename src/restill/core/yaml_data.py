@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import yaml
 from yaml.composer import Composer
@@ -72,13 +72,11 @@ class _Composer(Composer):
 class _Constructor(SafeConstructor):
     """Makes texts, numbers, switches, lists and mappings of nodes; a date is a text, and other tags are unknown."""
 
-    yaml_constructors = {
-        **{
-            tag: make
-            for tag, make in SafeConstructor.yaml_constructors.items()
-            if tag is None or tag.removeprefix("tag:yaml.org,2002:") in _TAGS
-        }
-    }  # noqa: RUF012 - PyYAML's own attribute
+    yaml_constructors: ClassVar[dict[Any, Any]] = {
+        tag: make
+        for tag, make in SafeConstructor.yaml_constructors.items()
+        if tag is None or tag.removeprefix("tag:yaml.org,2002:") in _TAGS
+    }
 
     def construct_scalar(self, node: Any) -> Any:
         value = super().construct_scalar(node)
@@ -99,10 +97,10 @@ class _Constructor(SafeConstructor):
 class _Resolver(Resolver):
     """YAML 1.2 numbers: `1e-4` is a number, where YAML 1.1 asks for `1.0e-4`, and `2001-01-01` a text, not a date."""
 
-    yaml_implicit_resolvers = {
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
         first: [(tag, pattern) for tag, pattern in found if not tag.endswith(":timestamp")]
         for first, found in Resolver.yaml_implicit_resolvers.items()
-    }  # noqa: RUF012 - PyYAML's own attribute
+    }
 
 
 _Resolver.add_implicit_resolver(

@@ -17,8 +17,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ..core.errors import NonFiniteError, UserError
-from ..core.files import read_json, replacing, write_json
+from ..core.files import replacing, write_json
 from ..core.progress import Advance, silent
+from ..core.reading import read_json
 from ..core.tensors import mix_seed, seeded
 from .features import Features, check_images, state_fingerprint
 

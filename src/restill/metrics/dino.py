@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.errors import UserError
-from ..core.files import read_json
+from ..core.reading import read_json
 from .features import NetworkFeatures, check_weights
 
 SIZE = 224

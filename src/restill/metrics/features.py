@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from ..core.errors import UserError
-from ..core.files import sha256
 from ..core.kinds import Pluggable, kinds, member
+from ..core.reading import sha256
 from ..core.views import displayed_shape, magnitude
 
 MAX_PIXEL_FEATURES = 4096  # an eigendecomposition of this size takes about half a minute on two cores

@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeFloat, PositiveInt, ValidationError
 
 from ..core.errors import UserError
-from ..core.files import read_json, write_json
+from ..core.files import write_json
+from ..core.reading import read_json
 
 Subject = Literal["measurements", "l1-wavelet", "l1-edm", "teacher-full", "teacher-truncated", "student"]
 Against = Literal["clean", "measurements"]

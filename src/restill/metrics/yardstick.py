@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..core.errors import UserError
-from ..core.files import sha256
 from ..core.processes import Processes
 from ..core.progress import progress_bar
+from ..core.reading import sha256
 from ..core.tensors import seeded
 from ..store import Samples
 from .feature_set import KEPT, FeatureSet

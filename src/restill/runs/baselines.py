@@ -7,7 +7,8 @@ the ordinary denoising objective, on reconstructions as if they were clean.
 from __future__ import annotations
 
 from ..core.errors import UserError
-from ..core.files import read_json, write_json
+from ..core.files import write_json
+from ..core.reading import read_json
 from ..restoration.reconstructions import choice_in_words, choose_wavelet, write_reconstructions
 from ..store import Store, open_store
 from .folder import Run

@@ -11,13 +11,14 @@ import torch
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ..checkpoint import load_network_config, load_state, load_state_data
+from ..checkpoint import load_network_config, load_state
 from ..core.errors import UserError
 from ..metrics import load_results
 from ..report import corruption_in_words, rich_table, subject_names
 from ..report.noise_estimate import histogram
 from ..store import Store, open_store
 from ..store.reference import Reference, open_samples
+from .counters import load_counters
 from .describe_recipe import describe_recipe, facts_table
 from .folder import Run, open_run
 from .recipe_files import load_recipe, shipped_recipes
@@ -110,9 +111,8 @@ def _run(run: Run) -> RenderableType:
 def _progress(run: Run, stage: str) -> str:
     if not run.state(stage).exists():
         return "trained" if run.trained(stage) else "not begun"
-    data = load_state_data(run.state(stage))
-    text = f"step {data['step']:,} of {data['steps']:,}"
-    best = data.get("best")
+    counters = load_counters(run.state(stage))
+    text, best = f"step {counters.step:,} of {counters.steps:,}", counters.best
     if best:
         text += f"; kept: step {best['step']:,}, proximal Fréchet {best['proximal_frechet']:.4g}"
     return text

@@ -15,6 +15,7 @@ from typing import Any
 from ..core.errors import UserError
 from ..core.files import cannot_write, remove, remove_temporaries, write_text
 from ..core.locks import holder, take
+from ..core.reading import parse_json, read_text
 from .recipe_files import Recipe, load_recipe, save_recipe
 
 _LOCK = ".lock"
@@ -83,14 +84,16 @@ class Run:
             raise cannot_write(self.log, error, "the same command continues from the last checkpoint") from error
 
     def read_log(self) -> list[dict[str, Any]]:
-        """All whole rows of the log; the last one may be cut off by a kill."""
+        """All whole rows of the log; a kill may have cut one off. Raises UserError for a line that is no row."""
         rows = []
-        if self.log.exists():
-            for line in self.log.read_text(encoding="utf-8").splitlines():
-                try:
-                    rows.append(json.loads(line))
-                except json.JSONDecodeError:
-                    continue
+        for number, line in enumerate(read_text(self.log).splitlines() if self.log.exists() else (), 1):
+            try:
+                row = parse_json(line)
+            except ValueError:
+                continue
+            if not isinstance(row, dict) or not isinstance(row.get("step", 0), (int, float)):
+                raise UserError(f"{self.log}: line {number} is no row of a log (keys and values, step a number)")
+            rows.append(row)
         return rows
 
     def forget_log(self, stage: str, after: int) -> None:

@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..checkpoint import load_network, load_state, load_state_data, save_network, save_state
+from ..checkpoint import load_network, load_state, save_network, save_state
 from ..core.errors import NonFiniteError, UserError
 from ..core.progress import progress_bar
+from ..core.reading import understood
 from ..metrics import Proximal, pixels_of
 from ..selection.best import BestStudent
 from ..selection.snapshots import Snapshots
 from ..store import Store, open_store
 from ..training import Batches, Distillation, Progress, TeacherTraining, Training, opponents_of
 from ..training import run as training_loop
+from .counters import load_counters
 from .folder import Run
 from .objects import fresh_denoiser, network_config
 
@@ -104,8 +106,8 @@ def finished(run: Run, stage: str) -> bool:
     state = run.state(stage)
     if not run.trained(stage) or not state.exists():
         return False
-    data = load_state_data(state)
-    return bool(data["step"] >= data["steps"])
+    counters = load_counters(state)
+    return counters.step >= counters.steps
 
 
 def _train(
@@ -144,10 +146,9 @@ def _train(
         except NonFiniteError as error:
             if training.guard.immediate:  # the weights are still those of before the step
                 save()
-            data = load_state_data(path)
             raise NonFiniteError(
-                f"{stage}: {error}; {path} holds step {data['step']}. Lower the learning rate or set grad_clip "
-                "in a new run, or continue this one with --precision fp32"
+                f"{stage}: {error}; {path} holds step {load_counters(path).step}. Lower the learning rate or set "
+                "grad_clip in a new run, or continue this one with --precision fp32"
             ) from error
 
 
@@ -156,14 +157,14 @@ def _restore(run: Run, stage: str, training: Training) -> dict[str, Any]:
     path = run.state(stage)
     if not path.exists():
         return {}
-    tensors, data = load_state(path)
+    counters, (tensors, _) = load_counters(path), load_state(path)
     try:
-        training.restore(tensors, int(data["step"]))
+        with understood(path, "a state of this training"):
+            training.restore(tensors, counters.step)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
     run.forget_log(stage, training.step)
-    best: dict[str, Any] = data["best"]
-    return best
+    return counters.best
 
 
 def _note(row: dict[str, float], best: dict[str, Any]) -> str:

@@ -7,7 +7,6 @@ defaults of `recipe.py`, unknown ones are refused.
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -18,14 +17,16 @@ from pydantic import ValidationError
 
 from ..core.errors import UserError
 from ..core.files import write_text
+from ..core.reading import read_text
 from ..core.settings import explain
+from ..core.yaml_data import parse_yaml
 from ..corruption import with_contents
 from ..training import loss_in_one_place
 from .recipe import Recipe
 
 _KINDS = ("corruption", "objective", "loss")  # keys whose value may be a kind alone
 
-__all__ = ["Recipe", "load_recipe", "parse_yaml", "recipe_from", "save_recipe", "shipped_recipes"]
+__all__ = ["Recipe", "load_recipe", "recipe_from", "save_recipe", "shipped_recipes"]
 
 
 def shipped_recipes() -> list[str]:
@@ -75,24 +76,6 @@ def save_recipe(path: Path, recipe: Recipe) -> None:
     write_text(path, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2 numbers: `1e-4` is a number, where YAML 1.1 asks for `1.0e-4`."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def parse_yaml(text: str) -> Any:
-    """Plain data from YAML, in which `1e-4` is a number. Raises yaml.YAMLError."""
-    loader = _Loader(text)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
-
-
 def _recipes() -> Any:
     return resources.files(__package__ or "") / "recipes"
 
@@ -104,14 +87,11 @@ def _read(name_or_path: str) -> tuple[str, str]:
     path = Path(name_or_path)
     if path.is_dir():
         path = path / "recipe.yaml"
-    try:
-        return str(path), path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        if path.exists():
-            raise UserError(f"{path}: cannot be read as a recipe ({error})") from error
-        near = difflib.get_close_matches(name_or_path, shipped_recipes(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"shipped are {', '.join(shipped_recipes())}"
-        raise UserError(f"{name_or_path}: no such recipe; {hint}") from None
+    if path.exists():
+        return str(path), read_text(path)
+    near = difflib.get_close_matches(name_or_path, shipped_recipes(), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"shipped are {', '.join(shipped_recipes())}"
+    raise UserError(f"{name_or_path}: no such recipe; {hint}")
 
 
 def _override(data: dict[str, Any], override: str) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 
 from ..core.errors import UserError
-from ..core.files import read_json, write_json
+from ..core.files import write_json
 from ..core.processes import Processes
 from ..core.progress import progress_bar
+from ..core.reading import read_json
 from ..core.views import displayed
 from ..metrics import Features, as_displayed, load_classifier, train_classifier
 from ..store.reference import Reference

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ..checks.nearest import look_through, missing_pixels
 from ..core.errors import UserError
-from ..core.files import sha256
 from ..core.plugins import from_files
+from ..core.reading import sha256
 from ..core.version import VERSION
 from ..core.views import displayed, phase_colours
 from ..metrics import (

@@ -19,9 +19,10 @@ import torch
 
 from ..checkpoint import load_state_data
 from ..core.errors import UserError
-from ..core.files import read_json, sha256, write_json
+from ..core.files import write_json
 from ..core.modules import restore_module
 from ..core.progress import Advance, progress_bar
+from ..core.reading import read_json, sha256, understood
 from ..core.tensors import mix_seed
 from ..generator import Generator
 from ..metrics import Moments, Proximal, feature_moments, frechet_distance
@@ -63,7 +64,9 @@ def checkpoints_of(snapshots: Sequence[Snapshot], lengths: Sequence[float], own:
                 left_out += 1
             else:
                 found.append(Checkpoint(images, sigma_rel, parts))
-    return [*found, Checkpoint(int(load_state_data(own)["images_seen"]), None, ((own, 1.0),))], left_out
+    with understood(own, "a student of restill"):
+        seen = int(load_state_data(own)["images_seen"])
+    return [*found, Checkpoint(seen, None, ((own, 1.0),))], left_out
 
 
 class Measurer:
@@ -164,7 +167,15 @@ def _known_rows(file: Path) -> dict[str, dict[str, Any]]:
     try:
         rows = {row["key"]: row for row in [*data["rows"], *data.get("others", [])]}
         for row in rows.values():
-            candidate_of(row)
+            _check_numbers(candidate_of(row))
         return rows
-    except (KeyError, TypeError, AttributeError, ValueError):
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         raise UserError(f"{file}: was not written by `restill select`; remove it") from None
+
+
+def _check_numbers(candidate: Candidate) -> None:
+    """Raises ValueError or TypeError unless a candidate of a file holds finite numbers."""
+    numbers = [candidate.images, candidate.error, *candidate.values]
+    numbers += [number for number in (candidate.sigma_rel, candidate.clean) if number is not None]
+    if not numbers or not all(map(math.isfinite, numbers)):
+        raise ValueError("a row holds no finite numbers")

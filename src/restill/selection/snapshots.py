@@ -72,7 +72,7 @@ def snapshots_in(folder: Path) -> list[Snapshot]:
             data = load_state_data(path)
             try:
                 found.append(Snapshot(path, int(data["images"]), float(data["sigma_rel"])))
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, TypeError, ValueError, OverflowError):
                 raise UserError(f"{path}: is not a snapshot of a student; remove it") from None
     if not found:
         raise UserError(f"{folder}: holds no snapshots of the student; distil it with student.snapshots of at least 1")

@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ..core.errors import UserError
-from ..core.files import read_json
+from ..core.reading import read_json
 
 SCHEMA: Final = 1
 FILE = "manifest.json"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import UserError
-from ..core.files import sha256
+from ..core.reading import sha256
 from .manifest import Manifest, Shard
 
 PREFIX = "operator."  # of the names of the operators' parameters, all but sigma_n

@@ -9,7 +9,7 @@ from typing import Generic, Literal
 import torch
 from torch import Tensor
 
-from ..core.errors import NonFiniteError
+from ..core.errors import NonFiniteError, UserError
 from ..core.modules import module_state, prefixed, restore_module, under
 from ..core.processes import ALONE, Processes
 from ..core.settings import Section, setting
@@ -151,6 +151,8 @@ class Update(Generic[Module]):
 
 def _like(value: Tensor, parameter: Tensor) -> Tensor:
     """A copy of `value` on the parameter's device and, if it is of its shape, in its memory format."""
-    if value.shape != parameter.shape:
+    if value.shape not in (parameter.shape, ()):
+        raise UserError(f"the optimiser's tensor has shape {list(value.shape)}, not {list(parameter.shape)}")
+    if value.shape != parameter.shape:  # the number of steps
         return value.to(parameter.device, copy=True)
     return torch.empty_like(parameter).copy_(value)
