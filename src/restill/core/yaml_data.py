@@ -14,7 +14,7 @@ from yaml.resolver import Resolver
 from .reading import DEEPEST, check_plain
 
 try:
-    from yaml.cyaml import CParser as _Parser  # scans a hundred times as fast
+    from yaml.cyaml import CParser as _Parser  # type: ignore[attr-defined]  # scans a hundred times as fast
 except ImportError:  # pragma: no cover - PyYAML was built without libyaml
 
     class _Parser(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser):  # type: ignore[no-redef]
@@ -39,7 +39,7 @@ class _Composer(Composer):
         self.sizes: dict[int, tuple[int, int]] = {}  # of each node, by its identity: values in it, and levels
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
-        if self.check_event(yaml.AliasEvent):
+        if self.check_event(yaml.AliasEvent):  # type: ignore[attr-defined]
             return self._repeated(super().compose_node(parent, index))
         before, deepest = self.count, self.depth
         self._grow(1, 1)
@@ -97,7 +97,7 @@ class _Constructor(SafeConstructor):
 class _Resolver(Resolver):
     """YAML 1.2 numbers: `1e-4` is a number, where YAML 1.1 asks for `1.0e-4`, and `2001-01-01` a text, not a date."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
         first: [(tag, pattern) for tag, pattern in found if not tag.endswith(":timestamp")]
         for first, found in Resolver.yaml_implicit_resolvers.items()
     }
