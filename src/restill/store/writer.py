@@ -18,8 +18,9 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ..core.errors import UserError
-from ..core.files import cannot_write, remove, sha256, sync_folder
+from ..core.files import cannot_write, remove, sync_folder
 from ..core.locks import Lock, holder, moved, take
+from ..core.reading import sha256
 from ..core.version import VERSION
 from .manifest import (
     FILE,
