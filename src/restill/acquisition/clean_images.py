@@ -35,7 +35,8 @@ class CleanImages(Acquisition):
     def survey(self, advance: Advance) -> Plan:
         value_range = extremes(self.source, self.corruption.is_complex, advance)
         normalised = blocks(self.source, Normalisation.of_range(*value_range))
-        return Plan(map(self._measured, normalised), lambda: self.corruption, value_range)
+        known = None if self.corruption.is_complex else self.source.value_range
+        return Plan(map(self._measured, normalised), lambda: self.corruption, value_range, file_range=known)
 
     def _measured(self, block: Block) -> Samples:
         y, parameters = [], []

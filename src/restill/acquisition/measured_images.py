@@ -123,7 +123,8 @@ class MeasuredImages(Acquisition):
             corruption = self._corruption(empirical(levels), bank, units)
         samples = _samples(images, corruption, self.image_shape, units, levels)
         estimate = None if found is None else record(found, units.scale, per_sample)
-        return Plan(samples, lambda: corruption, value_range, estimate)
+        same_units = keeps_constants(self.known, self.image_shape)  # else the files say nothing of an image's range
+        return Plan(samples, lambda: corruption, value_range, estimate, images.value_range if same_units else None)
 
     def _range(self, images: ImageSource, advance: Advance) -> tuple[float, float]:
         """The range that becomes [-1, 1], in the units of the files. Raises UserError for a range that moves zero."""

@@ -48,12 +48,14 @@ class Plan:
         corruption: the corruption of the store; called before and after the samples, as it may follow from them.
         value_range: what becomes [-1, 1], in the units of the files.
         estimate: how the noise levels were estimated; None where they were stated.
+        file_range: range of the values of an image in files, e.g. (0, 255); None where no range is known.
     """
 
     samples: Iterable[Samples]
     corruption: Callable[[], Corruption]
     value_range: tuple[float, float] = (-1.0, 1.0)
     estimate: SigmaEstimate | None = None
+    file_range: tuple[float, float] | None = None
 
 
 class Acquisition(ABC):
@@ -104,6 +106,7 @@ class Acquisition(ABC):
             classes=self.classes,
             corruption=corruption.describe(),
             values="complex" if corruption.is_complex else "real",
+            file_range=plan.file_range,
         )
 
 

@@ -48,6 +48,18 @@ def displayed(x: Tensor, is_complex: bool) -> Tensor:
     return magnitude(x) if is_complex else x
 
 
+def clipped(x: Tensor, bounds: tuple[float, float] | None) -> Tensor:
+    """Images as they would be seen: values outside of `bounds`, which no file can hold, become the nearest bound.
+
+    Values inside are kept as they are: rounding them to the steps of an 8-bit file would move none by more than half a
+    step, 1/255 of the range from black to white in normalised units.
+
+    Args:
+        bounds: smallest and largest value in normalised units; None leaves images as they are.
+    """
+    return x if bounds is None else x.clamp(*bounds)
+
+
 def displayed_shape(shape: tuple[int, ...], is_complex: bool) -> tuple[int, int, int]:
     """`(C, H, W)` of `displayed` for images of `shape` `(C, H, W)`."""
     channels, height, width = shape

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..core.processes import Processes
 from ..core.progress import Advance, progress_bar, silent
-from ..corruption import Corruption
+from ..core.views import clipped
 from ..generator import Generator
-from ..store import Samples
+from ..store import Samples, Store
 from .feature_set import KEPT, FeatureSet
 from .measure import Measure, measure
 from .proximal import recorrupted
@@ -28,10 +28,14 @@ class Evaluator:
         yardsticks: what images are compared with.
         settings: which metrics, how many images in each set, and the seeds of what is generated.
         processes: this process among those that share the work.
+        store: the measurements that generators were trained on: their corruption is that of proximal metrics, and
+            every image that is measured is clipped to the range of their files (`Samples.bounds`).
     """
 
-    def __init__(self, yardsticks: Sequence[Yardstick], settings: EvaluationSettings, processes: Processes) -> None:
-        self.yardsticks, self.processes = yardsticks, processes
+    def __init__(
+        self, yardsticks: Sequence[Yardstick], settings: EvaluationSettings, processes: Processes, store: Store
+    ) -> None:
+        self.yardsticks, self.processes, self.store = yardsticks, processes, store
         self.metrics, self.samples, self.seeds = settings.metrics, settings.samples, settings.seeds
 
     def of_stored(self, subject: Subject, samples: Samples, how: str | None = None) -> list[Result]:
@@ -39,21 +43,17 @@ class Evaluator:
         clean = [y for y in self.yardsticks if y.reference == "clean"]
         if not clean:
             return []
-        sets = feature_sets(samples, [y.features for y in clean], self.processes, subject, self.samples)
+        spaces, bounds = [y.features for y in clean], self.store.bounds
+        sets = feature_sets(samples, spaces, self.processes, subject, self.samples, bounds)
+        stated = {"subject": subject, "sampler": how, "clipping": self.store.clipping}
         return [
-            yardstick.result(name, [found], ours.n, subject=subject, sampler=how)
+            yardstick.result(name, [found], ours.n, **stated)
             for yardstick, ours in zip(clean, sets, strict=True)
             for name, found in measure(ours, yardstick.known, yardstick.features, self.metrics).items()
         ]
 
-    def of_generated(
-        self, subject: Subject, generator: Generator, corruption: Corruption, show: int = 0
-    ) -> tuple[list[Result], Tensor]:
-        """All metrics over all seeds, and the first `show` images of the first seed.
-
-        Args:
-            corruption: of the measurements, for proximal metrics.
-        """
+    def of_generated(self, subject: Subject, generator: Generator, show: int = 0) -> tuple[list[Result], Tensor]:
+        """All metrics over all seeds, and the first `show` images of the first seed as they were measured."""
         found: list[list[dict[str, Measure]]] = [[] for _ in self.yardsticks]
         seconds, shown = [], torch.empty(0)
         bar = progress_bar(f"{subject:17}", self.samples // self.processes.count * len(self.seeds))
@@ -61,7 +61,7 @@ class Evaluator:
             list(generator.draw(range(-generator.batch_size, 0), seed=0))  # the first batch also pays for allocation
             for number, seed in enumerate(self.seeds):
                 stream = _Stream(generator, self.samples, seed, self.processes, advance, 0 if number else show)
-                sets = stream.sets(self.yardsticks, corruption)
+                sets = stream.sets(self.yardsticks, self.store)
                 seconds.append(self.processes.largest(stream.seconds))
                 shown = shown if number else torch.cat(self.processes.gathered(stream.shown))[:show]
                 for measures, yardstick, ours in zip(found, self.yardsticks, sets, strict=True):
@@ -69,6 +69,7 @@ class Evaluator:
         mean_seconds = sum(seconds) / len(seconds)
         clock = {"seconds": mean_seconds, "images_per_second": self.samples / mean_seconds}
         drawn = {"subject": subject, "sampler": generator.in_words, "seeds": self.seeds, **clock}
+        drawn["clipping"] = self.store.clipping
         results = [
             yardstick.result(name, [m[name] for m in measures], self.samples, **drawn)
             for yardstick, measures in zip(self.yardsticks, found, strict=True)
@@ -94,25 +95,25 @@ class _Stream:
         self.seconds = 0.0
         self.shown = torch.empty(0, *generator.config.grid)
 
-    def sets(self, yardsticks: Sequence[Yardstick], corruption: Corruption) -> list[FeatureSet]:
-        """The images in every space: as they are where the reference is clean, corrupted anew where it is not."""
+    def sets(self, yardsticks: Sequence[Yardstick], store: Store) -> list[FeatureSet]:
+        """The images in every space: as they are seen where the reference is clean, corrupted anew where it is not."""
         sets = [FeatureSet(y.features.dim, KEPT) for y in yardsticks]
         clean, measured = ([i for i, y in enumerate(yardsticks) if (y.reference == "clean") == is_clean]
                            for is_clean in (True, False))  # fmt: skip
 
         def passing() -> Iterator[Tensor]:
-            for images in self._drawn():
+            for images in self._drawn(store.bounds):
                 for i in clean:
                     sets[i].update(yardsticks[i].features(images))
                 yield images
 
-        for images in recorrupted(passing(), corruption, self.seed, first=self.mine.start):
+        for images in recorrupted(passing(), store.corruption, self.seed, first=self.mine.start):
             for i in measured:
                 sets[i].update(yardsticks[i].features(images))
         return [ours.of_all(self.processes) for ours in sets]
 
-    def _drawn(self) -> Iterator[Tensor]:
-        """Batches of images; only their drawing counts as time."""
+    def _drawn(self, bounds: tuple[float, float] | None) -> Iterator[Tensor]:
+        """Batches of images as they are seen; only their drawing counts as time."""
         batches = self.generator.draw(self.mine, self.seed)
         while True:
             started = time.perf_counter()
@@ -120,6 +121,7 @@ class _Stream:
             self.seconds += time.perf_counter() - started
             if images is None:
                 return
+            images = clipped(images, bounds)
             if len(self.shown) < self.show:
                 self.shown = torch.cat([self.shown, images])[: self.show]
             yield images

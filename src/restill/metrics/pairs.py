@@ -18,7 +18,8 @@ from torch import Tensor
 
 from ..core.errors import UserError
 from ..core.tensors import wide_dtype
-from ..core.views import displayed
+from ..core.views import clipped, displayed
+from ..store import Samples
 from .estimate import Estimate, check_finite, mean_estimate
 from .features import pixels_of
 from .results import Result, Subject
@@ -110,18 +111,22 @@ def lpips(x: Tensor, reference: Tensor, network: Literal["alex", "vgg", "squeeze
 
 
 def pair_results(
-    subjects: Mapping[Subject, Tensor], clean: Tensor, wanted: Iterable[str], is_complex: bool, fingerprint: str
+    subjects: Mapping[Subject, Tensor], clean: Tensor, wanted: Iterable[str], reference: Samples
 ) -> list[Result]:
     """Rows of `metrics.json`: images `[n, C, H, W]` of each subject against their clean ones, by every wanted metric.
 
-    Of complex images the magnitudes are compared; `fingerprint` is that of the clean images.
+    Images are compared as they are seen: magnitudes of complex ones, others clipped to the range of their files.
+
+    Args:
+        clean: images of `reference`.
     """
-    results, reference = [], displayed(clean, is_complex)
-    pixels = pixels_of(tuple(clean.shape[1:]), is_complex)
+    results, is_complex = [], reference.is_complex
+    pixels, truth = pixels_of(reference.image_shape, is_complex), displayed(clean, is_complex)
     for subject, images in subjects.items():
         stored = subject in ("measurements", "l1-wavelet")
+        seen = displayed(clipped(images, reference.bounds), is_complex)
         for name in wanted:
-            value, std, uncertainty = _METRICS[name](displayed(images, is_complex), reference)
+            value, std, uncertainty = _METRICS[name](seen, truth)
             result = Result(
                 subject=subject,
                 metric=name,
@@ -132,7 +137,8 @@ def pair_results(
                 n=len(images),
                 reference="clean",
                 features_fingerprint=pixels.fingerprint,
-                reference_fingerprint=fingerprint,
+                reference_fingerprint=reference.fingerprint,
+                clipping=reference.clipping,
                 sampler=None if stored else "each measurement restored in one evaluation",
             )
             results.append(result)

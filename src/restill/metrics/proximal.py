@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..core.tensors import seeded
+from ..core.views import clipped
 from ..corruption import Corruption
 from ..store import Store
 from .estimate import Estimate
@@ -63,10 +64,11 @@ class Proximal:
     Args:
         store: the measurements; their corruption corrupts images anew.
         features: for images of the shape of `to_image(y)`.
+        bounds: to which images are clipped before they are corrupted (`views.clipped`); None leaves them as they are.
     """
 
-    def __init__(self, store: Store, features: Features) -> None:
-        self.corruption, self.features = store.corruption, features
+    def __init__(self, store: Store, features: Features, bounds: tuple[float, float] | None = None) -> None:
+        self.corruption, self.features, self.bounds = store.corruption, features, bounds
         self.measured = feature_moments(store.image_blocks(), features)
 
     def __call__(self, images: Tensor, seed: int) -> Estimate:
@@ -76,6 +78,6 @@ class Proximal:
             UserError: fewer than two images, images that are not finite, or of a shape that the features do not take.
         """
         corrupted = FeatureSet(self.features.dim)
-        for batch in recorrupted([images], self.corruption, seed):
+        for batch in recorrupted([clipped(images, self.bounds)], self.corruption, seed):
             corrupted.update(self.features(batch))
         return frechet_estimate(corrupted.moments, self.measured, corrupted.kept)

@@ -39,6 +39,8 @@ class Result(BaseModel):
         features_fingerprint: hash of the features' weights.
         reference_fingerprint: hash of the store of reference images.
         resize: how images were resized for the features, in words; `none` where they were not.
+        clipping: the range to which images were clipped before they were measured, in the units of the files, e.g.
+            `0 to 255`; `none` where they were not, as in older files.
         settings: of the metric itself, e.g. `{"k": 3}`.
         sampler: how the images were drawn, in words, e.g. `heun, 18 steps`.
         seconds: wall clock for drawing the n images of one seed, mean over seeds; null where nothing was drawn.
@@ -59,6 +61,7 @@ class Result(BaseModel):
     features_fingerprint: str
     reference_fingerprint: str
     resize: str = "none"
+    clipping: str = "none"
     settings: dict[str, int | float | str] = Field(default_factory=dict)
     sampler: str | None = None
     seconds: NonNegativeFloat | None = None
@@ -69,7 +72,7 @@ class Result(BaseModel):
         """What must be equal for two values to compare; the names are those of the fields."""
         settings = tuple(sorted(self.settings.items()))
         hashes = (self.features_fingerprint, self.reference_fingerprint)
-        return (self.metric, self.features, self.reference, *hashes, self.n, self.resize, settings)
+        return (self.metric, self.features, self.reference, *hashes, self.n, self.resize, self.clipping, settings)
 
 
 class Check(BaseModel):

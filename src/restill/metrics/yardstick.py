@@ -14,6 +14,7 @@ from ..core.processes import Processes
 from ..core.progress import progress_bar
 from ..core.reading import sha256
 from ..core.tensors import seeded
+from ..core.views import clipped
 from ..store import Samples
 from .feature_set import KEPT, FeatureSet
 from .features import Features
@@ -67,15 +68,26 @@ def random_order(store: Samples) -> Tensor:
 
 
 def feature_sets(
-    samples: Samples, spaces: Sequence[Features], processes: Processes, title: str, n: int | None = None
+    samples: Samples,
+    spaces: Sequence[Features],
+    processes: Processes,
+    title: str,
+    n: int | None = None,
+    bounds: tuple[float, float] | None = None,
 ) -> list[FeatureSet]:
-    """Samples on the image grid, all or `n` random ones, in every feature space; `title` is that of the progress."""
+    """Samples on the image grid in every feature space.
+
+    Args:
+        title: of the progress.
+        n: how many random ones; all by default.
+        bounds: to which they are clipped first (`views.clipped`).
+    """
     order = random_order(samples)[:n]
     mine = processes.share(len(order), samples.block)
     sets = [FeatureSet(space.dim, KEPT) for space in spaces]
     with progress_bar(f"{title:17}", len(mine)) as advance:
         for index in order[mine.start : mine.stop].split(samples.block):
-            images = samples.images(index)
+            images = clipped(samples.images(index), bounds)
             for known, space in zip(sets, spaces, strict=True):
                 known.update(space(images))
             advance(done=len(index))

@@ -200,8 +200,9 @@ def _protocol(result: Result, seeds: Sequence[int]) -> str:
     over = f" for each of the seeds {', '.join(map(str, seeds))}" if seeds else ""
     settings = "".join(f"; {name.replace('_', ' ')} {value}" for name, value in sorted(result.settings.items()))
     resize = "" if result.resize == "none" else f"; resized: {result.resize}"
+    clipping = "" if result.clipping == "none" else f"; clipped to {result.clipping}, the range of the files"
     hashes = f"features {result.features_fingerprint[:12]}, reference {result.reference_fingerprint[:12]}"
-    return f"{result.n:,} images{over}{settings}{resize}; {hashes}"
+    return f"{result.n:,} images{over}{settings}{resize}{clipping}; {hashes}"
 
 
 def _references(results: Sequence[Result]) -> Mapping[str, Any]:

@@ -93,6 +93,8 @@ def differences(a: Result, b: Result) -> str:
     found += ["the hash of the reference"] if a.reference_fingerprint != b.reference_fingerprint else []
     if a.resize != b.resize:
         found.append(f"resize ({a.resize} and {b.resize})")
+    if a.clipping != b.clipping:
+        found.append(f"the range to which images are clipped ({a.clipping} and {b.clipping})")
     names = sorted(a.settings.keys() | b.settings.keys())
     settings = [(name, a.settings.get(name, "-"), b.settings.get(name, "-")) for name in names]
     found += [f"the setting {name} ({x} and {y})" for name, x, y in settings if x != y]

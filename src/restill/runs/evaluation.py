@@ -66,7 +66,7 @@ def evaluate(
     clean = _clean_images(run, store, reference)
     from_file = [yardstick_of_file(reference, spaces)] if reference is not None and clean is None else []
     yardsticks = [*from_file, *_yardsticks(run, store, clean, spaces, processes)]
-    evaluator = Evaluator(yardsticks, section, processes)
+    evaluator = Evaluator(yardsticks, section, processes, store)
     results = evaluator.of_stored("measurements", store)
     if run.reconstructions.exists():
         results += evaluator.of_stored("l1-wavelet", open_store(run.reconstructions), how_reconstructed(run))
@@ -76,7 +76,7 @@ def evaluate(
     if audit is not None:
         checks = [*audit.of_data(own.config.sigma_data, yardsticks, section.samples), *consistency(run, store, own)]
     for subject, generator in generators.items():
-        measured, images = evaluator.of_generated(subject, generator, store.corruption, AUDITED)
+        measured, images = evaluator.of_generated(subject, generator, AUDITED)
         results += measured
         checks += [] if audit is None or subject == "l1-edm" else audit.of_subject(subject, generator.config, images)
     if processes.first:

@@ -19,7 +19,7 @@ from ..core.errors import UserError
 from ..core.plugins import from_files
 from ..core.reading import sha256
 from ..core.version import VERSION
-from ..core.views import displayed, phase_colours
+from ..core.views import clipped, displayed, phase_colours
 from ..metrics import (
     OF_MAGNITUDES,
     ClassifierFeatures,
@@ -162,7 +162,8 @@ def _pictures(run: Run, store: Store) -> Pictures:
         hashes["l1-wavelet"] = reconstructed.fingerprint
     for subject in subjects_of(run):
         source, stage = trained(run, subject), stage_of(subject)
-        images[subject] = torch.cat(list(source.draw(range(show), run.recipe.evaluation.seeds[0])))
+        drawn = torch.cat(list(source.draw(range(show), run.recipe.evaluation.seeds[0])))
+        images[subject] = clipped(drawn, store.bounds)
         hashes[stage] = sha256(run.stage(stage) / "model.safetensors")
     return Pictures(images, missing_pixels(batch, store.corruption, store.image_shape), hashes)
 

@@ -35,7 +35,7 @@ def scores(run: Run, store: Store, clean: Reference, teacher: Generator) -> list
     if run.reconstructions.exists():
         subjects["l1-wavelet"] = open_store(run.reconstructions).stored(index)
     subjects["teacher-truncated" if noisy else "teacher-full"] = _restored(store, index, teacher)
-    return pair_results(subjects, reference, wanted, clean.is_complex, clean.fingerprint)
+    return pair_results(subjects, reference, wanted, clean)
 
 
 def consistency(run: Run, store: Store, teacher: Generator) -> list[Check]:

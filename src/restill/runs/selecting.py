@@ -67,13 +67,16 @@ def _measurer(run: Run, reference: Path | None) -> Measurer:
         images = open_reference(reference, store)
         moments = feature_moments(images.image_blocks(), features)
         clean = CleanMoments(moments, images.fingerprint)
-    settings = {
+    settings = {"clipping": store.clipping} if store.bounds else {}
+    settings |= {
         "precision": recipe.execution.precision,
         "features": features.fingerprint,
         "measurements": store.fingerprint,
     }
     samples = recipe.student.select_samples
-    return Measurer(student, Proximal(store, features), clean, samples=samples, seed=recipe.seed, settings=settings)
+    return Measurer(
+        student, Proximal(store, features, store.bounds), clean, samples=samples, seed=recipe.seed, settings=settings
+    )
 
 
 def _keep(run: Run, measurer: Measurer, checkpoint: Checkpoint) -> None:

@@ -24,6 +24,7 @@ from ..core.modules import restore_module
 from ..core.progress import Advance, progress_bar
 from ..core.reading import read_json, sha256, understood
 from ..core.tensors import mix_seed
+from ..core.views import clipped
 from ..generator import Generator
 from ..metrics import Moments, Proximal, feature_moments, frechet_distance
 from .choice import Candidate
@@ -119,7 +120,7 @@ class Measurer:
             for batch in self.student.draw(range(self.samples), seed):
                 drawn.append(batch)
                 advance(done=len(batch))
-            images = torch.cat(drawn)
+            images = clipped(torch.cat(drawn), self.proximal.bounds)
             value, std, _ = self.proximal(images, seed)
             values.append(value)
             errors.append(std or 0.0)

@@ -92,7 +92,8 @@ class Contents(_Model):
     `shape` is that of one observation, `image_shape` that of one image `(C, H, W)`; `value_range` is the physical
     range that is stored as [-1, 1]; `corruption` describes what corrupts (`Corruption.describe`), None in a reference.
     `values` says what the channels of an image are: "complex" if real and imaginary parts in turn. Then 0 stays 0, and
-    magnitudes are at most about 1 in stored units.
+    magnitudes are at most about 1 in stored units. `file_range` is the range that values of an image have in files,
+    e.g. (0, 255) for 8 bits, in physical units: no image leaves it. None where the files state none, as floats.
     """
 
     kind: Literal["measurements", "reference"]
@@ -103,6 +104,7 @@ class Contents(_Model):
     classes: tuple[str, ...] | None
     corruption: dict[str, Any] | None
     values: Literal["real", "complex"] = "real"
+    file_range: tuple[float, float] | None = None
 
     @model_validator(mode="after")
     def _complex_images_have_pairs_of_channels(self) -> Self:
@@ -127,6 +129,20 @@ class Manifest(Contents):
     shards: tuple[Shard, ...]
     provenance: Provenance
 
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Smallest and largest value of an image in stored units, as files can hold it; None where no range is known.
+
+        In older stores a range of 0 to 255 marks 8-bit images.
+        """
+        found = self.file_range
+        if found is None and self.values == "real" and self.value_range == (0.0, 255.0):
+            found = self.value_range
+        if found is None:
+            return None
+        offset, scale = self.normalisation.offset, self.normalisation.scale
+        return (found[0] - offset) / scale, (found[1] - offset) / scale
+
     @model_validator(mode="after")
     def _counts_agree(self) -> Self:
         if sum(shard.count for shard in self.shards) != self.count:
@@ -134,8 +150,11 @@ class Manifest(Contents):
         return self
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data for `manifest.json`, schema number first; `values` only where they are complex."""
-        data = self.model_dump(mode="json", by_alias=True, exclude=None if self.values == "complex" else {"values"})
+        """Plain data for `manifest.json`, schema number first; `values` and `file_range` only where they say more."""
+        usual = {
+            name for name in ("values", "file_range") if getattr(self, name) == type(self).model_fields[name].default
+        }
+        data = self.model_dump(mode="json", by_alias=True, exclude=usual)
         return {"schema": data.pop("schema"), **data}
 
 

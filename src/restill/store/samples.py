@@ -110,6 +110,21 @@ class Samples(ABC):
         return len(self.manifest.classes) if self.manifest.classes else int(self.labels.max()) + 1
 
     @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Smallest and largest value of an image as files can hold it, normalised; None where no range is known."""
+        return self.manifest.bounds
+
+    @property
+    def clipping(self) -> str:
+        """The range to which an evaluation clips images, in words and in the units of the files; `none` without one."""
+        if self.bounds is None:
+            return "none"
+        low, high = (
+            value * self.manifest.normalisation.scale + self.manifest.normalisation.offset for value in self.bounds
+        )
+        return f"{low:g} to {high:g}"
+
+    @property
     def class_counts(self) -> tuple[int, ...]:
         """How many samples each class has; empty where samples have no labels."""
         if self.labels is None:
