@@ -496,3 +496,63 @@ def test_channels_are_those_of_the_operator() -> None:
     """A guard for this file: real and imaginary part of each coil in turn."""
     k = torch.from_numpy(K)
     assert torch.equal(complex_to_channels(k)[:, 2], k[:, 1].real)
+
+
+# units
+
+
+@pytest.mark.parametrize("factor", [2.0**-100, 2.0**66, 1e-30, 1e30], ids=str)
+@pytest.mark.parametrize("maps", [False, True], ids=["estimated maps", "given maps"])
+def test_units_do_not_matter(tmp_path: Path, factor: float, maps: bool) -> None:
+    """The same store but for the scale, bit for bit where the factor is a power of two, and the same residuals."""
+    found: list[dict[str, float]] = [{}, {}]
+    stores = []
+    for k, (number, told) in enumerate(zip((1.0, factor), found, strict=True)):
+        path = write(
+            tmp_path,
+            f"{k}.h5",
+            kspace=(K.astype(complex) * number).astype(np.complex64) * lines(),
+            **({"maps": FULL_MAPS * np.float32(number)} if maps else {}),
+        )
+        options: dict[str, Any] = {"sigma_n": 0.01 * number, "crop": (30, 24), "coils": 3}
+        stores.append(import_kspace(path, tmp_path / f"{k}.store", told=told.__setitem__, **options))
+    plain, scaled = stores
+    assert plain.scale is not None and scaled.scale is not None and bool(scaled.scale.isfinite().all())
+    np.testing.assert_allclose(scaled.scale.double() / factor, plain.scale.double(), rtol=1e-5)
+    exact = float(np.log2(factor)).is_integer()
+    (y, operator, _), (other, same, _) = everything(plain), everything(scaled)
+    torch.testing.assert_close(other, y, rtol=0, atol=0 if exact else 1e-5)
+    torch.testing.assert_close(same.maps, operator.maps, rtol=0, atol=0 if exact else 1e-4)
+    torch.testing.assert_close(same.sigma_n, operator.sigma_n, rtol=0 if exact else 1e-5, atol=0)
+    assert bool((operator.sigma_n > 0.001).all()) and float(y.abs().max()) > 0.5
+    np.testing.assert_allclose(list(found[1].values()), list(found[0].values()), rtol=1e-3)
+
+
+def test_a_residual_that_is_no_number_is_not_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
+    from restill.cli.coil_residuals import Residuals
+
+    residuals = Residuals()
+    for where, value in (("a", 0.01), ("b", float("nan")), ("c", float("inf"))):
+        residuals(where, value)
+    residuals.warn(0.2)
+    told = capsys.readouterr().err
+    assert told.count("warning") == 2 and "b:" in told and "c:" in told and "a:" not in told
+
+
+def test_a_slice_whose_maps_cannot_be_checked_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import restill.acquisition.calibrated as module
+
+    def unknown(kspace: torch.Tensor, *_: Any) -> torch.Tensor:
+        return torch.tensor([0.1] * (len(kspace) - 1) + [torch.nan])
+
+    monkeypatch.setattr(module, "calibration_residual", unknown)
+    with pytest.raises(UserError, match="slice 4: its calibration lines show no coil maps"):
+        import_kspace(write(tmp_path), tmp_path / "y")
+
+
+@pytest.mark.parametrize(("factor", "words"), [(1e200, "beyond 1e38"), (1e-37, "multiply k-space"), (1e-60, "are 0")])
+def test_values_that_float32_does_not_hold(tmp_path: Path, factor: float, words: str) -> None:
+    path = write(tmp_path, kspace=K.astype(complex) * factor)
+    with pytest.raises(UserError, match=words) as caught:
+        import_kspace(path, tmp_path / "y")
+    assert "slice 0" in str(caught.value) and len(str(caught.value)) < 300 + len(str(path))

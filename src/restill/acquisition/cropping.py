@@ -14,6 +14,7 @@ from ..io import KspaceSlice, check_mask
 Mask = NDArray[np.bool_]
 """`[1, W]` for lines, or `[H, W]`."""
 
+_LEAST = 1e-34  # smaller values have no digits left in float32 for what is a thousandth of them
 _HOLES = 0.01  # up to this share, zeros in all coils of measured lines are chance and not a sampling pattern
 
 
@@ -37,9 +38,14 @@ def mask_of(item: KspaceSlice, stated: Mask | None) -> Mask:
         )
     measured = item.kspace[:, np.broadcast_to(mask, size)]
     if not np.isfinite(measured).all():
-        raise UserError(f"{item.where}: holds NaN or infinity where k-space was measured; leave the slice out")
+        raise UserError(
+            f"{item.where}: holds NaN or infinity (or values beyond 1e38) where k-space was measured; leave the slice "
+            "out"
+        )
     if not measured.any():
-        raise UserError(f"{item.where}: all measured values are 0; leave the slice out")
+        raise UserError(f"{item.where}: all measured values are 0 (or below 1e-45); leave the slice out")
+    if (largest := float(np.abs(measured).max())) < _LEAST:
+        raise UserError(f"{item.where}: the largest measured value is {largest:.2g}; multiply k-space by a factor")
     check_mask(mask, item.where)
     return mask
 

@@ -19,7 +19,7 @@ from ..corruption import Corruption, corruption_from
 from ..io import KspaceSlice, KspaceSource, open_kspace, open_maps, open_mask
 from ..store.samples import Store
 from ..store.writer import SHARD_BYTES
-from .calibrated import CALIBRATION_MOST, Slices, calibrated, joined
+from .calibrated import CALIBRATION_MOST, Slices, binary_unit, calibrated, in_unit, joined
 from .cropping import Mask, cropped, cropped_maps, mask_of
 from .kspace_survey import MapBank, Statement, Survey, corruption_of, survey_of
 from .pipeline import Acquisition, Plan, Samples, write
@@ -206,13 +206,16 @@ class _Measured:
             )
         if maps is not None and not (np.isfinite(maps).all() and maps.any()):
             raise UserError(f"{item.where}: its maps hold NaN or infinity, or only 0; leave the slice out")
-        measured = torch.from_numpy(np.where(raw, item.kspace, np.complex64(0)))
-        height, width = found.calibration[i]
+        measured = np.where(raw, item.kspace, np.complex64(0))
+        unit, (height, width) = binary_unit(measured), found.calibration[i]
+        if maps is not None:
+            maps = in_unit(maps, binary_unit(maps))  # they are normalised later, and may be of any size
         return Slices(
-            cropped(measured, raw, found.size)[None],
+            cropped(torch.from_numpy(in_unit(measured, unit)), raw, found.size)[None],
             torch.from_numpy(found.mask_of(i).copy())[None, None],
-            None if maps is None else cropped_maps(torch.from_numpy(maps.copy()), raw, found.size)[None],
+            None if maps is None else cropped_maps(torch.from_numpy(maps), raw, found.size)[None],
             (min(height, CALIBRATION_MOST), min(width, CALIBRATION_MOST)),
             torch.tensor([self._levels[i]], dtype=torch.float64),
+            torch.tensor([unit], dtype=torch.float64),
             (item.where,),
         )

@@ -38,7 +38,7 @@ class Residuals:
 
     def warn(self, tolerance: float) -> None:
         """Name slices that leave more than `tolerance` on stderr, the worst first and five at most."""
-        beyond = sorted((each for each in self.found if each[0] > tolerance), reverse=True)
+        beyond = sorted((each for each in self.found if not each[0] <= tolerance), reverse=True)
         lines = [
             f"warning: {where}: its coil maps leave {residual:.1%} of the calibration data unexplained; check maps, "
             "mask and number of coils"

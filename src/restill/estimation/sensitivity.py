@@ -109,7 +109,8 @@ def calibration_residual(
 
 
 def _energy(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x.flatten(1), dim=1).to(wide_dtype(x.device)).square()
+    """Sum of squares of each, in the wide type before anything is squared: float32 ends at 1e38."""
+    return torch.linalg.vector_norm(x.flatten(1).to(wide_dtype(x.device).to_complex()), dim=1).square()
 
 
 def _slices_at_once(block: Tensor, kernel: int, rows: int) -> int:

@@ -166,7 +166,8 @@ def _slice(path: Path, arrays: Mapping[str, Array], found: _Found, i: int) -> Ks
 def _of_slice(array: Array, i: int) -> NDArray[np.complex64]:
     """Slice `i`; the only one where there is no axis of slices, or just one slice for all."""
     some = array[()] if len(array.shape) == 3 else array[i % array.shape[0]]
-    return np.asarray(some, dtype=np.complex64)
+    with np.errstate(over="ignore"):  # becomes infinity, which is refused where it was measured
+        return np.asarray(some, dtype=np.complex64)
 
 
 def binary(mask: NDArray[Any], where: str) -> NDArray[np.bool_]:
