@@ -76,6 +76,22 @@ def test_import_restill_waits_for_no_name() -> None:
     assert not {"torch", "numpy", "pydantic", "ast"} & found
 
 
+MISSING = [
+    "info nope", "info digit-noise", "run nope --out new", "pretrain nope --recipe tiny-noise --out new",
+    "pretrain --out nope", "distill nope", "sample nope --out new", "evaluate nope", "select nope", "report nope",
+    "report nope nope2", "import nope --sigma-n 1 --out new", "corrupt nope --sigma-n 1 --out new",
+    "estimate-noise nope",
+]  # fmt: skip
+
+
+def test_a_path_that_is_not_there_is_said_before_anything_slow_is_imported(tmp_path: Path) -> None:
+    code = f"import os\nfrom restill.cli.app import _run_app\nos.chdir({str(tmp_path)!r})\n"
+    code += f"for words in {MISSING}:\n    assert _run_app(words.split()) == 2, words"
+    found = imported(code)
+    assert "restill.cli" in found and not {"torch", "numpy", "rich.console"} & found
+    assert not list(tmp_path.iterdir())
+
+
 LAZY = """
 import {package} as package
 names = set(package.__all__)

@@ -74,7 +74,7 @@ def _run_app(arguments: list[str]) -> int:
         if (file := file_in(error)) is not None:
             sys.stderr.write("".join(_users_traceback(error)))
             return _fail(f"{file}: raises {type(error).__name__}: {error}", 2, error)
-        return _fail(f"{type(error).__name__}: {error} (RESTILL_DEBUG=1 shows where)", 1, error)
+        return _fail(*_of_the_machine(error), error)
 
 
 @contextmanager
@@ -92,6 +92,16 @@ def _data_warnings() -> Iterator[None]:
 
         warnings.showwarning = shown
         yield
+
+
+def _of_the_machine(error: Exception) -> tuple[str, int]:
+    """Message and exit code of what no command expected: the user can mend memory and files, but no bug of restill."""
+    memory = isinstance(error, MemoryError) or "allocate" in str(error)  # torch raises a RuntimeError that says it
+    if memory:
+        return f"the memory is too small for what was asked ({error or type(error).__name__})", 2
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}", 2
+    return f"{type(error).__name__}: {error} (RESTILL_DEBUG=1 shows where)", 1
 
 
 def _users_traceback(error: BaseException) -> list[str]:

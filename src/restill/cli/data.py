@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from ..core.errors import UserError
+from ..core.paths import check_images, check_there
 from .coil_residuals import TOLERANCE, Residuals
 from .options import (
     CorruptionOption,
@@ -45,7 +46,10 @@ class DescribedBySettings(TyperCommand):
 
 
 def corrupt(
-    source: Annotated[str, typer.Argument(help="folder, archive or array file of clean images, or `digits`")],
+    source: Annotated[
+        str,
+        typer.Argument(help="folder, archive or array file of clean images, or `digits`", callback=check_images),
+    ],
     out_path: Annotated[Path, typer.Option("--out", metavar="STORE", help="store of measurements to write")],
     reference: Annotated[
         Path | None, typer.Option(help="store of the clean images to write, for restill evaluate")
@@ -104,7 +108,12 @@ def _corruption(
 
 
 def import_(
-    source: Annotated[Path, typer.Argument(help="folder, archive or file of images or k-space, in a supported format")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="folder, archive or file of images or k-space, in a supported format", callback=check_there
+        ),
+    ],
     out_path: Annotated[Path, typer.Option("--out", metavar="STORE", help="store to write")],
     sigma_n: Annotated[
         str | None,
@@ -204,7 +213,10 @@ def _summary(store: Store) -> str:
 
 
 def estimate_noise(
-    path: Annotated[Path, typer.Argument(help="a store, or a folder, archive, .npy or .npz of measurements")],
+    path: Annotated[
+        Path,
+        typer.Argument(help="a store, or a folder, archive, .npy or .npz of measurements", callback=check_there),
+    ],
     model: Annotated[
         str, typer.Option(help="gaussian (white noise), or poisson-gaussian (photon counts; 0 means no light)")
     ] = "gaussian",

@@ -8,12 +8,18 @@ from typing import Annotated
 import typer
 
 from ..core.errors import UserError
+from ..core.paths import check_known, check_run
 from .options import Device, Plugins, Precision, RunPath, Set, overrides_of, say, show, show_results
 
 
 def info(
     path: Annotated[
-        Path, typer.Argument(metavar="PATH|RECIPE", help="a store, a run, a network folder, or a recipe or its name")
+        Path,
+        typer.Argument(
+            metavar="PATH|RECIPE",
+            help="a store, a run, a network folder, or a recipe or its name",
+            callback=check_known,
+        ),
     ],
     keys: Annotated[
         bool, typer.Option("--keys", help="list every key of a recipe, or of a run's recipe, with unit and description")
@@ -94,7 +100,12 @@ def evaluate(
 
 def report(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="directory of a run, or of several runs to compare")
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="directory of a run, or of several runs to compare",
+            callback=lambda paths: [check_run(path) for path in paths],
+        ),
     ],
     out_path: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="page for several runs; comparison.html by default")

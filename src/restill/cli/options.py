@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..core.errors import UserError
+from ..core.paths import check_run
 from ..core.terminal import Shown, console, visible
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ Plugins = Annotated[
         help="your file with classes of your own kinds, or an operator (apply(x) and adjoint(y)); may be repeated",
     ),
 ]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="directory of a run")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="directory of a run", callback=check_run)]
 
 
 def overrides_of(settings: list[str] | None, device: str | None, precision: str | None) -> list[str]:

@@ -8,11 +8,14 @@ from typing import Annotated
 import typer
 
 from ..core.errors import UserError
+from ..core.paths import check_recipe, check_run, check_store
 from .options import Device, Plugins, Precision, RunPath, Set, numbers_of, overrides_of, say, show, show_results
 
 
 def run(
-    recipe: Annotated[str, typer.Argument(metavar="NAME|FILE.yaml", help="a shipped recipe or your own")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="NAME|FILE.yaml", help="a shipped recipe or your own", callback=check_recipe)
+    ],
     out_path: Annotated[Path, typer.Option("--out", metavar="RUN", help="directory of the run")],
     settings: Set = None,
     plugins: Plugins = None,
@@ -28,7 +31,14 @@ def run(
 
 
 def pretrain(
-    store: Annotated[Path | None, typer.Argument(metavar="STORE", help="measurements; omit to continue --out")] = None,
+    store: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="STORE",
+            help="measurements; omit to continue --out",
+            callback=lambda path: path and check_store(path),
+        ),
+    ] = None,
     out_path: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="directory of the run")] = None,
     recipe: Annotated[str | None, typer.Option(help="recipe for network and training")] = None,
     settings: Set = None,
@@ -37,11 +47,13 @@ def pretrain(
     precision: Precision = None,
 ) -> None:
     """Phase I only: train the teacher on a store; the same command continues it."""
+    if out_path is None:
+        raise UserError("--out is missing: the directory of the run")
+    if recipe is None and store is None:
+        check_run(out_path)
     from ..runs import amended, baselines, prepare_store, recipe_on_store, working_on
     from ..runs import pretrain as stage
 
-    if out_path is None:
-        raise UserError("--out is missing: the directory of the run")
     overrides = overrides_of(settings, device, precision)
     if recipe is None and store is None:
         checked = amended(out_path, overrides)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.text import Text
 
 from ..checkpoint import load_network_config, load_state
 from ..core.errors import UserError
+from ..core.paths import check_known, shipped_recipes
 from ..metrics import load_results
 from ..report import corruption_in_words, rich_table, subject_names
 from ..report.noise_estimate import histogram
@@ -21,7 +21,7 @@ from ..store.reference import Reference, open_samples
 from .counters import load_counters
 from .describe_recipe import describe_recipe, facts_table
 from .folder import Run, open_run
-from .recipe_files import load_recipe, shipped_recipes
+from .recipe_files import load_recipe
 from .recipe_keys import keys_table
 
 
@@ -43,9 +43,7 @@ def describe(path: Path, overrides: Sequence[str] = (), all_keys: bool = False) 
         return keys_table(run.recipe, complete=True) if all_keys else _run(run)
     if all_keys:
         raise UserError(f"{path}: --keys needs a recipe or a run; this is neither")
-    if not path.exists():
-        near = difflib.get_close_matches(str(path), shipped_recipes(), n=1)
-        raise UserError(f"{path}: no such file or folder{f'; did you mean the recipe {near[0]!r}?' if near else ''}")
+    check_known(path)
     if (path / "manifest.json").exists():
         return _store(open_samples(path))
     if (path / "config.json").exists():

@@ -15,6 +15,7 @@ from typing import Any
 from ..core.errors import UserError
 from ..core.files import cannot_write, remove, remove_temporaries, write_text
 from ..core.locks import holder, take
+from ..core.paths import check_run
 from ..core.reading import parse_json, read_text
 from .recipe_files import Recipe, load_recipe, save_recipe
 
@@ -105,8 +106,7 @@ class Run:
 
 def open_run(path: Path, overrides: Sequence[str] = ()) -> Run:
     """An existing run, some keys of its recipe changed. Raises UserError if `path` holds none."""
-    if not (path / "recipe.yaml").is_file():
-        raise UserError(f"{path}: is not a run (it has no recipe.yaml); `restill run` makes one")
+    check_run(path)
     return Run(path, load_recipe(path / "recipe.yaml", overrides))
 
 
@@ -122,8 +122,8 @@ def working_on(path: Path, recipe: Recipe) -> Iterator[Run]:
     A new run whose store could not be made leaves nothing behind.
 
     Raises:
-        UserError: `path` holds a different recipe's run, which is never overwritten, or something that is no run;
-            another process works on it; the recipe's device is not there.
+        UserError: `path` holds a different recipe's run, which is never overwritten, or something that is no run, or
+            a link; another process works on it; the recipe's device is not there.
     """
     recipe.execution.place()
     _check_continues(path, recipe)
@@ -150,6 +150,7 @@ def _check_continues(path: Path, recipe: Recipe) -> None:
     """Raises UserError unless `recipe` may be worked on at `path`; changes nothing."""
     if path.exists() and not path.is_dir():
         raise UserError(f"{path}: is a file; a run is a folder")
+    _check_no_link(path)
     if (path / "recipe.yaml").exists():
         run = open_run(path)
         for key in recipe.differences(run.recipe):
@@ -161,6 +162,20 @@ def _check_continues(path: Path, recipe: Recipe) -> None:
                 )
     elif path.exists() and not all(_LEFT_OVER.fullmatch(file.name) for file in path.iterdir()):
         raise UserError(f"{path}: is a non-empty folder without a run; choose another folder")
+
+
+def _check_no_link(path: Path) -> None:
+    """Raises UserError if a link may lead what is written or removed out of the run; its store is only read."""
+    for folder, folders, files in os.walk(path):
+        for name in [*folders, *files]:
+            entry = Path(folder) / name
+            if entry.is_symlink() and entry != path / "store":
+                raise UserError(
+                    f"{entry}: is a link, and restill does not write or remove through one; put what it leads to in "
+                    "its place, or remove it"
+                )
+        if Path(folder) == path and "store" in folders:
+            folders.remove("store")
 
 
 def _brief(value: Any) -> str:

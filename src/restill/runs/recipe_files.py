@@ -6,9 +6,7 @@ defaults of `recipe.py`, unknown ones are refused.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from pydantic import ValidationError
 
 from ..core.errors import UserError
 from ..core.files import write_text
+from ..core.paths import check_recipe, recipes_folder, shipped_recipes
 from ..core.reading import read_text
 from ..core.settings import explain
 from ..core.yaml_data import parse_yaml
@@ -27,11 +26,6 @@ from .recipe import Recipe
 _KINDS = ("corruption", "objective", "loss")  # keys whose value may be a kind alone
 
 __all__ = ["Recipe", "load_recipe", "recipe_from", "save_recipe", "shipped_recipes"]
-
-
-def shipped_recipes() -> list[str]:
-    """Names of the recipes in the package."""
-    return sorted(p.name.removesuffix(".yaml") for p in _recipes().iterdir() if p.name.endswith(".yaml"))
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -76,22 +70,14 @@ def save_recipe(path: Path, recipe: Recipe) -> None:
     write_text(path, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
-def _recipes() -> Any:
-    return resources.files(__package__ or "") / "recipes"
-
-
 def _read(name_or_path: str) -> tuple[str, str]:
-    shipped = _recipes() / f"{name_or_path}.yaml"
+    shipped = recipes_folder() / f"{check_recipe(name_or_path)}.yaml"
     if "/" not in name_or_path and shipped.is_file():
         return name_or_path, shipped.read_text(encoding="utf-8")
     path = Path(name_or_path)
     if path.is_dir():
         path = path / "recipe.yaml"
-    if path.exists():
-        return str(path), read_text(path)
-    near = difflib.get_close_matches(name_or_path, shipped_recipes(), n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"shipped are {', '.join(shipped_recipes())}"
-    raise UserError(f"{name_or_path}: no such recipe; {hint}")
+    return str(path), read_text(path)
 
 
 def _override(data: dict[str, Any], override: str) -> None:

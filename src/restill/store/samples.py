@@ -16,11 +16,12 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ..core.errors import UserError
+from ..core.paths import check_store
 from ..core.views import displayed_shape
 from ..corruption import Corruption, Operator, corruption_from
 from .manifest import Manifest, read_manifest
 from .shard_files import PREFIX, open_shards
-from .writer import writer_of, writing_path
+from .writer import writer_of
 
 _NUMBERS = 1 << 24  # in a block of samples
 
@@ -255,6 +256,5 @@ def checked_files(
 def _missing(path: Path) -> UserError:
     if (writer := writer_of(path)) is not None:
         return UserError(f"{path}: is still being written by {writer}; wait until it has finished")
-    if not writing_path(path).exists():
-        return UserError(f"{path}: no such store; `restill corrupt` and `restill import` write stores")
+    check_store(path)
     return UserError(f"{path}: was left unfinished; run the command that writes it again")

@@ -20,6 +20,7 @@ from typing_extensions import Self
 from ..core.errors import UserError
 from ..core.files import cannot_write, remove, sync_folder
 from ..core.locks import Lock, holder, moved, take
+from ..core.paths import writing_path
 from ..core.reading import sha256
 from ..core.version import VERSION
 from .manifest import (
@@ -224,11 +225,6 @@ class StoreWriter:
 
     def _cannot_write(self, error: OSError) -> UserError:
         return cannot_write(self.path, error, "nothing was left behind")
-
-
-def writing_path(store: Path) -> Path:
-    """Where the store at `store` lies until it is complete."""
-    return store.with_name(f"{store.name}.writing")
 
 
 def writer_of(store: Path) -> str | None:
