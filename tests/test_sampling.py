@@ -7,11 +7,16 @@ import torch
 from torch import Tensor
 
 from custom_corruptions import RandomMask
+from listening import Listening
+from restill.checkpoint import NetworkConfig
 from restill.core.errors import UserError
 from restill.core.kinds import described, kinds
-from restill.corruption import Corruption
+from restill.core.tensors import sample_normal
+from restill.corruption import AdditiveNoise, Corruption, Mask, Mri, MriOperator, Operator
 from restill.diffusion import Denoiser, NetworkDenoiser, Noisy
-from restill.sampling import Classes, Heun, OneStep, Sampler, generate
+from restill.runs.subjects import sampler_of
+from restill.sampling import Classes, Heun, OneStep, Sampler, generate, karras_levels
+from restill.sampling.settings import HeunSampling
 from tiny import tiny_denoiser
 
 SHAPE = (1, 8, 8)
@@ -119,3 +124,96 @@ def test_samplers_are_plain_data() -> None:
     assert kinds(Sampler) == ["heun", "one-step"]
     with pytest.raises(UserError, match=r"sampler\.num_steps: .* not 1"):
         described(Sampler, {"kind": "heun", "num_steps": 1})
+
+
+# what a denoiser is told while images are drawn
+
+
+def told(law: Corruption, shape: tuple[int, int, int], indices: object, seed: int = 0) -> list[Operator]:
+    """The operators that the denoiser is conditioned on, one for each image, in the order of `indices`."""
+    denoiser = Listening(shape)
+    for _ in generate(denoiser, OneStep(), indices, shape, seed, corruption=law, batch_size=64):  # type: ignore[arg-type]
+        pass
+    operators = [given.operator for _, given, _ in denoiser.calls]
+    assert all(operator is not None for operator in operators)
+    return [operator.select(slice(k, k + 1)) for operator in operators if operator for k in range(len(operator))]
+
+
+def test_each_image_of_a_seed_has_a_mask_of_its_own() -> None:
+    """n = 200 masks of 64 pixels: thinned to (1 - p)(1 - delta), all different, and independent of the latents."""
+    law, n = Mask(p=0.4, delta=0.25), 200
+    masks = torch.cat([operator.condition() for operator in told(law, SHAPE, range(n))])  # type: ignore[misc]
+    assert len(masks.flatten(1).unique(dim=0)) == n
+    share = 0.6 * 0.75
+    deviation = (share * (1 - share)) ** 0.5
+    assert abs(masks.double().mean() - share) < 5 * deviation / masks.numel() ** 0.5
+    again = torch.cat([operator.condition() for operator in told(law, SHAPE, [7, 3])])  # type: ignore[misc]
+    assert torch.equal(again, masks[[7, 3]])
+    other = torch.cat([operator.condition() for operator in told(law, SHAPE, range(n), seed=1)])  # type: ignore[misc]
+    assert not (other == masks).flatten(1).all(1).any()
+    latents = sample_normal(0, range(n), SHAPE)
+    for value in (latents, latents.abs() - latents.abs().mean()):
+        correlation = ((masks.double() - share) * value / value.std()).mean() / deviation
+        assert abs(correlation) < 5 / masks.numel() ** 0.5
+
+
+def test_each_image_of_a_seed_has_lines_and_maps_of_its_own() -> None:
+    operators = told(Mri(acceleration=3, acs=1, coils=2), (2, 16, 16), range(6))
+    parts = [operator.parameters() for operator in operators if isinstance(operator, MriOperator)]
+    for name in ("mask", "maps"):
+        assert len(parts) == 6 and len({tuple(part[name].flatten().tolist()) for part in parts}) > 4, name
+
+
+@pytest.mark.parametrize("sampler", [OneStep(init_sigma=1.5), Heun(num_steps=4)], ids=["one step", "full"])
+@pytest.mark.parametrize("law", [None, Mask(p=0.5)], ids=["no operator", "masks"])
+def test_all_calls_of_an_image_are_told_its_class_and_its_mask(sampler: Sampler, law: Corruption | None) -> None:
+    """Nothing of the noise is shown where the mask hides; there the image is the network's, not 0."""
+    denoiser = Listening(SHAPE, classes=3)
+    with torch.no_grad():
+        denoiser.of_class += 5 * torch.arange(3)[:, None, None, None]
+    wanted = torch.arange(60) % 3
+    (images,) = generate(denoiser, sampler, range(60), SHAPE, corruption=law, labels=wanted)
+    assert len(denoiser.calls) == (1 if isinstance(sampler, OneStep) else 7)
+    first = denoiser.calls[0][1].operator
+    for _, given, _ in denoiser.calls:
+        assert given.labels is not None and torch.equal(given.labels, wanted)
+        assert (given.operator is None) == (law is None)
+        if given.operator is not None and first is not None:
+            shown = given.operator.condition()
+            assert shown is not None and torch.equal(shown, first.condition())  # type: ignore[arg-type]
+            assert (given.x_t[~shown] == 0).all() and (images[~shown] != 0).all()
+    by_class = torch.stack([images[wanted == k].mean() for k in range(3)])
+    assert (by_class.diff() > 4).all()
+
+
+def test_a_sampler_goes_through_its_own_levels() -> None:
+    denoiser = Listening(SHAPE)
+    sampler = Heun(num_steps=4, sigma_min=0.1, sigma_max=10.0, rho=3.0)
+    tuple(generate(denoiser, sampler, range(2), SHAPE))
+    levels = karras_levels(4, 0.1, 10.0, 3.0).tolist()
+    called = [float(torch.as_tensor(given.sigma)) for _, given, _ in denoiser.calls]
+    assert called == pytest.approx([levels[k] for k in (0, 1, 1, 2, 2, 3, 3)])
+    start = denoiser.calls[0][1].x_t
+    torch.testing.assert_close(start, 10 * sample_normal(0, range(2), SHAPE))
+
+
+def test_a_truncated_sampler_stops_at_the_largest_noise_level() -> None:
+    """With several sigma_n the noise of some measurements is learned up to the largest of them."""
+    law = AdditiveNoise(sigma_n=(0.1, 0.4, 0.2))
+    config = NetworkConfig(
+        role="teacher", cls="EDMPrecond", kwargs={}, shape=SHAPE, sigma_data=0.5, num_classes=0, offset=0.0, scale=1.0,
+        corruption=law.describe(), value_range=None, init_sigma=1.5,
+    )  # fmt: skip
+    section = HeunSampling(num_steps=7)
+    assert sampler_of("teacher-truncated", section, config) == Heun(num_steps=7, stop_at=0.4)
+    assert sampler_of("teacher-full", section, config) == Heun(num_steps=7, stop_at=0.0)
+    assert sampler_of("student", section, config) == OneStep(init_sigma=1.5)
+    one = config.model_copy(update={"corruption": AdditiveNoise(sigma_n=0.2).describe()})
+    assert sampler_of("teacher-truncated", section, one) == Heun(num_steps=7, stop_at=0.2)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_of_a_network_is_left_as_it_was(training: bool) -> None:
+    denoiser = tiny_denoiser(dropout=0.5).train(training)
+    draw(denoiser, OneStep(), range(2))
+    assert denoiser.training is training
