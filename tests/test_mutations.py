@@ -16,10 +16,21 @@ from mutations.driver import ROOT, Mutation, areas, mutations
 FUNCTION = "def double(x: int) -> int:\n    return 2 * x\n"
 
 
+def not_applicable(mutation: Mutation) -> ValueError | None:
+    """Why a mutation does not fit the code."""
+    try:
+        mutation.apply(ROOT)
+    except ValueError as error:
+        return error
+    return None
+
+
 @pytest.mark.parametrize("area", areas())
 def test_each_mutation_fits_the_code_and_names_tests_that_exist(area: str) -> None:
     listed = mutations(area)
     assert listed and len({(m.file, m.old, m.new) for m in listed}) == len(listed)
+    stale = [str(error) for mutation in listed if (error := not_applicable(mutation))]
+    assert not stale, "state the text as it is now, or remove the mutation:\n" + "\n".join(stale)
     for mutation in listed:
         assert ast.dump(ast.parse(mutation.apply(ROOT))) != ast.dump(ast.parse(mutation.path(ROOT).read_text("utf-8")))
         assert mutation.tests and mutation.why, mutation
