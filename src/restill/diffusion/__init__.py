@@ -1,7 +1,8 @@
 """Denoisers: preconditioned networks, and closed forms to check them against."""
 
 from .closed_forms import ClosedForm, GaussianDenoiser
+from .counted import Counted
 from .denoiser import Denoiser, NetworkDenoiser, Noisy
 from .preconditioning import Prior
 
-__all__ = ["ClosedForm", "Denoiser", "GaussianDenoiser", "NetworkDenoiser", "Noisy", "Prior"]
+__all__ = ["ClosedForm", "Counted", "Denoiser", "GaussianDenoiser", "NetworkDenoiser", "Noisy", "Prior"]

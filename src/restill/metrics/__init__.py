@@ -49,4 +49,5 @@ from .sets import (
     kid_settings,
     precision_recall,
 )
+from .speed import Speed, speeds
 from .yardstick import Yardstick, random_order, write_reference, yardstick_of_file, yardsticks_of

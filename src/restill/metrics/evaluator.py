@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -18,6 +17,7 @@ from .measure import Measure, measure
 from .proximal import recorrupted
 from .results import Result, Subject
 from .settings import EvaluationSettings
+from .speed import Speed
 from .yardstick import Yardstick, feature_sets
 
 
@@ -52,24 +52,22 @@ class Evaluator:
             for name, found in measure(ours, yardstick.known, yardstick.features, self.metrics).items()
         ]
 
-    def of_generated(self, subject: Subject, generator: Generator, show: int = 0) -> tuple[list[Result], Tensor]:
+    def of_generated(
+        self, subject: Subject, generator: Generator, speed: Speed, show: int = 0
+    ) -> tuple[list[Result], Tensor]:
         """All metrics over all seeds, and the first `show` images of the first seed as they were measured."""
         found: list[list[dict[str, Measure]]] = [[] for _ in self.yardsticks]
-        seconds, shown = [], torch.empty(0)
+        shown = torch.empty(0)
         bar = progress_bar(f"{subject:17}", self.samples // self.processes.count * len(self.seeds))
         with bar as advance:
-            list(generator.draw(range(-generator.batch_size, 0), seed=0))  # the first batch also pays for allocation
             for number, seed in enumerate(self.seeds):
                 stream = _Stream(generator, self.samples, seed, self.processes, advance, 0 if number else show)
                 sets = stream.sets(self.yardsticks, self.store)
-                seconds.append(self.processes.largest(stream.seconds))
                 shown = shown if number else torch.cat(self.processes.gathered(stream.shown))[:show]
                 for measures, yardstick, ours in zip(found, self.yardsticks, sets, strict=True):
                     measures.append(measure(ours, yardstick.known, yardstick.features, self.metrics, seed))
-        mean_seconds = sum(seconds) / len(seconds)
-        clock = {"seconds": mean_seconds, "images_per_second": self.samples / mean_seconds}
-        drawn = {"subject": subject, "sampler": generator.in_words, "seeds": self.seeds, **clock}
-        drawn["clipping"] = self.store.clipping
+        drawn: dict[str, object] = {"subject": subject, "sampler": generator.in_words, "seeds": self.seeds}
+        drawn |= {"clipping": self.store.clipping, **speed.fields(self.samples)}
         results = [
             yardstick.result(name, [m[name] for m in measures], self.samples, **drawn)
             for yardstick, measures in zip(self.yardsticks, found, strict=True)
@@ -92,7 +90,6 @@ class _Stream:
     ) -> None:
         self.generator, self.seed, self.processes, self.advance, self.show = generator, seed, processes, advance, show
         self.mine = processes.share(samples, 256)
-        self.seconds = 0.0
         self.shown = torch.empty(0, *generator.config.grid)
 
     def sets(self, yardsticks: Sequence[Yardstick], store: Store) -> list[FeatureSet]:
@@ -113,15 +110,9 @@ class _Stream:
         return [ours.of_all(self.processes) for ours in sets]
 
     def _drawn(self, bounds: tuple[float, float] | None) -> Iterator[Tensor]:
-        """Batches of images as they are seen; only their drawing counts as time."""
-        batches = self.generator.draw(self.mine, self.seed)
-        while True:
-            started = time.perf_counter()
-            images = next(batches, None)
-            self.seconds += time.perf_counter() - started
-            if images is None:
-                return
-            images = clipped(images, bounds)
+        """Batches of images as they are seen."""
+        for drawn in self.generator.draw(self.mine, self.seed):
+            images = clipped(drawn, bounds)
             if len(self.shown) < self.show:
                 self.shown = torch.cat([self.shown, images])[: self.show]
             yield images

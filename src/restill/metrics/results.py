@@ -43,8 +43,11 @@ class Result(BaseModel):
             `0 to 255`; `none` where they were not, as in older files.
         settings: of the metric itself, e.g. `{"k": 3}`.
         sampler: how the images were drawn, in words, e.g. `heun, 18 steps`.
-        seconds: wall clock for drawing the n images of one seed, mean over seeds; null where nothing was drawn.
-        images_per_second: n / seconds.
+        evaluations: of the network for each image, exact; null where nothing was drawn.
+        images_per_second: median over several turns, in which all subjects draw one after the other; in older files the
+            speed during the evaluation itself.
+        images_per_second_std: standard deviation over the turns.
+        seconds: for n images at that speed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,6 +69,8 @@ class Result(BaseModel):
     sampler: str | None = None
     seconds: NonNegativeFloat | None = None
     images_per_second: NonNegativeFloat | None = None
+    images_per_second_std: NonNegativeFloat | None = None
+    evaluations: NonNegativeFloat | None = None
 
     @property
     def protocol(self) -> tuple[object, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import groupby, permutations
 
 from ..core.errors import UserError
 from ..metrics import SUBJECTS, Result
@@ -19,7 +19,7 @@ _UNCERTAINTIES = {
     "": "standard deviation; the file does not say whether over seeds or subsets",
 }
 _UNITS = {"psnr": " dB"}
-RATE, SPEED_UP = "Images/s", "Speed-up"
+RATE, SPEED_UP, EVALUATIONS = "Images/s", "Speed-up", "Evaluations"
 CLOCK = Key("", "", "")
 ARROWS = {True: "↓", False: "↑", None: ""}  # towards the better side, by whether that is the lower one
 
@@ -36,6 +36,7 @@ class Column:
         kinds: what each of `stds` is, by subject: `seeds`, `jackknife`, `subsets`, `splits`, or empty.
         marks: what to print behind an uncertainty of a kind; empty where all of a table are of one kind.
         suffix: unit that follows each value.
+        exact: whether values are counted, so that whole numbers are shown as such.
     """
 
     key: Key
@@ -45,6 +46,7 @@ class Column:
     kinds: Mapping[str, str] = field(default_factory=dict)
     marks: Mapping[str, str] = field(default_factory=dict)
     suffix: str = ""
+    exact: bool = False
 
     @property
     def heading(self) -> str:
@@ -70,7 +72,8 @@ class Column:
         """The value as text, with its uncertainty if `spread`; a dash where it was not measured."""
         if subject not in self.values:
             return "–"
-        text, std = number(self.values[subject]), self.stds.get(subject)
+        value, std = self.values[subject], self.stds.get(subject)
+        text = f"{value:,g}" if self.exact else number(value)
         if spread and std is not None:
             text += f" ± {_alike(std, text)}{self.marks.get(self.kinds.get(subject, ''), '')}"
         return text + self.suffix
@@ -116,8 +119,23 @@ class Comparison:
         return self.quality + self.speed
 
     def clock(self, short: str) -> Column | None:
-        """The column of the clock with this short title, `RATE` or `SPEED_UP`."""
+        """The column of the clock with this short title: `RATE`, `SPEED_UP` or `EVALUATIONS`."""
         return next((column for column in self.speed if column.words.short == short), None)
+
+    @property
+    def busy(self) -> str:
+        """A sentence where the clock contradicts the number of network evaluations; else empty."""
+        counts, rates = self.clock(EVALUATIONS), self.clock(RATE)
+        if counts is None or rates is None:
+            return ""
+        odd = [
+            f"{a} ({counts.cell(a)} evaluations for each image) came out faster than {b} ({counts.cell(b)})"
+            for a, b in permutations(counts.values, 2)
+            if counts.values[a] > counts.values[b] and rates.values[a] > rates.values[b]
+        ]
+        if not odd:
+            return ""
+        return f"The clock cannot be trusted: {'; '.join(odd)}. The machine was busy; compare the evaluations."
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -228,18 +246,22 @@ def _quality_column(results: Sequence[Result]) -> Column:
 
 
 def _clock(timed: Mapping[str, Result]) -> tuple[tuple[Column, ...], str]:
-    """Seconds, images per second and the speed-up, and the teacher that others are timed against."""
+    """Evaluations, seconds, images per second and the speed-up, and the teacher that others are timed against."""
     seconds = {subject: r.seconds for subject, r in timed.items() if r.seconds is not None}
     rates = {subject: r.images_per_second for subject, r in timed.items() if r.images_per_second is not None}
     base = next((teacher for teacher in ("teacher-truncated", "teacher-full") if teacher in rates), "")
     speed_up = {subject: rate / rates[base] for subject, rate in rates.items()} if base else {}
+    spreads = {s: r.images_per_second_std for s, r in timed.items() if r.images_per_second_std is not None}
+    needed = {subject: r.evaluations for subject, r in timed.items() if r.evaluations is not None}
     counts = {result.n for result in timed.values()}
     title = (
         f"Seconds for {next(iter(counts)):,} images" if len(counts) == 1 else "Seconds, for different numbers of images"
     )
+    turns = ", median over turns ± their standard deviation" if spreads else ""
     columns = (
+        Column(CLOCK, Words("Network evaluations for each image", EVALUATIONS, True), needed, exact=True),
         Column(CLOCK, Words(title, "Seconds", True), seconds),
-        Column(CLOCK, Words("Images per second", RATE, False), rates),
+        Column(CLOCK, Words(f"Images per second{turns}", RATE, False), rates, spreads),
         Column(CLOCK, Words(f"Speed-up over {base}", SPEED_UP, False), speed_up, suffix="×"),
     )
     return tuple(column for column in columns if len(column.values) > (1 if column.suffix else 0)), base

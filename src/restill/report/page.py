@@ -91,7 +91,7 @@ def render(data: ReportData) -> str:
         copy=_copy_distance(data.store),
         table=table,
         left_out=left_out,
-        legend=[legend(table), *uncertainties(table.quality)],
+        legend=[*filter(None, [table.busy]), legend(table), *uncertainties(table.quality)],
         agreements=[(a.plot, a.metric == "frechet") for a in agree],
         agreement=agreement_sentence(agree),
         curves=log_curves(data.log),

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..metrics import Result
-from .comparison import SPEED_UP, Column, Comparison, compare, group_name
+from .comparison import RATE, Column, Comparison, compare, group_name
 from .protocol import separate
 from .verdict import Verdict
 
@@ -63,5 +63,5 @@ def legend(comparison: Comparison) -> str:
     parts = [f"{BEST} best, however small the lead; ↓ lower is better, ↑ higher is better."]
     if any(column.key.metric == "frechet" for column in comparison.quality):
         parts.append("Fréchet: squared distance in the named features.")
-    parts += [f"{column.words.title}." for column in comparison.speed if column.words.short in ("Seconds", SPEED_UP)]
+    parts += [f"{column.words.title}." for column in comparison.speed if column.words.short != RATE or column.stds]
     return " ".join(parts)

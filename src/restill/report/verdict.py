@@ -11,7 +11,18 @@ from dataclasses import dataclass, field
 
 from ..corruption import Corruption
 from ..metrics import Result
-from .comparison import RATE, SPEED_UP, Block, Column, Comparison, compare, group_name, number, uncertainties
+from .comparison import (
+    EVALUATIONS,
+    RATE,
+    SPEED_UP,
+    Block,
+    Column,
+    Comparison,
+    compare,
+    group_name,
+    number,
+    uncertainties,
+)
 from .protocol import separate
 from .words import subject_names, teacher_draws, went_in, what_is_compared
 
@@ -148,10 +159,14 @@ def _draws(comparison: Comparison) -> str:
     if rate is None or "student" not in rate.values:
         return "the student draws images in one network evaluation each"
     text = f"the student draws {number(rate.values['student'])} images per second, one network evaluation each"
-    faster = "" if speed_up is None else f", {number(speed_up.values['student'])} times as many as {comparison.base}"
-    return text + faster
+    if speed_up is None or comparison.busy:
+        return text
+    needed, base = comparison.clock(EVALUATIONS), comparison.base
+    takes = f", which takes {needed.cell(base)} evaluations" if needed and base in needed.values else ""
+    return f"{text}, {number(speed_up.values['student'])} times as many as {base}{takes}"
 
 
 def _notes(comparison: Comparison) -> list[str]:
     proximal = any(column.key.reference == "measurements" for column in comparison.quality)
-    return [*([_PROXIMAL] if proximal else []), *uncertainties(comparison.quality)]
+    sentences = [comparison.busy, _PROXIMAL if proximal else "", *uncertainties(comparison.quality)]
+    return [sentence for sentence in sentences if sentence]

@@ -20,6 +20,7 @@ from ..metrics import (
     open_features,
     pixels_of,
     save_results,
+    speeds,
     write_reference,
     yardstick_of_file,
     yardsticks_of,
@@ -75,8 +76,9 @@ def evaluate(
     checks: list[Check] = []
     if audit is not None:
         checks = [*audit.of_data(own.config.sigma_data, yardsticks, section.samples), *consistency(run, store, own)]
+    speed = speeds(generators, section.samples, processes)
     for subject, generator in generators.items():
-        measured, images = evaluator.of_generated(subject, generator, AUDITED)
+        measured, images = evaluator.of_generated(subject, generator, speed[subject], AUDITED)
         results += measured
         checks += [] if audit is None or subject == "l1-edm" else audit.of_subject(subject, generator.config, images)
     if processes.first:
