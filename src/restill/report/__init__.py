@@ -1,7 +1,7 @@
 """The results of a run as tables, figures and one self-contained HTML page."""
 
 from .comparison import Column, compare
-from .contents import ReportData, RunData
+from .contents import Examples, ReportData, RunData, Triples
 from .figures import line_svg
 from .grids import grid, overview, png_bytes
 from .page import write_report

@@ -4,13 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from ..checks.nearest import Nearest
 from ..metrics import Measured
 from ..store import Store
+
+
+class Triples(NamedTuple):
+    """Measurements, their restorations, and the clean images behind them, each `[m, C, H, W]` as people see it."""
+
+    measured: Tensor
+    restored: Tensor | None
+    """None where the teacher denoises no images"""
+    clean: Tensor
+    missing: Tensor | None
+    """where nothing was measured, bool"""
+
+
+class Examples(NamedTuple):
+    """Clean images to look at."""
+
+    clean: Tensor
+    """the first of the reference, `[n, C, H, W]`"""
+    triples: Triples | None
+    """None where measurements and clean images are not of the same objects"""
 
 
 @dataclass(frozen=True)
@@ -48,6 +68,7 @@ class ReportData(RunData):
         command: that makes a run of the recipe.
         missing: where nothing was measured, for the images of the measurements; None where everything was.
         phases: of complex images, in colours (`views.phase_colours`), by subject.
+        examples: of clean images, where the run was evaluated against some.
     """
 
     found: tuple[float, float] = (-1.0, 1.0)
@@ -60,3 +81,4 @@ class ReportData(RunData):
     command: str = ""
     missing: Tensor | None = None
     phases: Mapping[str, Tensor] = field(default_factory=dict)
+    examples: Examples | None = None

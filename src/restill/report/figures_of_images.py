@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,11 +13,13 @@ from ..checks.nearest import Nearest
 from ..core.errors import UserError
 from ..metrics import SUBJECTS
 from .comparison import number
+from .contents import Triples
 from .grids import data_uri, grid, png_bytes
 
-GRID_BYTES = 420_000  # of raw pixels per grid: four grids of noise, which PNG cannot compress, leave room for the rest
-HALF_BYTES = GRID_BYTES // 2  # of each, where phases stand below magnitudes
-_PAIR_BYTES = 1_050_000  # of raw pixels, all generated images with their neighbours
+_GRIDS_BYTES = 2_100_000  # of raw pixels, all grids: noise, which PNG cannot compress, leaves room for the rest
+_GRID_BYTES = 420_000  # of each, at most
+_PAIR_BYTES = 1_050_000  # all generated images with their neighbours, and what follows
+_TRIPLE_BYTES = 300_000  # all measurements with their restorations and clean images
 _ENLARGED, _MOST = 160, 8  # pixels of the longer side, and the largest factor
 _GAPS = "Missing pixels are blue."
 _CAPTIONS = {
@@ -68,12 +70,17 @@ def subject_figures(
     return figures
 
 
-def phase_figures(phases: Mapping[str, Tensor]) -> dict[str, Figure]:
+def budget_of(grids: int) -> int:
+    """Raw bytes of each of so many grids."""
+    return min(_GRID_BYTES, _GRIDS_BYTES // max(1, grids))
+
+
+def phase_figures(phases: Mapping[str, Tensor], budget: int) -> dict[str, Figure]:
     """One grid of phases in colours for each subject, in the order of the method. Raises UserError as `grid`."""
     count, figures = _shortest(phases), dict[str, Figure]()
     for subject in (name for name in SUBJECTS if name in phases):
         caption, name = _PHASES if figures else f"{_PHASES} {_COLOURS}", f"{subject}, phase"  # once is enough
-        figures[subject] = grid_figure(name, phases[subject], count, caption, HALF_BYTES)
+        figures[subject] = grid_figure(name, phases[subject], count, caption, budget)
     return figures
 
 
@@ -94,31 +101,60 @@ def grid_figure(
     return Figure(name, data_uri(png_bytes(picture)), alt, caption + _size(factor), *picture.size)
 
 
-def nearest_figures(nearest: Nearest) -> list[Figure]:
+def nearest_figures(nearest: Nearest, beside_triples: bool = False) -> list[Figure]:
     """Each generated image beside the measurements nearest to it, enlarged without smoothing.
 
-    Of large images fewer are shown rather than small ones.
+    Of large images fewer are shown rather than small ones, still fewer where `triple_figures` are on the page.
 
     Raises:
         UserError: images that cannot be shown.
     """
     rows, gaps = torch.cat([nearest.images[:, None].to(nearest.measurements), nearest.measurements], dim=1), None
     if nearest.missing is not None:
-        gaps = torch.cat([torch.zeros_like(nearest.missing[:, :1]), nearest.missing], dim=1).flatten(0, 1)
-    across = rows.shape[1]
-    images, gaps, factor = _reduced(rows.flatten(0, 1), _PAIR_BYTES // (2 * across), gaps)
-    fit = max(1, _PAIR_BYTES // (across * images[0].numel()))
-    rows = images.unflatten(0, (-1, across))[:fit]
-    min_size = min(_ENLARGED, _MOST * max(rows.shape[3:]))
-    which = "measurement" if across == 2 else f"{across - 1} measurements"
-    figures = []
-    for place, (row, distances) in enumerate(zip(rows, nearest.distances.tolist(), strict=False), start=1):
-        missing = None if gaps is None else gaps[(place - 1) * across : place * across]
-        picture = grid(row, across, min_size, missing)
+        gaps = torch.cat([torch.zeros_like(nearest.missing[:, :1]), nearest.missing], dim=1)
+    which = "measurement" if rows.shape[1] == 2 else f"{rows.shape[1] - 1} measurements"
+    words = []
+    for place, distances in enumerate(nearest.distances.tolist(), start=1):
         at = " and ".join(number(distance) for distance in distances)
         alt = f"Generated image {place}; to its right the nearest {which}, root mean square difference {at}"
-        caption = f"differs by {at}{'.' if factor > 1 else ''}{_size(factor)}"
-        figures.append(Figure(str(place), data_uri(png_bytes(picture)), alt, caption, *picture.size))
+        words.append((alt, f"differs by {at}"))
+    return _row_figures(rows, gaps, words, _PAIR_BYTES - beside_triples * _TRIPLE_BYTES)
+
+
+def triple_figures(triples: Triples) -> list[Figure]:
+    """Each measurement beside its restoration, if there is one, and its clean image. Raises UserError as `grid`."""
+    columns = [images for images in (triples.measured, triples.restored, triples.clean) if images is not None]
+    rows, gaps = torch.stack(columns, dim=1), None
+    if triples.missing is not None:
+        nothing = [torch.zeros_like(triples.missing)] * (len(columns) - 1)
+        gaps = torch.stack([triples.missing, *nothing], dim=1)
+    names = ["Measurement", *([] if triples.restored is None else ["restoration"]), "clean image"]
+    off = [(images - triples.clean).double().square().flatten(1).mean(1).sqrt().tolist() for images in columns[:-1]]
+    words = []
+    for place, distances in enumerate(zip(*off, strict=True), start=1):
+        by = ", ".join(f"{name.lower()} off by {number(d)}" for name, d in zip(names, distances, strict=False))
+        words.append((f"{', '.join(names)} {place}; {by} (root mean square)", by))
+    return _row_figures(rows, gaps, words, _TRIPLE_BYTES)
+
+
+def _row_figures(rows: Tensor, gaps: Tensor | None, words: Sequence[tuple[str, str]], budget: int) -> list[Figure]:
+    """A figure for each row of images `[m, k, C, H, W]`, within `budget` raw bytes together.
+
+    Args:
+        gaps: where nothing was measured, like `rows`.
+        words: for each row what it shows, for who does not see it, and its caption.
+    """
+    across = rows.shape[1]
+    missing = None if gaps is None else gaps.flatten(0, 1)
+    images, missing, factor = _reduced(rows.flatten(0, 1), budget // (2 * across), missing)
+    fit = max(1, budget // (across * images[0].numel()))
+    min_size = min(_ENLARGED, _MOST * max(images.shape[2:]))
+    figures = []
+    for place, (row, (alt, caption)) in enumerate(zip(images.unflatten(0, (-1, across))[:fit], words, strict=False)):
+        shown = None if missing is None else missing[place * across : (place + 1) * across]
+        picture = grid(row, across, min_size, shown)
+        caption = f"{caption}{'.' if factor > 1 else ''}{_size(factor)}"
+        figures.append(Figure(str(place + 1), data_uri(png_bytes(picture)), alt, caption, *picture.size))
     return figures
 
 

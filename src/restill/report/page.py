@@ -19,7 +19,7 @@ from .comparison import compare, number, uncertainties
 from .contents import ReportData
 from .curves import log_curves, stage_times
 from .figures import Plot, histogram_svg
-from .figures_of_images import GRID_BYTES, HALF_BYTES, nearest_figures, phase_figures, subject_figures
+from .figures_of_images import budget_of, grid_figure, nearest_figures, phase_figures, subject_figures, triple_figures
 from .protocol import by_key, separate, space_words, words_of
 from .table import BEST, legend
 from .trust import agreement_sentence, agreements, check_groups, other_warnings, trust_sentence, urgent
@@ -27,6 +27,7 @@ from .verdict import judge
 from .words import details, operator_in_words, teacher_draws, went_in, what_is_compared
 
 MAX_BYTES = 5_000_000
+_CLEAN = "Clean images of the reference, for comparison. Nothing was trained on them."
 
 
 def write_report(path: Path, data: ReportData) -> None:
@@ -69,9 +70,9 @@ def render(data: ReportData) -> str:
     corruption, checks = data.store.corruption, data.measured.checks
     results, left_out = separate(data.measured.results)
     table = compare(results)
-    figures = subject_figures(
-        data.images, data.missing, _captions(data.store), HALF_BYTES if data.phases else GRID_BYTES
-    )
+    clean, triples = data.examples or (None, None)
+    budget = budget_of(len(data.images) + len(data.phases) + (clean is not None))
+    figures = subject_figures(data.images, data.missing, _captions(data.store), budget)
     agree = agreements(table)
     return template("report.html").render(
         data=data,
@@ -85,9 +86,12 @@ def render(data: ReportData) -> str:
         levels=_levels(data.store),
         input=figures.pop("measurements", None),
         outputs=list(reversed(figures.values())),
-        phases=phase_figures(data.phases),
+        phases=phase_figures(data.phases, budget),
+        clean=None if clean is None else grid_figure("clean images", clean, len(clean), _CLEAN, budget),
+        triples=[] if triples is None else triple_figures(triples),
+        restored=triples is not None and triples.restored is not None,
         compared=what_is_compared(corruption),
-        nearest=nearest_figures(data.nearest) if data.nearest is not None else [],
+        nearest=nearest_figures(data.nearest, triples is not None) if data.nearest is not None else [],
         copy=_copy_distance(data.store),
         table=table,
         left_out=left_out,

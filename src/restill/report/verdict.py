@@ -1,7 +1,7 @@
 """The verdict that opens every output; it depends only on the results.
 
-It is decided by the Fréchet distance in pixels to clean images, or, without a clean reference, by the proximal one; the
-other columns are listed wherever another generator, a teacher or l1-edm, is as good as the student or better.
+It begins with a tally of all metrics, losses first. Who wins is decided by the Fréchet distance in pixels to clean
+images, or, without a clean reference, by the proximal one.
 """
 
 from __future__ import annotations
@@ -15,19 +15,16 @@ from .comparison import (
     EVALUATIONS,
     RATE,
     SPEED_UP,
-    Block,
     Column,
     Comparison,
     compare,
-    group_name,
     number,
     uncertainties,
 )
 from .protocol import separate
+from .tally import RIVALS, TEACHERS, tally_of
 from .words import subject_names, teacher_draws, went_in, what_is_compared
 
-TEACHERS = ("teacher-full", "teacher-truncated")
-RIVALS = (*TEACHERS, "l1-edm")
 _FEW_LOSSES = 3
 
 
@@ -37,7 +34,7 @@ class Verdict:
 
     Attributes:
         wins: whether the student beats every other generator in the deciding column; None where that was not measured.
-        answer: this, in one sentence.
+        answer: in which metrics the student loses and in how many it is ahead, and then who wins that column.
         headline: what was done, how fast, and how good, in two or three sentences; ends with the answer.
         not_won: the metrics in which another generator is as good as the student or better, in words.
         notes: what a reader must know to compare the numbers, in sentences.
@@ -81,8 +78,8 @@ def judge(results: Sequence[Result], n_measurements: int, corruption: Corruption
     comparison = compare(kept)
     deciding = _deciding(comparison)
     wins, answer = _answer(deciding)
-    not_won = [text for column in comparison.quality if (text := _not_won(column))]
-    groups = tuple(phrase for block in comparison.blocks for space in block.spaces if (phrase := _group(block, *space)))
+    tally = tally_of(comparison)
+    answer = f"{tally.sentence} {answer}".lstrip()
     names = subject_names(corruption)
     sentences = [f"From {went_in(n_measurements, corruption)}, {_draws(comparison)}."]
     if deciding is not None:
@@ -94,7 +91,7 @@ def judge(results: Sequence[Result], n_measurements: int, corruption: Corruption
     draws = [teacher_draws(corruption)] if any(teacher in comparison.subjects for teacher in TEACHERS) else []
     draws += [what_is_compared(corruption)]
     headline, notes = " ".join([*sentences, answer]), (*left_out, *filter(None, draws), *_notes(comparison))
-    return Verdict(wins, answer, headline, tuple(not_won), notes, groups, names)
+    return Verdict(wins, answer, headline, tally.not_won, notes, tally.groups, names)
 
 
 _PROXIMAL = (
@@ -134,24 +131,6 @@ def _close(column: Column, others: list[str]) -> str:
     kinds = {column.kinds.get(subject, "") for subject in ("student", *close) if subject in column.stds}
     what = "spread over sampling seeds" if kinds == {"seeds"} else "uncertainty of the two"
     return f" (the difference from {' and '.join(close)} is within twice the {what})"
-
-
-def _not_won(column: Column) -> str:
-    """The column in words, if another generator is as good as the student or better."""
-    if "student" not in column.values or column.words.lower is None:
-        return ""
-    ahead = [rival for rival in RIVALS if rival in column.values and not column.beats("student", rival)]
-    if not ahead:
-        return ""
-    return (
-        f"{column.words.title} (student {column.cell('student')}, {', '.join(f'{t} {column.cell(t)}' for t in ahead)})"
-    )
-
-
-def _group(block: Block, features: str, columns: Sequence[Column]) -> str:
-    """The metrics of one reference and feature space in which the student does not win, by their short names."""
-    lost = [column.words.short for column in columns if column.key.metric and _not_won(column)]
-    return f"{group_name(block, features)} ({', '.join(lost)})" if lost else ""
 
 
 def _draws(comparison: Comparison) -> str:

@@ -29,6 +29,7 @@ from ..report import Verdict, judge
 from ..store import Store, open_store
 from ..store.reference import Reference, open_reference
 from .baselines import check_baselines, how_reconstructed
+from .examples import save_examples
 from .folder import Run, amended, working_on
 from .reference_classifier import reference_classifier
 from .restored import consistency, scores
@@ -82,6 +83,8 @@ def evaluate(
         results += measured
         checks += [] if audit is None or subject == "l1-edm" else audit.of_subject(subject, generator.config, images)
     if processes.first:
+        if clean is not None:
+            save_examples(run, store, clean, clean.pairs_with(store), own)
         save_results(run.metrics, results, checks, section.model_dump(mode="json"))
     processes.wait()
     return Measured(results, checks)

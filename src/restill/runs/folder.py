@@ -43,6 +43,7 @@ class Run:
         store: the measurements, or a link to them.
         reference: the clean images of a benchmark, which `evaluate` alone opens.
         log: one JSON object per line.
+        examples: clean images and restored measurements that `evaluate` leaves for the report.
         reconstructions: store of L1-wavelet reconstructions of the measurements, where the recipe asks for baselines.
         snapshots: averages of the student's weights during its distillation, from which `restill select` chooses.
     """
@@ -53,6 +54,7 @@ class Run:
         if recipe.data.reference is not None:
             self.reference = Path(recipe.data.reference)
         self.log, self.metrics, self.report = path / "log.jsonl", path / "metrics.json", path / "report.html"
+        self.examples = path / "examples.safetensors"
         self.reconstructions, self.snapshots = path / "baseline" / "store", path / "student" / "snapshots"
 
     def stage(self, name: str) -> Path:

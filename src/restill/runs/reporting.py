@@ -29,6 +29,7 @@ from ..metrics import (
     named_features,
 )
 from ..report import (
+    Examples,
     ReportData,
     RunData,
     Verdict,
@@ -39,6 +40,7 @@ from ..report import (
     write_report,
 )
 from ..store import Store, open_store
+from .examples import load_examples
 from .folder import Run, open_run
 from .saved_images import save_grids, save_overview
 from .subjects import stage_of, subjects_of, trained
@@ -52,11 +54,12 @@ _PAIRS = (
 
 
 class Pictures(NamedTuple):
-    """The first images of every subject, where the measurements have gaps, and hashes of what made them."""
+    """The first images of every subject, where the measurements have gaps, hashes of what made them; clean images."""
 
     images: dict[str, Tensor]
     missing: Tensor | None
     hashes: dict[str, str]
+    examples: Examples | None
 
 
 def report(run: Run) -> Verdict:
@@ -66,7 +69,7 @@ def report(run: Run) -> Verdict:
         UserError: the run has not been evaluated.
     """
     measured, store = _measured(run), open_store(run.store)
-    pictures = _pictures(run, store)
+    pictures = _pictures(run, store, measured)
     verdict = judge(measured.results, len(store), store.corruption)
     _save(pictures, run.path / "samples", verdict.names, store.is_complex)
     write_report(run.report, _data(run, store, measured, pictures))
@@ -79,6 +82,8 @@ def _save(pictures: Pictures, folder: Path, names: Mapping[str, str], is_complex
     for name, drawn in images.items():
         save_grids(folder / f"{name}.png", drawn, is_complex, missing if name == "measurements" else None)
     called = {names.get(name, name): displayed(drawn, is_complex) for name, drawn in images.items()}
+    if pictures.examples is not None:
+        called["clean"] = pictures.examples.clean
     save_overview(folder / "overview.png", called, {} if missing is None else {"measurements": missing})
 
 
@@ -102,6 +107,7 @@ def _data(run: Run, store: Store, measured: Measured, pictures: Pictures) -> Rep
         shown=_shown(store),
         command=f"restill run {run.path / 'recipe.yaml'} --out {run.path}-again{''.join(files)}",
         missing=pictures.missing,
+        examples=pictures.examples,
         phases={name: phase_colours(drawn) for name, drawn in images.items()} if store.is_complex else {},
     )
 
@@ -151,7 +157,7 @@ def _shown(store: Store) -> dict[str, str]:
     return {name: f"{words}{more}" for name, words in shows.items()} | {"pairs": _PAIRS}
 
 
-def _pictures(run: Run, store: Store) -> Pictures:
+def _pictures(run: Run, store: Store, measured: Measured) -> Pictures:
     show = run.recipe.sampling.show
     batch = store.batch(torch.arange(min(show, len(store))))
     images = {"measurements": batch.operator.to_image(batch.y)}
@@ -165,7 +171,8 @@ def _pictures(run: Run, store: Store) -> Pictures:
         drawn = torch.cat(list(source.draw(range(show), run.recipe.evaluation.seeds[0])))
         images[subject] = clipped(drawn, store.bounds)
         hashes[stage] = sha256(run.stage(stage) / "model.safetensors")
-    return Pictures(images, missing_pixels(batch, store.corruption, store.image_shape), hashes)
+    missing = missing_pixels(batch, store.corruption, store.image_shape)
+    return Pictures(images, missing, hashes, load_examples(run, store, measured.results))
 
 
 def _run_data(run: Run, label: str, seed: int) -> RunData:
