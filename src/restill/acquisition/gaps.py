@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..core.errors import UserError
 from ..core.progress import Advance, silent
 from ..corruption.mask import chosen_masks
-from ..io import ImageSource, binary_masks, open_masks
+from ..io import ImageSource, Pairing, binary_masks, check_partners, exact, open_masks
 from .settings import DataSettings
 
 Masks = ImageSource | Literal["nan"]
@@ -28,20 +28,25 @@ def masks_from(data: DataSettings) -> Masks | None:
     """
     if data.masks is not None and data.resize is not None:
         raise UserError("images with masks cannot be resized: that would mix missing pixels with observed ones")
-    return "nan" if data.masks == "nan" else None if data.masks is None else open_masks(data.masks)
+    return "nan" if data.masks == "nan" else None if data.masks is None else open_masks(data.masks, data.limit)
 
 
-def with_gaps(source: ImageSource, masks: Masks) -> ImageSource:
+def with_gaps(source: ImageSource, masks: Masks, pairing: Pairing = "name") -> ImageSource:
     """The same images, with NaN where a pixel is missing.
 
     Args:
-        masks: "nan" where they hold NaN already; else one mask for each image, in the same order, or one for all: 0
-            where a pixel is missing, of one channel or as many as the images have.
+        masks: "nan" where they hold NaN already; else one mask for each image, or one for all: 0 where a pixel is
+            missing, of one channel or as many as the images have.
+        pairing: how masks and images that belong together are found (`check_partners`).
 
     Raises:
-        UserError: masks of another number or size; while iterating, masks that are not binary, or hide everything.
+        UserError: masks of another number or size, or that do not pair; while iterating, masks that are not binary, or
+            hide everything.
     """
     if isinstance(masks, ImageSource):
+        _check_shape(source, masks)
+        if len(masks) > 1 and pairing == "name":
+            check_partners(source, masks, "masks")
         return _masked(source, masks)
 
     def passes() -> Iterator[tuple[str, NDArray[Any]]]:
@@ -54,8 +59,6 @@ def with_gaps(source: ImageSource, masks: Masks) -> ImageSource:
 
 
 def _masked(source: ImageSource, masks: ImageSource) -> ImageSource:
-    _check_shape(source, masks)
-
     def passes() -> Iterator[tuple[str, NDArray[Any]]]:
         read = binary_masks(masks)
         shown = itertools.repeat(next(read)) if len(masks) == 1 else read
@@ -64,7 +67,8 @@ def _masked(source: ImageSource, masks: ImageSource) -> ImageSource:
                 mask = _of_one_channel(masks.name, mask)
             if not mask.any():
                 raise UserError(f"{masks.name}: the mask of {where} hides everything; leave the image out")
-            yield where, np.where(mask, image.astype(np.float32), np.float32(np.nan))
+            kept = exact(image.dtype)
+            yield where, np.where(mask, image.astype(kept), kept(np.nan))
 
     return dataclasses.replace(source, passes=passes, gaps=True)
 
@@ -73,7 +77,7 @@ def _check_shape(source: ImageSource, masks: ImageSource) -> None:
     if len(masks) not in (1, len(source)):
         raise UserError(
             f"{masks.name}: holds {len(masks):,} masks for the {len(source):,} images of {source.name}; give one for "
-            "each, in the same order, or one for all"
+            "each, named like it, or one for all"
         )
     if masks.shape[1:] != source.shape[1:]:
         of_masks, of_images = (f"{height}x{width}" for height, width in (masks.shape[1:], source.shape[1:]))

@@ -105,14 +105,14 @@ class MeasuredImages(Acquisition):
         return corruption_from({**description, **levels})
 
     def survey(self, advance: Advance) -> Plan:
-        images = self.source if self.masks is None else with_gaps(self.source, self.masks)
+        images = self.source if self.masks is None else with_gaps(self.source, self.masks, self.data.pairing)
         bank = None if self.masks is None else masks_of(images, advance)
         per_sample, found, level = self.sigma_n == "auto-per-sample", None, self.sigma_n
         if self.auto:
             found = estimate_sigma(image_set(images), advance=advance)
             level = estimated(found, per_sample, images.name)
         photons = self.known.loses(Loss.PHOTONS)
-        levels = None if photons else per_image(level, len(images))
+        levels = None if photons else per_image(level, len(images), images.files, self.data.pairing)
         value_range = self._range(images, advance)
         units = Normalisation.of_range(*value_range)
         if levels is None:  # photon noise has the level of stabilised values

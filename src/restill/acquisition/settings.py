@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from ..core.errors import UserError
+from ..core.limits import LIMIT
 from ..core.settings import Section, setting, wrong
 
 
@@ -55,6 +56,10 @@ class DataSettings(Section):
     masks: str | None = setting(
         None, "masks, 0 where a value is missing: a folder or file, or `nan` for missing pixels that are NaN"
     )
+    pairing: Literal["name", "position"] = setting(
+        "name", "how masks and noise levels in files find their images: by name, or in the order by number"
+    )
+    limit: int = setting(LIMIT, "memory that one image of the files may take", unit="MB", ge=1)
     image_size: _Size | None = setting(None, "size H,W of the images, if the operator changes it", unit="pixels")
     crop: _Size | None = setting(None, "k-space: size H,W of the images", unit="pixels")
     coils: int | None = setting(None, "k-space: number of virtual coils", ge=1)

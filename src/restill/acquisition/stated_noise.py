@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from ..core.errors import UserError
 from ..estimation import NoiseEstimate
+from ..io import Files, Pairing
 from ..store.manifest import SigmaEstimate
+from .level_files import read_levels
 
 SigmaN = float | Sequence[float] | NDArray[Any] | Path | Literal["auto", "auto-per-sample"]
 MAX_LEVELS = 256
@@ -46,17 +48,26 @@ def record(found: NoiseEstimate, scale: float, per_sample: bool) -> SigmaEstimat
     return SigmaEstimate(sigma=found.sigma / scale, interval=interval, per_sample=per_sample, method=found.method)
 
 
-def per_image(sigma_n: SigmaN | None, count: int) -> NDArray[np.float64]:
-    """sigma_n of every image, `[count]`, checked."""
+def per_image(
+    sigma_n: SigmaN | None, count: int, files: Files | None = None, pairing: Pairing = "name"
+) -> NDArray[np.float64]:
+    """sigma_n of every image, `[count]`, checked.
+
+    Args:
+        files: that hold the images, where these have names.
+        pairing: how levels in a file find their images, where they have no names (`read_levels`).
+
+    Raises:
+        UserError: no number, not as many as images, or levels in a file that do not pair with the images.
+    """
     if sigma_n is None:
         raise UserError("sigma_n is missing: state the standard deviation of the noise, one number or one per image")
     named = f"sigma_n ({sigma_n})" if isinstance(sigma_n, Path) else "sigma_n"
     try:
-        values = np.asarray(_read(sigma_n) if isinstance(sigma_n, Path) else sigma_n, dtype=np.float64)
-    except (TypeError, ValueError, EOFError) as error:
+        found = read_levels(sigma_n, count, files, pairing) if isinstance(sigma_n, Path) else sigma_n
+        values = np.asarray(found, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{named} must be numbers ({error})") from error
-    except OSError as error:
-        raise UserError(f"{named} cannot be read ({error.strerror or error})") from error
     if values.ndim > 1 or values.size not in (1, count):
         raise UserError(f"{named} has {values.size} values for {count} images; give one number or one per image")
     bad = ~(np.isfinite(values) & (values >= 0))
@@ -64,13 +75,6 @@ def per_image(sigma_n: SigmaN | None, count: int) -> NDArray[np.float64]:
         first = int(np.flatnonzero(bad)[0])
         raise UserError(f"{named} must be finite and at least 0, but value {first} is {values.flat[first]}")
     return np.broadcast_to(values, (count,)).copy()
-
-
-def _read(path: Path) -> Any:
-    """Numbers of a .npy file, or of a text file with one or more to a line, apart by spaces or commas."""
-    if path.suffix.lower() == ".npy":
-        return np.load(path, allow_pickle=False)
-    return [float(word) for word in path.read_text(encoding="utf-8").replace(",", " ").split()]
 
 
 def empirical(levels: NDArray[np.float64]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from ..core.errors import UserError
+from ..core.limits import LIMIT
 from ..core.paths import check_images, check_there
 from .coil_residuals import TOLERANCE, Residuals
 from .options import (
@@ -64,6 +65,7 @@ def corrupt(
     settings: Set = None,
     plugins: Plugins = None,
     resize: Annotated[int | None, typer.Option(help="crop to the centre square and resize to this side")] = None,
+    limit: Annotated[int, typer.Option(help="megabytes of memory that one image of the files may take")] = LIMIT,
     seed: Annotated[int, typer.Option(help="seed of the operators and the noise")] = 0,
 ) -> None:
     """Make a benchmark: corrupt clean images into a store, and keep the clean ones in a store of their own."""
@@ -72,7 +74,7 @@ def corrupt(
     from ..io import images_named
 
     stated = _corruption(sigma_n, clean_fraction, corruption, recipe, settings)
-    images = images_named(source, resize)
+    images = images_named(source, resize, limit=limit)
     with progress_bar("corrupt", len(images)) as advance:
         store = corrupt_images(images, stated, out_path, reference, seed, advance)
     say(f"{out_path}: {len(store):,} measurements of shape {list(store.shape)}")
@@ -129,6 +131,8 @@ def import_(
     range: Annotated[str | None, typer.Option(metavar="LOW,HIGH")] = None,
     resize: Annotated[int | None, typer.Option()] = None,
     layout: Annotated[str | None, typer.Option(metavar="auto|NHW|NHWC|NCHW")] = None,
+    pairing: Annotated[str | None, typer.Option(metavar="name|position")] = None,
+    limit: Annotated[int | None, typer.Option()] = None,
     crop: Annotated[str | None, typer.Option(metavar="H,W")] = None,
     coils: Annotated[int | None, typer.Option()] = None,
     maps: Annotated[str | None, typer.Option(metavar="PATH")] = None,
@@ -155,7 +159,7 @@ def import_(
     description = None if corruption is None else corruption_of(corruption)
     stated = {
         "sigma_unit": sigma_unit, "masks": masks, "image_size": image_size, "range": range, "resize": resize,
-        "layout": layout, "crop": crop, "coils": coils, "maps": maps,
+        "layout": layout, "pairing": pairing, "limit": limit, "crop": crop, "coils": coils, "maps": maps,
     }  # fmt: skip
     kspace = is_kspace(source)
     data = _data_of(source, kspace, stated, {"full": reference, "seed": seed, "tolerance": tolerance})

@@ -5,19 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 from ..core.errors import UserError
+from ..core.limits import LIMIT
 from .arrays import array_source
 from .entries import Layout
-from .images import ImageSource, open_images
+from .images import ImageSource, check_side, open_images
 from .phantoms import phantoms
 
 
-def images_named(name: str, resize: int | None = None, layout: Layout = "auto") -> ImageSource:
+def images_named(name: str, resize: int | None = None, layout: Layout = "auto", limit: int = LIMIT) -> ImageSource:
     """`digits`, `phantoms` (drawn with `resize` pixels a side), or what lies at that path (`open_images`)."""
+    check_side(resize)
     if name == "digits":
         return digits()
     if name == "phantoms":
         return phantoms() if resize is None else phantoms(resize)
-    return open_images(name, resize, layout)
+    return open_images(name, resize, layout, limit)
 
 
 def digits() -> ImageSource:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -13,8 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from ..core.errors import UserError
-from .entries import ARCHIVES, File, Layout, files
-from .reader import Format, Header, Image, ImageReader
+from ..core.limits import LIMIT, check_size
+from .entries import ARCHIVES, File, Layout, Place, files
+from .names import shortened
+from .reader import Format, Header, Image, ImageReader, exact
+
+_EXACT = 2**53  # float64 holds all integers up to here
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,8 @@ class ImageSource:
         labels: class of each image, 0, 1, ...; None if the images have no classes.
         classes: names of the classes, where they have names.
         gaps: whether NaN is a value that is missing, and not a mistake.
+        files: name and number of images of every file of a folder or archive, in order; None where one file or array
+            holds all.
         passes: starts a new ordered pass over (where the image lies, for messages; the image `[C, H, W]`).
     """
 
@@ -40,6 +48,7 @@ class ImageSource:
     classes: tuple[str, ...] | None
     passes: Callable[[], Iterator[tuple[str, Image]]]
     gaps: bool = False
+    files: tuple[tuple[str, int], ...] | None = None
 
     def __len__(self) -> int:
         return self.count
@@ -49,12 +58,14 @@ class ImageSource:
         """0 without labels."""
         return max(self.labels) + 1 if self.labels else 0
 
-    def __iter__(self) -> Iterator[NDArray[np.float32]]:
-        """Every image in order, float32 `[C, H, W]` in physical units; each call is a new pass.
+    def __iter__(self) -> Iterator[NDArray[np.floating[Any]]]:
+        """Every image in order, `[C, H, W]` in physical units; each call is a new pass.
+
+        Numbers are float32 where that holds all of the files' type exactly (up to 16 bits, float32), else float64.
 
         Raises:
-            UserError: an image cannot be decoded, holds NaN or infinity, or is no longer what it was on opening;
-                names the file, and the index within it.
+            UserError: an image cannot be decoded, holds NaN, infinity or integers that float64 rounds, or is no longer
+                what it was on opening; names the file, and the index within it.
         """
         done = 0
         for where, image in self.passes():
@@ -62,47 +73,72 @@ class ImageSource:
                 raise UserError(f"{where}: has changed since {self.name} was opened; start again")
             if image.dtype.kind == "f" and not (np.isfinite(image) | (self.gaps & np.isnan(image))).all():
                 raise UserError(f"{where}: holds {'' if self.gaps else 'NaN or '}infinity; images must be finite")
-            yield image.astype(np.float32)
+            if image.dtype.kind in "ui" and image.dtype.itemsize == 8 and _beyond(image):
+                raise UserError(f"{where}: holds integers beyond 2^53, which would be rounded; subtract an offset")
+            yield image.astype(exact(image.dtype))
             done += 1
         if done != self.count:
             raise UserError(f"{self.name}: has {done} images now but had {self.count} when it was opened; start again")
 
 
-def open_images(path: str | Path, resize: int | None = None, layout: Layout = "auto") -> ImageSource:
+def check_side(resize: int | None) -> None:
+    """Raises UserError if images cannot be resized to so many pixels a side."""
+    if resize is not None and resize < 1:
+        raise UserError(f"--resize must be at least 1 pixel, not {resize}")
+
+
+def _beyond(image: Image) -> bool:
+    return int(image.max()) > _EXACT or int(image.min()) < -_EXACT
+
+
+def open_images(
+    path: str | Path, resize: int | None = None, layout: Layout = "auto", limit: int = LIMIT
+) -> ImageSource:
     """Images of a folder (recursive), a .zip, a .tar (also .xz, .gz, .bz2), or of one file.
 
     Files are of any format that has an `ImageReader`: PNG, JPEG, TIFF, BMP, WebP, GIF, .npy, .npz and those of
-    plug-ins; other files in a folder are ignored. An .npy in a folder is one image, or several if it has four axes; a
-    single named .npy is a stack. Every header is read before this returns, so that a file of another size, number of
-    channels or number type is reported before work begins; pixels are decoded while iterating. Where all images lie in
-    two or more folders side by side, and the files say no classes, the folders are the classes.
+    plug-ins; other files in a folder are ignored. They come in the natural order of their names (img2 before img10). An
+    .npy in a folder is one image, or several if it has four axes; a single named .npy is a stack. Every header is read
+    before this returns, so that a file of another size, number of channels or number type is reported before work
+    begins; pixels are decoded while iterating. Where all images lie in two or more folders side by side, and the files
+    say no classes, the folders are the classes.
 
     Args:
         resize: centre crop to a square and resize to this many pixels a side (`resize_image`).
         layout: which axis of an array is which; "auto" as in `channel_axis`. For arrays of one image each, the same
             names without the N.
+        limit: megabytes of memory that one image may take (`check_size`).
 
     Raises:
-        UserError: nothing there, nothing readable, or files that differ; names the first such file.
+        UserError: nothing there, nothing readable, files that differ, or too large ones; names the first such file.
     """
     path = Path(path)
-    if resize is not None and resize < 1:
-        raise UserError(f"--resize must be at least 1 pixel, not {resize}")
-    headers = _headers(path, resize, layout)
-    form = headers[0][1].format
+    check_side(resize)
+    place = Place(path, ImageReader.known_suffixes(), layout, limit)
+    read = _headers(place, resize)
+    headers = sorted(read, key=lambda pair: place.key(pair[0]))
+    order = None if headers == read else [name for name, _ in headers]
     labels, classes = _classes(headers)
     several = {name for name, header in headers if header.count > 1}
 
     def passes() -> Iterator[tuple[str, Image]]:
-        for file in files(path, ImageReader.known_suffixes(), layout):
+        for file in files(place, order):
             for i, image in enumerate(_reader(file).frames(file)):
                 where = f"{file.where}: image {i}" if file.name in several else file.where
                 yield where, image if resize is None else resize_image(image, resize)
 
-    nominal = (0.0, 255.0) if form.values == "8-bit" else None
-    name = path.name if path.is_file() else path.resolve().name
-    count = sum(header.count for _, header in headers)
-    return ImageSource(name, form.shape, count, nominal, labels, classes, passes)
+    form = headers[0][1].format
+    named = path.is_dir() or path.name.lower().endswith(ARCHIVES)
+    return ImageSource(
+        name=path.name if path.is_file() else path.resolve().name,
+        shape=form.shape,
+        count=sum(header.count for _, header in headers),
+        value_range=(0.0, 255.0) if form.values == "8-bit" else None,
+        labels=labels,
+        classes=classes,
+        passes=passes,
+        files=tuple((name, header.count) for name, header in headers) if named else None,
+    )
 
 
 def _reader(file: File) -> ImageReader:
@@ -111,30 +147,43 @@ def _reader(file: File) -> ImageReader:
     return reader
 
 
-def _headers(path: Path, resize: int | None, layout: Layout) -> list[tuple[str, Header]]:
+def _headers(place: Place, resize: int | None) -> list[tuple[str, Header]]:
     """Name and header of every file, of one format after resizing. Raises UserError as `open_images`."""
+    path, known = place.path, place.suffixes
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
-    known = ImageReader.known_suffixes()
     if path.is_file() and not path.name.lower().endswith((*ARCHIVES, *known)):
         raise UserError(f"{path}: is not a folder of images or one of {', '.join((*ARCHIVES, *known))}")
-    headers: list[tuple[str, Header]] = []
-    for file in files(path, known, layout):
-        header = _reader(file).header(file)
-        if resize is not None:
-            shape = (header.format.shape[0], resize, resize)
-            header = dataclasses.replace(header, format=header.format._replace(shape=shape))
-        if headers and header.format != headers[0][1].format:
-            raise UserError(f"{file.where}: {_unlike(header.format, headers)}")
-        headers.append((file.name, header))
+    headers: dict[str, Header] = {}
+    first: tuple[str, Header] | None = None
+    for file in files(place):
+        if file.name in headers:
+            raise UserError(f"{path}: holds {shortened(file.name)} twice; make the archive again")
+        header = _header(file, resize)
+        first = first or (file.name, header)
+        if header.format != first[1].format:
+            raise UserError(f"{file.where}: {_unlike(header.format, first, len(headers))}")
+        headers[file.name] = dataclasses.replace(header, format=first[1].format)  # one object for all, to save memory
     if not headers:
         raise UserError(f"{path}: holds no images; looked for {', '.join(known)}")
-    return headers
+    return list(headers.items())
 
 
-def _unlike(found: Format, before: Sequence[tuple[str, Header]]) -> str:
-    name, first = before[0][0], before[0][1].format
-    others = f"the {len(before)} before it are {first}" if len(before) > 1 else f"{name} is {first}"
+def _header(file: File, resize: int | None) -> Header:
+    """The header of a file after resizing. Raises UserError if an image would take too much memory."""
+    header = _reader(file).header(file)
+    form = header.format
+    check_size(file.where, form.nbytes, file.limit, "an image")
+    if resize is not None:
+        form = form._replace(shape=(form.shape[0], resize, resize))
+    check_size(file.where, 8 * math.prod(form.shape), file.limit, "an image")  # as float64, while it is normalised
+    return dataclasses.replace(header, format=form)
+
+
+def _unlike(found: Format, one: tuple[str, Header], count: int) -> str:
+    """What is unlike the `count` files before, of which `one` is the first."""
+    name, first = one[0], one[1].format
+    others = f"the {count} before it are {first}" if count > 1 else f"{name} is {first}"
     remedy = "convert or remove it; --resize N changes sizes only"
     if found.shape[1:] != first.shape[1:]:
         remedy = "--resize N crops and resizes all images to NxN"
@@ -158,7 +207,7 @@ def resize_image(image: Image, size: int) -> Image:
     """The largest centred square of `[C, H, W]`, resized to `[C, size, size]`.
 
     8-bit images: Lanczos, rounded to 8 bits, as common benchmarks are made. All others: triangle filter with
-    antialiasing in float32, which never leaves the range of the data. Nothing is resampled where the square already
+    antialiasing, which never leaves the range of the data. Nothing is resampled where the square already
     has the size. Resampling correlates noise and makes it smaller: a stated sigma_n must be that of the resized images.
     """
     _, height, width = image.shape
@@ -171,6 +220,6 @@ def resize_image(image: Image, size: int) -> Image:
         # channel by channel, because Pillow would multiply colours by an alpha channel
         planes = (PIL.Image.fromarray(plane).resize((size, size), PIL.Image.Resampling.LANCZOS) for plane in square)
         return np.stack([np.asarray(plane) for plane in planes])
-    x = torch.from_numpy(square.astype(np.float32))[None]
+    x = torch.from_numpy(square.astype(exact(image.dtype)))[None]
     options = {"mode": "bilinear", "antialias": True, "align_corners": False}
     return torch.nn.functional.interpolate(x, (size, size), **options)[0].numpy()  # type: ignore[arg-type]

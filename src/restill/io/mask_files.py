@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import UserError
+from ..core.limits import LIMIT
 from .arrays import Arrays, array_source, numpy_arrays
 from .images import ImageSource, open_images
 
 
-def open_masks(path: str | Path) -> ImageSource:
+def open_masks(path: str | Path, limit: int = LIMIT) -> ImageSource:
     """Masks of a folder or archive, of an `.npy` or `.npz` (the array `masks` if it has one), or of one picture.
 
     Arrays may be boolean, and `[H, W]` for a single mask. Whether they are binary is checked later (`binary_masks`).
@@ -28,7 +29,7 @@ def open_masks(path: str | Path) -> ImageSource:
                 masks = arrays["masks"][()]
                 masks = masks.astype(np.uint8) if masks.dtype == bool else masks
                 return array_source(masks[None] if masks.ndim == 2 else masks, path.name)
-    return open_images(path)
+    return open_images(path, limit=limit)
 
 
 def binary_masks(source: ImageSource, name: str | None = None) -> Iterator[NDArray[np.bool_]]:

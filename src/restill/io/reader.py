@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +26,20 @@ class Format(NamedTuple):
     shape: tuple[int, int, int]
     values: str  # "8-bit", "16-bit", "32-bit", "float", or a NumPy type
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one image."""
+        size = {"8-bit": 1, "16-bit": 2, "32-bit": 4, "float": 4}.get(self.values) or np.dtype(self.values).itemsize
+        return math.prod(self.shape) * size
+
     def __str__(self) -> str:
         channels, height, width = self.shape
         return f"{channels} channel{'s' * (channels > 1)} of {height}x{width}, {self.values}"
+
+
+def exact(numbers: np.dtype[Any]) -> type[np.floating[Any]]:
+    """float32 where it holds every number of a type, else float64: large numbers may carry a small signal."""
+    return np.float32 if np.can_cast(numbers, np.float32) else np.float64
 
 
 @dataclass(frozen=True)

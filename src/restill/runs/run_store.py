@@ -25,7 +25,7 @@ def acquisition_of(recipe: Recipe) -> Acquisition:
     if data.source is None:
         raise UserError(f"{recipe.name}: data.source is missing; name the images with --set data.source=PATH")
     if data.content == "clean":
-        images = images_named(data.source, data.resize, data.layout)
+        images = images_named(data.source, data.resize, data.layout, data.limit)
         return CleanImages(images, recipe.build_corruption(), recipe.seed)
     sigma_n = None if "sigma_n" in description or has_photon_noise(description) else 0.0
     found = measurements_of(data, description, sigma_n, recipe.seed)
