@@ -12,3 +12,4 @@ from .partners import check_partners
 from .phantoms import phantoms
 from .pictures import Pictures
 from .reader import Format, Header, Image, ImageReader, KspaceReader, KspaceSlice, exact
+from .tiffs import Tiffs

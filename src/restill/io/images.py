@@ -14,7 +14,7 @@ import PIL.Image
 import torch
 from numpy.typing import NDArray
 
-from ..core.errors import UserError
+from ..core.errors import UserError, warn_of
 from ..core.limits import LIMIT, check_size
 from .entries import ARCHIVES, File, Layout, Place, files
 from .names import shortened
@@ -155,6 +155,7 @@ def _headers(place: Place, resize: int | None) -> list[tuple[str, Header]]:
     if path.is_file() and not path.name.lower().endswith((*ARCHIVES, *known)):
         raise UserError(f"{path}: is not a folder of images or one of {', '.join((*ARCHIVES, *known))}")
     headers: dict[str, Header] = {}
+    remarks: dict[str, list[str]] = {}
     first: tuple[str, Header] | None = None
     for file in files(place):
         if file.name in headers:
@@ -163,9 +164,13 @@ def _headers(place: Place, resize: int | None) -> list[tuple[str, Header]]:
         first = first or (file.name, header)
         if header.format != first[1].format:
             raise UserError(f"{file.where}: {_unlike(header.format, first, len(headers))}")
+        if header.remark is not None:
+            remarks.setdefault(header.remark, []).append(file.where)
         headers[file.name] = dataclasses.replace(header, format=first[1].format)  # one object for all, to save memory
     if not headers:
         raise UserError(f"{path}: holds no images; looked for {', '.join(known)}")
+    for remark, where in remarks.items():
+        warn_of(f"{where[0]}{f' (as {len(where) - 1:,} more)' if len(where) > 1 else ''}: {remark}")
     return list(headers.items())
 
 

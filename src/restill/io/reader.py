@@ -29,7 +29,8 @@ class Format(NamedTuple):
     @property
     def nbytes(self) -> int:
         """Bytes of one image."""
-        size = {"8-bit": 1, "16-bit": 2, "32-bit": 4, "float": 4}.get(self.values) or np.dtype(self.values).itemsize
+        bits, is_integer, _ = self.values.partition("-bit")
+        size = -(-int(bits) // 8) if is_integer else np.dtype("f4" if bits == "float" else bits).itemsize
         return math.prod(self.shape) * size
 
     def __str__(self) -> str:
@@ -44,11 +45,15 @@ def exact(numbers: np.dtype[Any]) -> type[np.floating[Any]]:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file holds: `count` images of one format, and their classes, 0, 1, ..., if the file says them."""
+    """What a file holds: `count` images of one format, and their classes, 0, 1, ..., if the file says them.
+
+    `remark` continues "the file ..." where a person should know something odd about it.
+    """
 
     format: Format
     count: int = 1
     labels: tuple[int, ...] | None = None
+    remark: str | None = None
 
 
 class KspaceSlice(NamedTuple):
