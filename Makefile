@@ -12,7 +12,7 @@ help:  ## this list
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "restill needs Python 3.10 or newer; set PYTHON=python3.x")'
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[demo,mri,dev]'
+	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[demo,mri,formats,dev]'
 	@touch $@
 
 demo: $(VENV)/.installed  ## handwritten digits, from noisy images to a one-step generator, in about 5 minutes

@@ -115,7 +115,7 @@ def _pages(file: File) -> Iterator[_Pages | None]:
         return
     file.stream.seek(0)
     with _understood(file.where):
-        tiff = tifffile.TiffFile(file.stream, is_ome=False)  # OME names other files, which would be opened
+        tiff = tifffile.TiffFile(file.stream, name=file.name, is_ome=False)
     with tiff:
         with _understood(file.where):
             series = tiff.series
