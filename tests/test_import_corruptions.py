@@ -372,7 +372,7 @@ def test_equal_imports_write_equal_bytes(tmp_path: Path) -> None:
         ("fog", "'fog' is not a known kind: use one of"),
         ("{p: 0.5}", "--corruption: must state the kind of corruption"),
         ("{kind: mask", "--corruption: is not YAML"),
-        ("nowhere.yaml", "nowhere.yaml: cannot be read"),
+        ("nowhere.yaml", "nowhere.yaml: no such file"),
         ("{kind: function, name: unknown}", "name its file with --operator unknown.py"),
     ],
 )
