@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from ..core import interruption
 from ..core.errors import DataWarning, NonFiniteError, UserCodeError, UserError
 from ..core.terminal import one_line
 from .data import DescribedBySettings, corrupt, estimate_noise, import_
@@ -43,12 +44,8 @@ for _name, (_command, _example) in _COMMANDS.items():
     app.command(_name, cls=DescribedBySettings, epilog=f"Example:  {_example}")(_command)
 
 
-def main() -> None:
-    """Entry point: exit code 0, 2 for the user's mistake, 1 for a failure, 130 after Ctrl-C."""
-    sys.exit(_run_app(sys.argv[1:]))
-
-
 def _run_app(arguments: list[str]) -> int:
+    """Run a command; its exit code, as `main` of entry.py has it."""
     command = typer.main.get_command(app)
     try:
         with _data_warnings():
@@ -57,7 +54,7 @@ def _run_app(arguments: list[str]) -> int:
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; the same command continues from the last checkpoint", 130)
+        return _interrupted()
     except UserError as error:
         if isinstance(error, UserCodeError) and error.__cause__ is not None:
             sys.stderr.write("".join(_users_traceback(error.__cause__)))
@@ -65,6 +62,8 @@ def _run_app(arguments: list[str]) -> int:
     except NonFiniteError as error:
         return _fail(str(error), 1, error)
     except Exception as error:
+        if interruption.came():  # Ctrl-C in the middle of an import comes out as anything
+            return _interrupted()
         from ..core.plugins import file_in
 
         message = getattr(error, "format_message", None)
@@ -75,6 +74,10 @@ def _run_app(arguments: list[str]) -> int:
             sys.stderr.write("".join(_users_traceback(error)))
             return _fail(f"{file}: raises {type(error).__name__}: {error}", 2, error)
         return _fail(*_of_the_machine(error), error)
+
+
+def _interrupted() -> int:
+    return _fail("interrupted; the same command continues from the last checkpoint", interruption.CODE)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Any, final
 
 from typing_extensions import Self
 
+from . import interruption
 from .errors import UserError
 
 fcntl: Any = None
@@ -92,6 +93,7 @@ def take(path: Path) -> Lock | None:
         OSError: it cannot be made or opened, e.g. in a folder that is read-only, or where it is a link.
         UserError: it is no ordinary file.
     """
+    interruption.work_begins()
     for attempt in range(_ATTEMPTS):
         if attempt:
             time.sleep(_PAUSE)

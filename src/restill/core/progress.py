@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from . import interruption
 from .terminal import console as new_console
 from .terminal import visible
 
@@ -37,6 +38,7 @@ def progress_bar(
         done: units that an interrupted process had finished before; they do not count towards the rate.
         explain: a sentence on what the notes mean, printed once above the bar or before the first line.
     """
+    interruption.work_begins()  # a bar hides the cursor, which must come back
     if console.is_terminal:
         _say(explain)
         with _bar() as bar:
