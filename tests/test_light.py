@@ -43,7 +43,7 @@ def test_the_deployers_import_is_light() -> None:
     found = imported("from restill.generator import load_generator")
     assert {name.split(".")[0] for name in ours(found)} == DEPLOYED
     assert not corruptions(found) and not HEAVY & {name.split(".")[0] for name in found}
-    assert "torch" in found and 20 < len(ours(found)) < 50
+    assert "torch" in found and 20 < len(ours(found)) < 60
 
 
 def test_a_generator_imports_the_corruption_that_it_was_trained_under(tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ It is imported when a kind is asked for that restill does not know, or by its na
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import re
 import sys
+import tokenize
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -23,7 +25,10 @@ from types import ModuleType
 from .errors import UserCodeError, UserError
 
 GROUP = "restill.plugins"
+_PREFIX = "restill_plugin_"  # of the names of modules
 _LOADED: dict[str, ModuleType | None] = {}  # by name
+_FINGERPRINTS: dict[str, str] = {}
+_NO_CODE = (tokenize.COMMENT, tokenize.NL, tokenize.ENCODING)
 
 
 def run_file(path: str | Path) -> ModuleType:
@@ -36,7 +41,7 @@ def run_file(path: str | Path) -> ModuleType:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file; --plugin takes a Python file or the name of an installed plug-in")
-    spec = importlib.util.spec_from_file_location(f"restill_plugin_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(f"{_PREFIX}{path.stem}", path)
     if spec is None or spec.loader is None:
         raise UserError(f"{path}: --plugin takes a Python file; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
@@ -46,7 +51,7 @@ def run_file(path: str | Path) -> ModuleType:
     except (Exception, SystemExit) as error:
         del sys.modules[spec.name]
         raise UserCodeError(f"{path}: raises {type(error).__name__}: {' '.join(str(error).split())}") from error
-    _LOADED[path.stem] = module
+    _LOADED[path.stem], _FINGERPRINTS[path.stem] = module, _of_code(path)
     return module
 
 
@@ -84,9 +89,40 @@ def require(names: Iterable[str]) -> None:
             raise UserError(f"plugins: {name!r} is not loaded; name its file with --plugin {name}.py")
 
 
+def fingerprint_of(name: str) -> str | None:
+    """Hex digest of the code of a plug-in as it was loaded, comments and blank lines apart; of an installed one, its
+    version. None if it is not loaded.
+    """
+    if name not in _LOADED or name in _FINGERPRINTS:
+        return _FINGERPRINTS.get(name)
+    packages = [entry.dist for entry in _installed(name) if entry.dist is not None]
+    return f"{packages[0].name} {packages[0].version}" if packages else None
+
+
+def defined_in(kind: type) -> str | None:
+    """The plug-in that defines a class; None if it is restill's own."""
+    home = kind.__module__
+    if home.startswith(_PREFIX):
+        return home.removeprefix(_PREFIX)
+    for entry in (entry for name in _LOADED for entry in _installed(name)):
+        if home.split(".")[0] == entry.module.split(".")[0]:
+            return entry.name
+    return None
+
+
+def _of_code(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            parts = [(part.type, part.string) for part in tokenize.tokenize(file.readline) if part.type not in _NO_CODE]
+        code = "\n".join(str(kind) if kind in (tokenize.INDENT, tokenize.DEDENT) else text for kind, text in parts)
+    except (tokenize.TokenError, SyntaxError, UnicodeDecodeError):
+        code = path.read_bytes().hex()
+    return hashlib.sha256(code.encode()).hexdigest()
+
+
 def file_in(error: BaseException) -> str | None:
     """The file of a plug-in in which an error arose, or that called what failed; None if there is none."""
-    names, found, frame = {f"restill_plugin_{name}" for name in _LOADED}, None, error.__traceback__
+    names, found, frame = {f"{_PREFIX}{name}" for name in _LOADED}, None, error.__traceback__
     while frame is not None:
         if frame.tb_frame.f_globals.get("__name__") in names:
             found = frame.tb_frame.f_code.co_filename

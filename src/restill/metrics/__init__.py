@@ -37,6 +37,7 @@ from .results import (
     Result,
     Subject,
     load_results,
+    made_from,
     mean_std,
     save_results,
     was_asked,

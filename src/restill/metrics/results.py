@@ -123,28 +123,44 @@ class _File(BaseModel):
     results: list[Result]
     checks: list[Check] = []
     asked: dict[str, Any] = {}
+    made_from: dict[str, str] = {}
 
 
 def save_results(
-    path: Path, results: Iterable[Result], checks: Iterable[Check] = (), asked: Mapping[str, Any] | None = None
+    path: Path,
+    results: Iterable[Result],
+    checks: Iterable[Check] = (),
+    asked: Mapping[str, Any] | None = None,
+    made_from: Mapping[str, str] | None = None,
 ) -> None:
-    """Write `metrics.json`, `{"results": [...], "checks": [...], "asked": {...}}`, atomically.
+    """Write `metrics.json`, `{"results": [...], "checks": [...], "asked": {...}, "made_from": {...}}`, atomically.
 
-    `asked` says, as plain data, which evaluation this is, so that it is not done again.
+    `asked` says, as plain data, which evaluation this is, so that it is not done again, and `made_from` has
+    fingerprints of what was measured.
     """
-    write_json(path, _File(results=[*results], checks=[*checks], asked=dict(asked or {})).model_dump(mode="json"))
+    file = _File(results=[*results], checks=[*checks], asked=dict(asked or {}), made_from=dict(made_from or {}))
+    write_json(path, file.model_dump(mode="json"))
 
 
 def load_results(path: Path) -> Measured:
     """Read `metrics.json`. Raises UserError, which names the file and the entry, where it cannot be used."""
+    file = _file(path)
+    return Measured(file.results, file.checks)
+
+
+def made_from(path: Path) -> dict[str, str]:
+    """Fingerprints of what was measured, by name; empty where an older restill wrote it. Raises as `load_results`."""
+    return _file(path).made_from
+
+
+def _file(path: Path) -> _File:
     try:
-        file = _File.model_validate(read_json(path))
+        return _File.model_validate(read_json(path))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         reason = f"{where}: {first['msg']}" if where else 'must be {"results": [...]}, as `restill evaluate` writes it'
         raise UserError(f"{path}: {reason}") from error
-    return Measured(file.results, file.checks)
 
 
 def was_asked(path: Path, asked: Mapping[str, Any]) -> bool:

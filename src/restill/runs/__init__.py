@@ -12,6 +12,7 @@ from .evaluation import check_evaluation, evaluate
 from .folder import Run, amended, open_run, working_on
 from .objects import build_denoiser
 from .phases import distill, pretrain
+from .provenance import measured_already
 from .recipe_files import Recipe, load_recipe
 from .reporting import report
 from .run_store import prepare_store, recipe_on_store, with_corruption_of_store
@@ -45,10 +46,11 @@ def run(recipe: str | Path | Recipe, out: str | Path, overrides: Sequence[str] =
 
 
 def _evaluated(current: Run) -> bool:
-    """Whether `metrics.json` belongs to the student and the settings of evaluation that are there now."""
+    """Whether `metrics.json` belongs to the data, the networks and the settings of evaluation that are there now."""
     if not current.metrics.exists():
         return False
-    newest = (current.stage("student") / "model.safetensors").stat().st_mtime
-    if current.metrics.stat().st_mtime < newest:
-        return False
-    return was_asked(current.metrics, current.recipe.evaluation.model_dump(mode="json"))
+    known = measured_already(current)
+    if known is None:  # of an older restill
+        newest = (current.stage("student") / "model.safetensors").stat().st_mtime
+        known = current.metrics.stat().st_mtime >= newest
+    return known and was_asked(current.metrics, current.recipe.evaluation.model_dump(mode="json"))

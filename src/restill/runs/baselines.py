@@ -13,15 +13,19 @@ from ..restoration.reconstructions import choice_in_words, choose_wavelet, write
 from ..store import Store, open_store
 from .folder import Run
 from .phases import train_denoiser
+from .provenance import begin, complete
 
 
 def baselines(run: Run) -> None:
     """Make or continue the baselines of the recipe. Raises UserError for measurements other than k-space."""
     section = run.recipe.baselines
     if section.l1_wavelet or section.l1_edm:
+        check_baselines(run, open_store(run.store, verify=False))
+        begin(run, "baseline")
         _reconstruct(run)
-    if section.l1_edm and not run.trained("baseline"):
-        train_denoiser(run, "baseline", open_store(run.reconstructions))
+        if section.l1_edm and not run.trained("baseline"):
+            train_denoiser(run, "baseline", open_store(run.reconstructions))
+        complete(run, "baseline")
 
 
 def how_reconstructed(run: Run) -> str:
@@ -42,7 +46,6 @@ def _reconstruct(run: Run) -> None:
     if run.reconstructions.exists():
         return
     store, section, path = open_store(run.store), run.recipe.baselines, run.stage("baseline") / "l1-wavelet.json"
-    check_baselines(run, store)
     if not path.exists():
         choice = choose_wavelet(store, section, run.recipe.seed)
         write_json(path, choice)

@@ -21,6 +21,7 @@ from ..store.reference import Reference, open_samples
 from .counters import load_counters
 from .describe_recipe import describe_recipe, facts_table
 from .folder import Run, open_run
+from .provenance import changed, known
 from .recipe_files import load_recipe
 from .recipe_keys import keys_table
 
@@ -97,13 +98,23 @@ def _run(run: Run) -> RenderableType:
         facts["store"] = f"{len(store):,} {what} with {store.corruption.in_words()}"
         names = subject_names(store.corruption)
     for stage in ("teacher", "student"):
-        facts[stage] = _progress(run, stage)
+        facts[stage] = _progress(run, stage) + _made_from(run, stage)
     parts: list[RenderableType] = [facts_table(f"{run.path}: run", facts)]
     if run.metrics.exists():
         parts += [Text(), rich_table(load_results(run.metrics).results, names)]
     if run.report.exists():
         parts.append(Text(f"\n{run.report}"))
     return Group(*parts)
+
+
+def _made_from(run: Run, stage: str) -> str:
+    """Whether what a stage was made from is still there, in words."""
+    if not run.stage(stage).exists():
+        return ""
+    if not known(run, stage):
+        return "; what it was made from is not known (an older restill made it)"
+    why = changed(run, stage)
+    return "" if why is None else f"; {why}: `restill run` makes it again"
 
 
 def _progress(run: Run, stage: str) -> str:

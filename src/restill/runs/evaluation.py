@@ -31,6 +31,7 @@ from ..store.reference import Reference, open_reference
 from .baselines import check_baselines, how_reconstructed
 from .examples import save_examples
 from .folder import Run, amended, working_on
+from .provenance import check, measured_from
 from .reference_classifier import reference_classifier
 from .restored import consistency, scores
 from .subjects import subjects_of, trained
@@ -71,6 +72,7 @@ def evaluate(
     evaluator = Evaluator(yardsticks, section, processes, store)
     results = evaluator.of_stored("measurements", store)
     if run.reconstructions.exists():
+        check(run, "baseline")
         results += evaluator.of_stored("l1-wavelet", open_store(run.reconstructions), how_reconstructed(run))
     if clean is not None and processes.first:
         results += scores(run, store, clean, own)
@@ -85,7 +87,7 @@ def evaluate(
     if processes.first:
         if clean is not None:
             save_examples(run, store, clean, clean.pairs_with(store), own)
-        save_results(run.metrics, results, checks, section.model_dump(mode="json"))
+        save_results(run.metrics, results, checks, section.model_dump(mode="json"), measured_from(run, reference))
     processes.wait()
     return Measured(results, checks)
 

@@ -17,6 +17,7 @@ from ..core.files import cannot_write, remove, remove_temporaries, write_text
 from ..core.locks import holder, take
 from ..core.paths import check_run
 from ..core.reading import parse_json, read_text
+from .linked_store import linked_store
 from .recipe_files import Recipe, load_recipe, save_recipe
 
 _LOCK = ".lock"
@@ -40,7 +41,6 @@ class Run:
     """A run directory with its complete, checked recipe, and the places in it.
 
     Attributes:
-        store: the measurements, or a link to them.
         reference: the clean images of a benchmark, which `evaluate` alone opens.
         log: one JSON object per line.
         examples: clean images and restored measurements that `evaluate` leaves for the report.
@@ -50,12 +50,19 @@ class Run:
 
     def __init__(self, path: Path, recipe: Recipe) -> None:
         self.path, self.recipe = path, recipe
-        self.store, self.reference = path / "store", path / "reference"
+        self.reference = path / "reference"
         if recipe.data.reference is not None:
             self.reference = Path(recipe.data.reference)
         self.log, self.metrics, self.report = path / "log.jsonl", path / "metrics.json", path / "report.html"
         self.examples = path / "examples.safetensors"
         self.reconstructions, self.snapshots = path / "baseline" / "store", path / "student" / "snapshots"
+
+    @property
+    def store(self) -> Path:
+        """The measurements, in the run or where the run says that they lie."""
+        return linked_store(
+            self.path / "store", self.recipe.data.source if self.recipe.data.content == "store" else None
+        )
 
     def stage(self, name: str) -> Path:
         """Folder of the stage `teacher`, `student` or `baseline`."""
@@ -67,7 +74,7 @@ class Run:
 
     def trained(self, stage: str) -> bool:
         """Whether a stage has a network to use."""
-        return (self.stage(stage) / "model.safetensors").exists()
+        return all((self.stage(stage) / name).exists() for name in ("model.safetensors", "config.json"))
 
     def begun(self, stage: str) -> bool:
         """Whether a stage has written anything."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..checkpoint import load_network, load_state, save_network, save_state
-from ..core.errors import NonFiniteError, UserError
+from ..core.errors import NonFiniteError, UserError, warn_of
 from ..core.progress import progress_bar
 from ..core.reading import understood
 from ..metrics import Proximal, pixels_of
@@ -22,6 +22,7 @@ from ..training import run as training_loop
 from .counters import load_counters
 from .folder import Run
 from .objects import fresh_denoiser, network_config
+from .provenance import begin, complete, put_aside
 
 _EXPLAIN = {  # what the notes of the progress display mean
     "teacher": "phase I: the loss levels off at a value set by the noise; its absolute value has no meaning, but its "
@@ -36,8 +37,10 @@ _EXPLAIN = {  # what the notes of the progress display mean
 
 def pretrain(run: Run) -> None:
     """Phase I: train the teacher on the run's store, or continue, or find it done."""
+    begin(run, "teacher")
     if not run.trained("teacher"):
         train_denoiser(run, "teacher", open_store(run.store))
+    complete(run, "teacher")
 
 
 def train_denoiser(run: Run, stage: str, store: Store) -> None:
@@ -59,11 +62,16 @@ def distill(run: Run) -> None:
     The store is opened for the moments of the measurements, which the proximal distance needs, and for players that
     ask for measurements.
     """
-    if finished(run, "student"):
-        return
-    recipe, store = run.recipe, open_store(run.store)
-    if not run.trained("teacher"):
+    if not run.trained("teacher") and not finished(run, "student"):
         raise UserError(f"{run.path}: has no trained teacher yet; run `restill pretrain` first")
+    begin(run, "student")
+    if not finished(run, "student"):
+        _distill(run)
+    complete(run, "student")
+
+
+def _distill(run: Run) -> None:
+    recipe, store = run.recipe, open_store(run.store)
     device = recipe.execution.place()
     teacher, config = load_network(run.stage("teacher"))
     if config.class_counts is None and config.num_classes == store.num_classes > 0:  # an older folder lacks them
@@ -98,7 +106,22 @@ def distill(run: Run) -> None:
         snapshots(progress)
         return selection(progress, best)
 
-    _train(run, "student", training, after_step)
+    _put_aside_without_its_best(run)
+    _train(run, "student", training, after_step, selection.again)
+
+
+def _put_aside_without_its_best(run: Run) -> None:
+    """Where the network that was kept is gone, and the state is of a later step, only a new distillation makes it."""
+    if run.trained("student") or not run.state("student").exists():
+        return
+    counters = load_counters(run.state("student"))
+    if counters.best and counters.best["step"] != counters.step:
+        lost = run.stage("student") / "model.safetensors"
+        warn_of(
+            f"{lost}: the student of step {counters.best['step']} was kept in it and is gone; it is distilled again"
+        )
+        put_aside(run, "student")
+        begin(run, "student")
 
 
 def finished(run: Run, stage: str) -> bool:
@@ -115,10 +138,13 @@ def _train(
     stage: str,
     training: Training,
     after_step: Callable[[Progress, dict[str, Any]], dict[str, Any]] | None = None,
+    restored: Callable[[dict[str, Any]], None] | None = None,
 ) -> None:
     """Advance a training to its end with log rows, checkpoints and a progress bar."""
     execution, path = run.recipe.execution, run.state(stage)
     best = _restore(run, stage, training)
+    if restored is not None:
+        restored(best)
     saved_at = time.monotonic()
 
     def save() -> None:

@@ -42,6 +42,7 @@ from ..report import (
 from ..store import Store, open_store
 from .examples import load_examples
 from .folder import Run, open_run
+from .provenance import check_metrics
 from .saved_images import save_grids, save_overview
 from .subjects import stage_of, subjects_of, trained
 
@@ -146,6 +147,7 @@ def versions() -> dict[str, str]:
 def _measured(run: Run) -> Measured:
     if not run.metrics.exists():
         raise UserError(f"{run.metrics}: no such file; run `restill evaluate {run.path}` first")
+    check_metrics(run)
     return load_results(run.metrics)
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ..acquisition import Acquisition, CleanImages, measurements_of, write
 from ..core.errors import UserError
+from ..core.files import cannot_write, remove
+from ..core.locks import moved
 from ..core.progress import progress_bar
 from ..corruption import has_photon_noise
 from ..io import images_named
 from ..report import corruption_in_words
 from ..store import Store, open_store
 from .folder import Run
+from .linked_store import check_reachable, link_store
+from .provenance import SUPERSEDED
 from .recipe_files import Recipe, load_recipe, recipe_from
 
 
@@ -68,21 +72,57 @@ def with_corruption_of_store(recipe: Recipe) -> Recipe:
 def prepare_store(run: Run) -> Store:
     """The run's store; made if it is not there yet, checked if it is."""
     recipe = run.recipe
-    if run.store.exists():
-        return _usable(open_store(run.store))
     if recipe.data.content == "store":
-        if recipe.data.source is None:
-            raise UserError(f"{recipe.name}: data.source is missing; name the store with --set data.source=PATH")
-        store = _usable(open_store(recipe.data.source))
-        target = os.path.relpath(store.path.resolve(), run.path.resolve())
-        run.store.symlink_to(target, target_is_directory=True)
+        return _linked(run)
+    own = run.path / "reference"
+    old = own.with_name(f"{own.name}{SUPERSEDED}")
+    if not run.store.exists():
+        acquisition = acquisition_of(recipe)
+        reference = own if acquisition.no_reference is None else None
+        if reference is not None and os.path.lexists(reference):  # of a store that is not there any more
+            _put_aside(reference, old)
+        with progress_bar("store   ", acquisition.total, unit=acquisition.unit) as advance:
+            write(acquisition, run.store, reference, advance)
+    store = _usable(open_store(run.store))
+    _check_own(recipe, store)
+    with suppress(OSError):
+        remove(old)
+    return store
+
+
+def _linked(run: Run) -> Store:
+    """The store that the recipe names, or the one that an earlier command has linked."""
+    recipe, place = run.recipe, run.path / "store"
+    if place.is_dir():
+        store = _usable(open_store(place))
+        _check_own(recipe, store)
         return store
-    acquisition = acquisition_of(recipe)
-    reference = run.path / "reference" if acquisition.no_reference is None else None
-    if reference is not None and reference.exists():  # left over from an interruption just before the store was there
-        shutil.rmtree(reference)
-    with progress_bar("store   ", acquisition.total, unit=acquisition.unit) as advance:
-        return write(acquisition, run.store, reference, advance)
+    if recipe.data.source is None:
+        raise UserError(f"{recipe.name}: data.source is missing; name the store with --set data.source=PATH")
+    found = run.store if run.store != place else Path(recipe.data.source)
+    if not found.exists():
+        check_reachable(place)
+    store = _usable(open_store(found))
+    link_store(place, store.path)
+    return store
+
+
+def _put_aside(reference: Path, old: Path) -> None:
+    try:
+        remove(old)
+        moved(reference, old)
+    except OSError as error:
+        raise cannot_write(reference, error, "move it away yourself: it belongs to a store that is gone") from error
+
+
+def _check_own(recipe: Recipe, store: Store) -> None:
+    """Raises UserError where the run's store is not what its recipe says: somebody put another one there."""
+    if recipe.data.content != "measurements" and store.corruption != recipe.build_corruption():
+        raise UserError(
+            f"{store.path}: was measured with {store.corruption.in_words()}, but the recipe's corruption is "
+            f"{recipe.build_corruption().in_words()}; remove it, and `restill run` makes the recipe's, or use it with "
+            "`restill pretrain` in a new run"
+        )
 
 
 def _usable(store: Store) -> Store:

@@ -9,6 +9,7 @@ from ..metrics import Subject
 from ..sampling import OneStep, Sampler
 from ..sampling.settings import SamplingSettings
 from .folder import Run
+from .provenance import check
 
 GENERATED: tuple[Subject, ...] = ("l1-edm", "teacher-full", "teacher-truncated", "student")
 
@@ -33,6 +34,7 @@ def trained(run: Run, subject: Subject) -> Generator:
         raise UserError(
             f"{run.path}: has no {stage} yet; run `restill {'distill' if stage == 'student' else 'pretrain'}`"
         )
+    check(run, stage)
     denoiser, config = load_network(run.stage(stage))
     denoiser = run.recipe.execution.prepared(denoiser)
     run.recipe.execution.compiled(denoiser)

@@ -60,6 +60,14 @@ class BestStudent:
         self.log(row | {"proximal_frechet_std": std})
         if best and value >= best["proximal_frechet"]:
             return best
-        config = self.config.model_copy(update={"images_seen": progress.images})
-        save_network(self.folder, self.training.ema.module, config)
+        self._keep()
         return {"step": progress.step, "proximal_frechet": value}
+
+    def again(self, best: dict[str, Any]) -> None:
+        """Keep the student once more where its network is gone; only as long as the training is where it was best."""
+        if best and best["step"] == self.training.step and not (self.folder / "model.safetensors").exists():
+            self._keep()
+
+    def _keep(self) -> None:
+        config = self.config.model_copy(update={"images_seen": self.training.images_seen})
+        save_network(self.folder, self.training.ema.module, config)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -128,6 +130,13 @@ class Manifest(Contents):
     sigma_n: SigmaSummary
     shards: tuple[Shard, ...]
     provenance: Provenance
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of all that a training sees of the store; it is the same for a store that is made again."""
+        names = ("kind", "shape", "image_shape", "normalisation", "corruption", "values", "shards")
+        data = self.model_dump(mode="json", include=set(names))
+        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
     @property
     def bounds(self) -> tuple[float, float] | None:

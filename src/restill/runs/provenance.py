@@ -1,0 +1,239 @@
+"""What each stage of a run was made from, and whether that is still what is there.
+
+A stage notes it in its folder before anything else: fingerprints of the store, of the networks that it starts from and
+of the user's own code, and the sections of the recipe that matter to it. Every later command compares; a stage whose
+ingredients have changed is put aside and made again by the command that makes it. What an older restill made without
+such a note is taken as it is.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..core.errors import UserError, warn_of
+from ..core.files import cannot_write, remove, write_json
+from ..core.locks import moved
+from ..core.plugins import defined_in, fingerprint_of
+from ..core.reading import read_json, sha256, understood
+from ..metrics import made_from
+from ..store.manifest import FILE as MANIFEST
+from ..store.manifest import read_manifest
+from ..training import opponents_of
+from .folder import Run
+from .recipe import Recipe, flat
+
+FILE = "made-from.json"
+FORMAT = 1
+SUPERSEDED = ".superseded"
+
+
+class Needs(NamedTuple):
+    """What a stage is made from: sections of the recipe, and earlier stages beside the store."""
+
+    sections: tuple[str, ...]
+    stages: tuple[str, ...] = ()
+
+
+NEEDS = {
+    "teacher": Needs(("seed", "network", "objective", "teacher")),
+    "baseline": Needs(("seed", "network", "objective", "teacher", "baselines")),
+    "student": Needs(("seed", "objective", "student"), ("teacher",)),
+}
+
+
+def begin(run: Run, stage: str) -> None:
+    """Before a stage is begun or continued: note what it is made from; one made from something else is put aside.
+
+    Raises:
+        UserError: it was made with other settings than the recipe's, or an earlier stage is not up to date.
+    """
+    for earlier in NEEDS[stage].stages:
+        check(run, earlier)
+    if _begun(run, stage):
+        noted = _noted(run, stage)
+        if noted is not None:
+            _check_settings(run, stage, noted)
+        why = changed(run, stage)
+        if why is None:
+            return
+        warn_of(f"{run.stage(stage)}: {why}; it is made again, and the old one is kept as {_old(run, stage).name} "
+                "until the new one is complete")  # fmt: skip
+        put_aside(run, stage)
+    settings = {key: run.recipe.value(key) for key in _keys(run.recipe, stage)}
+    write_json(run.stage(stage) / FILE, {"format": FORMAT, "inputs": ingredients(run, stage), "settings": settings})
+
+
+def complete(run: Run, stage: str) -> None:
+    """A stage is done: what it replaces is removed."""
+    old = _old(run, stage)
+    try:
+        remove(old)
+    except OSError as error:
+        raise cannot_write(old, error, "remove it yourself: the stage that replaces it is complete") from error
+
+
+def put_aside(run: Run, stage: str) -> None:
+    """Move a stage beside its place, from which it is removed once the new one is complete; its log begins anew."""
+    folder, old = run.stage(stage), _old(run, stage)
+    run.forget_log(stage, after=-1)
+    try:
+        if old.exists() and not run.trained(stage):  # an earlier complete one is worth more
+            remove(folder)
+        else:
+            remove(old)
+            moved(folder, old)
+    except OSError as error:
+        raise cannot_write(folder, error, f"move it away yourself, and `restill {_command(run)}` makes it") from error
+
+
+def check(run: Run, stage: str) -> None:
+    """Raises UserError where a stage was made from something else than what is there now."""
+    if (why := changed(run, stage)) is not None:
+        raise UserError(f"{run.stage(stage)}: {why}; `restill {_command(run)}` makes it again")
+
+
+def changed(run: Run, stage: str) -> str | None:
+    """What a stage was made from and is not there any more, in words; None if nothing, or if it is not known."""
+    noted = _noted(run, stage)
+    if noted is None:
+        return None
+    for earlier in NEEDS[stage].stages:
+        if changed(run, earlier) is not None:
+            return f"was made from a {earlier} that is out of date"
+    return differing(noted["inputs"], ingredients(run, stage))
+
+
+def differing(noted: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """In words what differs of fingerprints that are known both then and now."""
+    for name, fingerprint in noted.items():
+        if name in now and now[name] != fingerprint:
+            what = name.removeprefix("plugin ")
+            return f"was made with another {what}.py" if name != what else f"was made from another {what}"
+    return None
+
+
+def measured_from(run: Run, reference: Path | None = None) -> dict[str, str]:
+    """Fingerprints of what an evaluation measures: store, networks, how they are sampled, and the clean images.
+
+    Args:
+        reference: clean images that a person names in place of the run's own; they do not make an evaluation stale.
+    """
+    sampling = run.recipe.sampling.model_dump(mode="json", exclude={"batch_size", "show"})
+    found = {"sampling": json.dumps(sampling, sort_keys=True), **networks(run)}
+    if (run.store / MANIFEST).exists():
+        found["store"] = read_manifest(run.store).fingerprint
+    if reference is None:
+        there = (run.reference / MANIFEST).exists()
+        found["reference"] = read_manifest(run.reference).fingerprint if there else "none"
+    return found
+
+
+def check_metrics(run: Run) -> None:
+    """Raises UserError where `metrics.json` is of another store or network than those that are there now."""
+    why = differing(made_from(run.metrics), {k: v for k, v in measured_from(run).items() if k != "sampling"})
+    if why is not None:
+        raise UserError(f"{run.metrics}: {why}; run `restill evaluate {run.path}` again")
+
+
+def measured_already(run: Run) -> bool | None:
+    """Whether `metrics.json` is of everything that is there now; None where an older restill wrote it."""
+    noted = made_from(run.metrics)
+    if not noted:
+        return None
+    now = measured_from(run)
+    return noted == {key: value for key, value in now.items() if key != "reference" or key in noted}
+
+
+def known(run: Run, stage: str) -> bool:
+    """Whether a stage says what it was made from; those of older versions do not."""
+    return (run.stage(stage) / FILE).exists()
+
+
+def ingredients(run: Run, stage: str) -> dict[str, str]:
+    """Fingerprints of what a stage would be made from now, as far as it is there."""
+    found = {}
+    if (run.store / MANIFEST).exists():
+        found["store"] = read_manifest(run.store).fingerprint
+    return found | networks(run, NEEDS[stage].stages) | _own_code(run, stage)
+
+
+def networks(run: Run, stages: tuple[str, ...] = ("teacher", "baseline", "student")) -> dict[str, str]:
+    """Fingerprints of the networks of stages, those that are there."""
+    return {stage: _of_network(run.stage(stage)) for stage in stages if run.trained(stage)}
+
+
+def _of_network(folder: Path) -> str:
+    parts = []
+    for name in ("model.safetensors", "config.json"):
+        status = (folder / name).stat()
+        parts.append(_of_file(folder / name, status.st_mtime_ns, status.st_size, status.st_ino))
+    return "-".join(part[:32] for part in parts)
+
+
+@functools.lru_cache(maxsize=64)
+def _of_file(path: Path, *status: int) -> str:
+    return sha256(path)
+
+
+def _own_code(run: Run, stage: str) -> dict[str, str]:
+    """Fingerprints of the user's code in a stage, as far as it is loaded."""
+    names = dict.fromkeys(name for part in _parts(run.recipe, stage) if (name := defined_in(part)) is not None)
+    names |= dict.fromkeys(run.recipe.build_corruption().functions)
+    found = {f"plugin {name}": fingerprint_of(name) for name in names}
+    return {name: fingerprint for name, fingerprint in found.items() if fingerprint is not None}
+
+
+def _parts(recipe: Recipe, stage: str) -> Iterator[type]:
+    """Classes that the user may have written."""
+    sections = NEEDS[stage].sections
+    yield from map(type, recipe.build_corruption().parts)
+    yield from (type(getattr(recipe, name)) for name in ("network", "objective") if name in sections)
+    if "student" in sections:
+        yield type(recipe.student.loss)
+        yield from opponents_of(recipe.student)
+
+
+def _keys(recipe: Recipe, stage: str) -> list[str]:
+    sections = NEEDS[stage].sections
+    return [key for key in flat(recipe.model_dump(mode="json")) if key.split(".")[0] in sections]
+
+
+def _check_settings(run: Run, stage: str, noted: Mapping[str, Any]) -> None:
+    """Keys that only one version of restill has do not count."""
+    now = {key: run.recipe.value(key) for key in _keys(run.recipe, stage)}
+    for key, value in noted["settings"].items():
+        if key in now and now[key] != value:
+            raise UserError(
+                f"{run.stage(stage)}: was made with {key} {value!r:.60}, but the recipe says {now[key]!r:.60}; choose "
+                "another folder for another recipe, or remove that one to make it again"
+            )
+
+
+def _noted(run: Run, stage: str) -> dict[str, Any] | None:
+    path = run.stage(stage) / FILE
+    if not path.exists():
+        return None
+    data = read_json(path)
+    with understood(path, "a note of what a stage was made from"):
+        if data["format"] != FORMAT:
+            return None
+        if not isinstance(data["inputs"], dict) or not isinstance(data["settings"], dict):
+            raise ValueError("inputs and settings must map names to values")
+    return dict(data)
+
+
+def _begun(run: Run, stage: str) -> bool:
+    folder = run.stage(stage)
+    return folder.exists() and any(not file.name.startswith(".") for file in folder.iterdir())
+
+
+def _old(run: Run, stage: str) -> Path:
+    return run.stage(stage).with_name(f"{stage}{SUPERSEDED}")
+
+
+def _command(run: Run) -> str:
+    return f"run {run.path} --out {run.path}"
