@@ -33,11 +33,18 @@ FORMAT = 1
 
 
 def save_state(path: Path, tensors: dict[str, Tensor], data: dict[str, Any]) -> None:
-    """Write tensors and plain data as one file, atomically."""
+    """Write tensors and plain data as one file, atomically; equal ones give equal bytes."""
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     content = save(plain, metadata={"format": str(FORMAT), "data": json.dumps(data)})
-    with replacing(path) as temporary:  # `save_file` has a temporary file of its own, which a kill would leave behind
-        temporary.write_bytes(content)
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))  # else equal states differ in their bytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    # `save_file` has a temporary file of its own, which a kill would leave behind.
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(memoryview(content)[8 + size :])
 
 
 def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

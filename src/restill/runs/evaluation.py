@@ -27,6 +27,8 @@ from ..metrics import (
 )
 from ..report import Verdict, judge
 from ..store import Store, open_store
+from ..store.manifest import FILE as MANIFEST
+from ..store.manifest import read_manifest
 from ..store.reference import Reference, open_reference
 from .baselines import check_baselines, how_reconstructed
 from .examples import save_examples
@@ -139,6 +141,13 @@ def check_evaluation(run: Run) -> None:
     _named(recipe.evaluation.features, store)
     if recipe.data.reference is not None and not Path(recipe.data.reference).exists():
         raise UserError(f"data.reference: {recipe.data.reference} does not exist; name a store of clean images")
+    if (run.reference / MANIFEST).exists():
+        ours, theirs = store.manifest, read_manifest(run.reference)
+        if any(getattr(ours, name) != getattr(theirs, name) for name in ("image_shape", "values", "normalisation")):
+            raise UserError(
+                f"{run.reference}: holds clean images of another size or range than those measured in {run.store}; "
+                "remove it, or name the right ones with --set data.reference=PATH"
+            )
 
 
 def _named(specs: Sequence[str], store: Store) -> list[Features]:

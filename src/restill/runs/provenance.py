@@ -60,8 +60,10 @@ def begin(run: Run, stage: str) -> None:
         why = changed(run, stage)
         if why is None:
             return
-        warn_of(f"{run.stage(stage)}: {why}; it is made again, and the old one is kept as {_old(run, stage).name} "
-                "until the new one is complete")  # fmt: skip
+        warn_of(
+            f"{run.stage(stage)}: {why} than there is now; it is made again, and the old one is kept as "
+            f"{_old(run, stage).name} until then"
+        )
         put_aside(run, stage)
     settings = {key: run.recipe.value(key) for key in _keys(run.recipe, stage)}
     write_json(run.stage(stage) / FILE, {"format": FORMAT, "inputs": ingredients(run, stage), "settings": settings})
@@ -87,13 +89,13 @@ def put_aside(run: Run, stage: str) -> None:
             remove(old)
             moved(folder, old)
     except OSError as error:
-        raise cannot_write(folder, error, f"move it away yourself, and `restill {_command(run)}` makes it") from error
+        raise cannot_write(folder, error, "move it away yourself, and it is made again") from error
 
 
 def check(run: Run, stage: str) -> None:
     """Raises UserError where a stage was made from something else than what is there now."""
     if (why := changed(run, stage)) is not None:
-        raise UserError(f"{run.stage(stage)}: {why}; `restill {_command(run)}` makes it again")
+        raise UserError(f"{run.stage(stage)}: {why} than there is now; `restill run` makes it again")
 
 
 def changed(run: Run, stage: str) -> str | None:
@@ -101,10 +103,9 @@ def changed(run: Run, stage: str) -> str | None:
     noted = _noted(run, stage)
     if noted is None:
         return None
-    for earlier in NEEDS[stage].stages:
-        if changed(run, earlier) is not None:
-            return f"was made from a {earlier} that is out of date"
-    return differing(noted["inputs"], ingredients(run, stage))
+    if (why := differing(noted["inputs"], ingredients(run, stage))) is not None:
+        return why
+    return next((why for earlier in NEEDS[stage].stages if (why := changed(run, earlier)) is not None), None)
 
 
 def differing(noted: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
@@ -136,7 +137,7 @@ def check_metrics(run: Run) -> None:
     """Raises UserError where `metrics.json` is of another store or network than those that are there now."""
     why = differing(made_from(run.metrics), {k: v for k, v in measured_from(run).items() if k != "sampling"})
     if why is not None:
-        raise UserError(f"{run.metrics}: {why}; run `restill evaluate {run.path}` again")
+        raise UserError(f"{run.metrics}: {why} than there is now; run `restill evaluate {run.path}` again")
 
 
 def measured_already(run: Run) -> bool | None:
@@ -233,7 +234,3 @@ def _begun(run: Run, stage: str) -> bool:
 
 def _old(run: Run, stage: str) -> Path:
     return run.stage(stage).with_name(f"{stage}{SUPERSEDED}")
-
-
-def _command(run: Run) -> str:
-    return f"run {run.path} --out {run.path}"

@@ -18,6 +18,7 @@ from ..store import open_store
 from ..store.reference import open_reference
 from .folder import Run
 from .phases import finished
+from .provenance import check
 from .subjects import trained
 
 LENGTHS = (0.03, 0.05, 0.10, 0.15, 0.20)
@@ -41,6 +42,7 @@ def select(
     """
     if not run.trained("student"):
         raise UserError(f"{run.path}: has no student yet; run `restill distill {run.path}`")
+    check(run, "student")
     if keep and not finished(run, "student"):
         raise UserError(f"{run.path}: distillation is not finished; continue with `restill distill {run.path}`")
     kept = run.snapshots / OWN  # the student that the run itself kept, once another one has taken its place
