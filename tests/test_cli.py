@@ -124,10 +124,10 @@ def test_training_does_not_wait_for_plots_and_digits() -> None:
 
 def test_the_installed_script_as_a_process(tmp_path: Path) -> None:
     script = Path(sys.executable).with_name("restill")
-    command = [str(script), "sample", str(tmp_path), "-n", "0", "--out", str(tmp_path / "s")]
+    command = [str(script), "sample", str(tmp_path), "--out", str(tmp_path / "s")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "restill: -n must be at least 1, not 0\n"
+    assert done.stderr == f"restill: {tmp_path}: is not a run (it has no recipe.yaml); `restill run` makes one\n"
 
 
 def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -178,7 +178,7 @@ def _check_no_link(path: Path) -> None:
     for folder, folders, files in os.walk(path):
         for name in [*folders, *files]:
             entry = Path(folder) / name
-            if entry.is_symlink() and entry != path / "store":
+            if entry.is_symlink() and entry not in (path / "store", path / ".store.tmp"):
                 raise UserError(
                     f"{entry}: is a link, and restill does not write or remove through one; put what it leads to in "
                     "its place, or remove it"

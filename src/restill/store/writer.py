@@ -80,6 +80,8 @@ class StoreWriter:
         self._sigma_n: list[Tensor] = []
         self._sealed = False
         self._lock: Lock | None = None
+        self._published = False
+        self._first: StoreWriter | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -170,13 +172,15 @@ class StoreWriter:
                 self.seal()
                 self._publish()
         finally:
+            if not self._published and self._first is not None:
+                self._first._withdraw()
             self._end()
 
     def appears_after(self, other: StoreWriter) -> None:
         """Note that `other`, which is sealed like this one, is published first: both stores belong to one command.
 
-        If the process is killed in between, `check_free` knows that the other store is but a part of an unfinished
-        pair, and moves it out of the way.
+        Where this one cannot be published, the other one is removed again. If the process is killed in between,
+        `check_free` knows that the other store is but a part of an unfinished pair, and moves it out of the way.
         """
         assert self._lock is not None and self._sealed and other._sealed
         partner = {"path": str(other.path.resolve()), "sha256": sha256(other._folder / FILE)}
@@ -184,6 +188,12 @@ class StoreWriter:
             self._lock.note(json.dumps({"pid": os.getpid(), "partner": partner}), durable=True)
         except OSError as error:
             raise self._cannot_write(error) from error
+        self._first = other
+
+    def _withdraw(self) -> None:
+        if self._published:
+            with contextlib.suppress(OSError):
+                remove(self.path)
 
     def _end(self) -> None:
         """Remove what was not published, and the lock."""
@@ -209,6 +219,7 @@ class StoreWriter:
             if self.path.exists() or self.path.is_symlink():
                 raise UserError(f"{self.path}: appeared while it was being written; remove it and run again")
             moved(self._folder, self.path)
+            self._published = True
         except OSError as error:
             raise self._cannot_write(error) from error
         sync_folder(self.path.parent)
