@@ -17,10 +17,9 @@ byte for byte but for times. A full or read-only disk must end a command in one 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import errno
 import hashlib
-import json
+import importlib
 import os
 import re
 import shutil
@@ -41,6 +40,7 @@ import restill.cli.app as cli
 from kspace import measured
 from tiny import SETTINGS, images
 
+OWN = [f"restill.{name}" for name in ("acquisition", "runs.selecting", "runs.evaluation", "runs.reporting")]
 KILLED = 77
 TIMEOUT = 120  # seconds, of one command
 FAULTS = ("kill", "full", "read-only")
@@ -87,7 +87,7 @@ class Disk:
             return
         if self.fault == "kill":
             if self.half and what == "fsync":
-                os.truncate(text, Path(text).stat().st_size // 2)  # noqa: PTH - counted no more
+                os.truncate(text, Path(text).stat().st_size // 2)
             os._exit(KILLED)
         if self.fault == "full" and what not in _REMOVES:
             raise OSError(errno.ENOSPC, "No space left on device", text)
@@ -254,7 +254,9 @@ def campaign(name: str, folder: Path, faults: list[str], every: int, offset: int
                 shutil.copytree(start, work, symlinks=True)
                 tried += 1
                 where = f"{name}: {fault}{' (half)' if half else ''} at {at}/{count} ({whole.operations[at - 1]})"
-                yield from (f"{where}: {wrong}" for wrong in _tried(case, name, work, Disk(work, fault, at, half), expected))
+                yield from (
+                    f"{where}: {wrong}" for wrong in _tried(case, name, work, Disk(work, fault, at, half), expected)
+                )
     print(f"{name}: {count} operations, {tried} faults, {time.monotonic() - began:.0f} s", flush=True)
 
 
@@ -285,12 +287,8 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     sys.addaudithook(_audit)
-    with contextlib.suppress(ImportError):
-        import matplotlib.figure  # noqa: F401 - imported once, not in every process
-        import torchmetrics.image.kid  # noqa: F401
-        import restill.report.selection_report  # noqa: F401
-        import restill.runs.selecting  # noqa: F401
-        import restill.runs.reporting  # noqa: F401
+    for module in ("matplotlib.figure", "torchmetrics.image.kid", *OWN):  # once, not in every process
+        importlib.import_module(module)
     problems = []
     for k, name in enumerate(arguments.only):
         for wrong in campaign(name, arguments.folder.resolve(), arguments.fault, arguments.every, k):
