@@ -179,8 +179,10 @@ PRETRAIN = ["pretrain", "y", "--recipe", "tiny-noise", "--out", "run", *settings
 DISTILL = ["distill", "run"]
 EVALUATE = ["evaluate", "run"]
 RUN = ["run", "tiny-noise", "--out", "run", *settings("data.source=images.npy", "data.resize=null")]
-MRI = ["run", "brain-mri-tiny", "--out", "mri", *settings(
-    "data.resize=32", "baselines.iterations=3", "baselines.weight=0.01", "baselines.l1_edm=true", "data.number=12")]  # fmt: skip
+MRI = [
+    "run", "brain-mri-tiny", "--out", "run",
+    *settings("data.source=phantoms", "baselines.iterations=3", "baselines.weight=0.01", "baselines.l1_edm=true"),
+]  # fmt: skip
 CASES = {
     "corrupt": Case(CORRUPT, (), _pictures),
     "import": Case(["import", "images.npy", "--sigma-n", "auto", "--out", "y"], (), _pictures),
