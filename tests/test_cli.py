@@ -142,7 +142,7 @@ def test_a_failure_of_ours_is_one_line_too(monkeypatch: pytest.MonkeyPatch, caps
         raise ValueError("two\nlines")
 
     monkeypatch.setattr("restill.runs.describe.describe", broken)
-    assert cli._run_app(["info", "x"]) == 1
+    assert cli._run_app(["info", "digits-noise"]) == 1
     assert capsys.readouterr().err == "restill: ValueError: two lines (RESTILL_DEBUG=1 shows where)\n"
 
 
