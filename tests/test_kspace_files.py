@@ -51,7 +51,7 @@ def test_forms(tmp_path: Path, form: str) -> None:
         for i, each in enumerate(K):
             np.save(path / f"{i}.npy", each)
     assert is_kspace(path)
-    source = open_kspace(path)
+    source = open_kspace(path, "coils,height,width" if form == "folder of npy" else None)
     assert len(source) == 3 and source.coils == 4 and source.sizes == SIZE and source.name == path.name
     assert stack(source).dtype == np.complex64 and np.array_equal(stack(source), K)
     assert np.array_equal(stack(source), K)  # once more
@@ -113,7 +113,9 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no kspace": ({"data": K, "mask": lines()}, "has no 'kspace' but data, mask"),
     "real": ({"kspace": K.real}, "it must be complex numbers"),
     "five axes": ({"kspace": K[None]}, "expected [slices, coils, height, width]"),
-    "three axes": ({"kspace": K[0]}, "expected [slices, coils, height, width]"),
+    "three axes": ({"kspace": K[0]}, "4 slices of one coil, or one slice of 4 coils? Say --axes"),
+    "two axes": ({"kspace": K[0, 0]}, "say --axes height,width"),
+    "lines or points": ({"kspace": measured(32, 1), "mask": np.ones((32, 24))}, "lines of 32 slices, or points of 32"),
     "no slices": ({"kspace": K[:0]}, "expected [slices, coils, height, width]"),
     "coils last": ({"kspace": np.moveaxis(K, 1, -1)}, "which would be 32 coils of 24x4"),
     "coils swapped": ({"kspace": K.swapaxes(1, 2)}, "which would be 32 coils of 4x24"),
@@ -174,3 +176,72 @@ def test_other_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     refused("cannot be read", lambda: open_kspace(tmp_path / "objects.npy"), tmp_path / "objects.npy")
     monkeypatch.setitem(sys.modules, "h5py", None)
     refused("pip install 'restill[mri]'", lambda: open_kspace(other), other)
+
+
+ONE = K[:, 0]  # slices of one coil, or coils of one slice
+
+
+@pytest.mark.parametrize("form", ["npy", "npz", "h5"])
+@pytest.mark.parametrize(
+    ("array", "axes", "shape"),
+    [
+        (ONE, "slices,height,width", (3, 1, H, W)),
+        (ONE, "coils,height,width", (1, 3, H, W)),
+        (ONE[0], "height,width", (1, 1, H, W)),
+        (K, "slices,coils,height,width", (3, 4, H, W)),
+        (K, None, (3, 4, H, W)),
+    ],
+    ids=str,
+)
+def test_axes_that_are_stated(tmp_path: Path, form: str, array: np.ndarray, axes: Any, shape: tuple[int, ...]) -> None:
+    path = save(tmp_path / f"k.{form}", array)
+    source = open_kspace(path, axes)
+    assert np.array_equal(stack(source), array.reshape(shape)) and len(source) == shape[0]
+    assert is_kspace(path)
+
+
+def save(path: Path, array: np.ndarray, **others: Any) -> Path:
+    if path.suffix == ".h5":
+        return write_h5(path, kspace=array, **others)
+    if path.suffix == ".npy":
+        np.save(path, array)
+    else:
+        np.savez(path, kspace=array, **others)
+    return path
+
+
+@pytest.mark.parametrize("form", ["npy", "npz", "h5"])
+def test_axes_are_asked_for(tmp_path: Path, form: str) -> None:
+    """Three axes are never decided, whatever their lengths, and two only where they are said to be an image."""
+    for array in (ONE, K[0], ONE[:1], measured(30, 1)[:, 0]):
+        path = save(tmp_path / f"k.{form}", array)
+        refused(f"{len(array)} slices of one coil", lambda path=path: open_kspace(path), path)
+        refused("expected [height, width]", lambda path=path: open_kspace(path, "height,width"), path)
+        refused("slices, coils, height", lambda path=path: open_kspace(path, "slices,coils,height,width"), path)
+    path = save(tmp_path / f"two.{form}", ONE[0])
+    refused("--axes height,width", lambda: open_kspace(path), path)
+
+
+def test_single_coil_files_of_fastmri_say_their_axes(tmp_path: Path) -> None:
+    path = write_h5(tmp_path / "a.h5", kspace=ONE, reconstruction_esc=np.abs(ONE), reconstruction_rss=np.abs(ONE))
+    source = open_kspace(path)
+    assert source.coils == 1 and np.array_equal(stack(source)[:, 0], ONE)
+    refused("expected [coils, height", lambda: open_kspace(save(tmp_path / "b.npy", K), "coils,height,width"), tmp_path)
+
+
+def test_maps_of_one_coil_follow_its_axes(tmp_path: Path) -> None:
+    """Of one coil three axes are slices; of several they are the coils of all slices."""
+    path = save(tmp_path / "one.npz", ONE, maps=ONE * 2)
+    items = list(open_kspace(path, "slices,height,width"))
+    assert all(np.array_equal(item.maps[0], 2 * each) for item, each in zip(items, ONE, strict=True))
+    assert len(open_maps(path, "slices,height,width")) == 3 and len(open_maps(path)) == 1
+    square = save(tmp_path / "four.npz", measured(4, 4), maps=coil_maps(4))
+    assert all(np.array_equal(item.maps, coil_maps(4)) for item in open_kspace(square))
+
+
+def test_lines_of_as_many_slices_as_rows(tmp_path: Path) -> None:
+    """A mask for each slice and one of points have the same shape then, unless it says that it is of lines."""
+    of_slices = np.stack([lines(every=2 + k % 3) for k in range(H)])
+    path = write_h5(tmp_path / "k.h5", kspace=measured(H, 1), mask=of_slices[:, None])
+    for item, expected in zip(open_kspace(path), of_slices, strict=True):
+        assert item.mask is not None and np.array_equal(item.mask, expected[None])

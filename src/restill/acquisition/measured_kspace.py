@@ -81,7 +81,7 @@ class MeasuredKspace(Acquisition):
 
     def survey(self, advance: Advance) -> Plan:
         levels = per_image(self.statement.sigma_n, len(self.source))
-        maps = None if self.data.maps is None else _opened_maps(self.data.maps, self.source)
+        maps = None if self.data.maps is None else _opened_maps(self.data, self.source)
         mask = open_mask(self.data.masks) if self._mask is None and self.data.masks is not None else self._mask
         mask = None if mask is None else np.atleast_2d(mask != 0)
         found = survey_of(self.source, self.statement, self.size, mask, maps is not None, self._seed, advance)
@@ -104,7 +104,7 @@ def import_kspace(
         reference: where to write the fully sampled images, combined with the maps of the measurements and in their
             scale, for `evaluate`. Only where the corruption states an acceleration.
     """
-    source = source if isinstance(source, KspaceSource) else open_kspace(source)
+    source = source if isinstance(source, KspaceSource) else open_kspace(source, None if data is None else data.axes)
     return write(MeasuredKspace(source, data, **stated), out, reference, advance, shard_bytes)
 
 
@@ -122,8 +122,9 @@ def _size(source: KspaceSource, crop: tuple[int, int] | None) -> tuple[int, int]
     return crop
 
 
-def _opened_maps(path: str | Path, source: KspaceSource) -> KspaceSource:
-    maps = open_maps(path)
+def _opened_maps(data: DataSettings, source: KspaceSource) -> KspaceSource:
+    path = str(data.maps)
+    maps = open_maps(path, data.axes)
     if len(maps) not in (1, len(source)):
         raise UserError(
             f"{path}: holds maps of {len(maps):,} slices, but {source.name} has {len(source):,}; give one for each, in "

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from ..core.errors import UserError
+from ..core.kspace_layout import Axes
 from ..core.limits import LIMIT
 from ..core.settings import Section, setting, wrong
 
@@ -32,7 +33,7 @@ _Size = Annotated[tuple[_Side, _Side], Field(strict=False), _pair(int, "H,W, e.g
 _Range = Annotated[tuple[float, float], Field(strict=False), _pair(float, "LOW,HIGH, e.g. 0,4095")]
 
 OF_IMAGES = ("resize", "layout", "range", "sigma_unit", "image_size")
-OF_KSPACE = ("crop", "coils", "maps", "full", "seed", "tolerance")  # full: a reference that is written
+OF_KSPACE = ("axes", "crop", "coils", "maps", "full", "seed", "tolerance")  # full: a reference that is written
 
 
 class DataSettings(Section):
@@ -61,6 +62,9 @@ class DataSettings(Section):
     )
     limit: int = setting(LIMIT, "memory that one image of the files may take", unit="MB", ge=1)
     image_size: _Size | None = setting(None, "size H,W of the images, if the operator changes it", unit="pixels")
+    axes: Axes | None = setting(
+        None, "k-space: axes of arrays; needed for complex arrays of three axes, whose first may be slices or coils"
+    )
     crop: _Size | None = setting(None, "k-space: size H,W of the images", unit="pixels")
     coils: int | None = setting(None, "k-space: number of virtual coils", ge=1)
     maps: str | None = setting(None, "k-space: file with coil sensitivities; estimated by default")
@@ -68,7 +72,7 @@ class DataSettings(Section):
 
     @model_validator(mode="after")
     def _of_measurements(self) -> DataSettings:
-        for key in ("masks", "range", "image_size", "crop", "coils", "maps"):
+        for key in ("masks", "range", "image_size", "axes", "crop", "coils", "maps"):
             if self.content != "measurements" and getattr(self, key) is not None:
                 raise wrong(key, "needs data.content measurements")
         return self

@@ -133,6 +133,7 @@ def import_(
     layout: Annotated[str | None, typer.Option(metavar="auto|NHW|NHWC|NCHW")] = None,
     pairing: Annotated[str | None, typer.Option(metavar="name|position")] = None,
     limit: Annotated[int | None, typer.Option()] = None,
+    axes: Annotated[str | None, typer.Option(metavar="NAMES")] = None,
     crop: Annotated[str | None, typer.Option(metavar="H,W")] = None,
     coils: Annotated[int | None, typer.Option()] = None,
     maps: Annotated[str | None, typer.Option(metavar="PATH")] = None,
@@ -159,7 +160,7 @@ def import_(
     description = None if corruption is None else corruption_of(corruption)
     stated = {
         "sigma_unit": sigma_unit, "masks": masks, "image_size": image_size, "range": range, "resize": resize,
-        "layout": layout, "pairing": pairing, "limit": limit, "crop": crop, "coils": coils, "maps": maps,
+        "layout": layout, "pairing": pairing, "limit": limit, "axes": axes, "crop": crop, "coils": coils, "maps": maps,
     }  # fmt: skip
     kspace = is_kspace(source)
     data = _data_of(source, kspace, stated, {"full": reference, "seed": seed, "tolerance": tolerance})

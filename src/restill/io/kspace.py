@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import UserError
+from ..core.kspace_layout import Axes
 from .entries import inside
 from .kspace_arrays import KspaceArrays, binary, listed
 from .reader import KspaceReader, KspaceSlice
@@ -77,25 +78,32 @@ class KspaceSource:
                 yield item
 
 
-def open_kspace(path: str | Path) -> KspaceSource:
+def open_kspace(path: str | Path, axes: Axes | None = None) -> KspaceSource:
     """K-space of one file, or of a folder (recursive, sorted) of files of one format, HDF5 if there is any.
 
     Files are of any format that has a `KspaceReader`: HDF5, `.npy`, `.npz` (`KspaceArrays`) and those of plug-ins. All
     headers are read before this returns, and slices while iterating.
 
+    Args:
+        axes: of the arrays; needed where they have three, which may be slices of one coil or coils of one slice.
+
     Raises:
-        UserError: nothing there, no k-space in a file, or other shapes and types; names the file.
+        UserError: nothing there, no k-space in a file, other shapes and types, or axes that are not clear; names the
+            file.
     """
-    return _source(Path(path))
+    return _source(Path(path), axes)
 
 
-def open_maps(path: str | Path) -> KspaceSource:
-    """Coil sensitivity maps of such files (`maps` or `sensitivity_maps`), as slices whose `kspace` they are."""
-    return _source(Path(path), of_maps=True)
+def open_maps(path: str | Path, axes: Axes | None = None) -> KspaceSource:
+    """Coil sensitivity maps of such files (`maps` or `sensitivity_maps`), as slices whose `kspace` they are.
+
+    Three axes are coils of one slice, unless `axes` are those of slices of one coil.
+    """
+    return _source(Path(path), axes, of_maps=True)
 
 
-def _source(path: Path, of_maps: bool = False) -> KspaceSource:
-    found = _files(path, of_maps)
+def _source(path: Path, axes: Axes | None, of_maps: bool = False) -> KspaceSource:
+    found = _files(path, of_maps, axes)
     return KspaceSource(
         path.resolve().name, tuple(KspaceFile(file, reader, reader.header(file)) for file, reader in found)
     )
@@ -137,7 +145,7 @@ def is_kspace(path: str | Path) -> bool:
     return reader.holds(file)
 
 
-def _files(path: Path, of_maps: bool = False) -> list[tuple[Path, KspaceReader]]:
+def _files(path: Path, of_maps: bool = False, axes: Axes | None = None) -> list[tuple[Path, KspaceReader]]:
     """The files of k-space at `path`: itself, or those of a folder (recursive, sorted) of the first reader with any.
 
     Raises:
@@ -147,6 +155,6 @@ def _files(path: Path, of_maps: bool = False) -> list[tuple[Path, KspaceReader]]
         raise UserError(f"{path}: no such file or folder")
     files = [path] if path.is_file() else sorted(inside(path))
     for reader in KspaceReader.known():
-        if some := [(file, reader(of_maps)) for file in files if file.name.lower().endswith(reader.suffixes)]:
+        if some := [(file, reader(of_maps, axes)) for file in files if file.name.lower().endswith(reader.suffixes)]:
             return some
     raise UserError(f"{path}: holds no k-space; looked for {', '.join(KspaceReader.known_suffixes())}")

@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import UserError
+from ..core.kspace_layout import Axes
 from .arrays import Array, Arrays, numpy_arrays, reading
 from .reader import KspaceReader, KspaceSlice
 
 MAPS = ("maps", "sensitivity_maps")
 MOST_COILS = 64
 _AXES = "[slices, coils, height, width]"
+_SINGLE = "reconstruction_esc"  # "emulated single coil": only fastMRI's files of one coil hold it
 
 
 class KspaceArrays(KspaceReader):
@@ -25,7 +27,8 @@ class KspaceArrays(KspaceReader):
 
     They hold `kspace`, complex `[slices, coils, H, W]`; `mask` `[W]`, `[H, W]`, or with slices first, and `maps` or
     `sensitivity_maps`, complex `[slices, coils, H, W]` or `[coils, H, W]`, if they are there; other arrays
-    are ignored.
+    are ignored. K-space of other axes needs to be told which they are, but for fastMRI's single-coil files: they hold
+    `reconstruction_esc`, and their three axes are slices of one coil.
     """
 
     @abstractmethod
@@ -37,19 +40,39 @@ class KspaceArrays(KspaceReader):
         """Names of the array that is read, the first found of them."""
         return MAPS if self.of_maps else ("kspace",)
 
+    def _found(self, path: Path, arrays: Mapping[str, Array]) -> _Found:
+        key = next((key for key in self._keys if key in arrays), None)
+        if key is None:
+            wanted = " or ".join(f"'{key}'" for key in self._keys)
+            raise UserError(f"{path}: has no {wanted} but {listed(arrays)}; give the array of {_AXES} that name")
+        if self.of_maps:
+            return _Found(_stack(path, arrays, key, _axes_of_maps(arrays[key], self.axes)))
+        axes: Axes | None = "slices,height,width" if self.axes is None and _SINGLE in arrays else self.axes
+        kspace = _stack(path, arrays, key, axes)
+        mask = _mask_shape(arrays["mask"], kspace.shape, path) if "mask" in arrays else None
+        name = next((name for name in MAPS if name in arrays), None)
+        if name is None:
+            return _Found(kspace, mask)
+        maps = _stack(path, arrays, name, _axes_of_maps(arrays[name], kspace.axes))
+        if maps.shape[1:] != kspace.shape[1:] or maps.shape[0] not in (1, kspace.shape[0]):
+            raise UserError(
+                f"{path}: {name} are {list(maps.shape)}, but k-space is {list(kspace.shape)}; give both the same shape"
+            )
+        return _Found(kspace, mask, maps)
+
     def header(self, path: Path) -> tuple[int, int, int, int]:
         with self.arrays(path, self._keys[0]) as arrays:
-            return _found(path, arrays, self._keys).shape
+            return self._found(path, arrays).shape
 
     def slices(self, path: Path) -> Iterator[KspaceSlice]:
         with self.arrays(path, self._keys[0]) as arrays:
-            found = _found(path, arrays, self._keys)
+            found = self._found(path, arrays)
             for i in range(found.shape[0]):
                 yield _slice(path, arrays, found, i)
 
 
 class ComplexArrays(KspaceArrays, kind="complex-arrays"):
-    """`.npy`, k-space alone, and `.npz`; k-space may be `[coils, H, W]` of one slice."""
+    """`.npy`, k-space alone, and `.npz`."""
 
     suffixes = Arrays.suffixes
 
@@ -82,30 +105,31 @@ class Hdf5(KspaceArrays, kind="hdf5"):  # the last of restill's own: a folder wi
             yield {key: file[key] for key in file if isinstance(file.get(key), h5py.Dataset)}
 
 
+class _Stack(NamedTuple):
+    """An array of slices in a file: its name, its axes, and `(slices, coils, H, W)`."""
+
+    key: str
+    axes: Axes
+    shape: tuple[int, int, int, int]
+
+    def slice(self, arrays: Mapping[str, Array], i: int) -> NDArray[np.complex64]:
+        """Slice `i`, complex64 `[coils, H, W]`; the only one where there is one for all."""
+        array = arrays[self.key]
+        some = array[i % self.shape[0]] if self.axes.startswith("slices") else array[()]
+        with np.errstate(over="ignore"):  # becomes infinity, which is refused where it was measured
+            return np.asarray(some, dtype=np.complex64).reshape(self.shape[1:])
+
+
 class _Found(NamedTuple):
     """Where in a file k-space lies, and its maps if any; shape `(1 or slices, 1 or H, W)` of its mask if any."""
 
-    key: str
-    shape: tuple[int, int, int, int]
-    mask: tuple[int, ...] | None
-    maps: str | None
+    kspace: _Stack
+    mask: tuple[int, ...] | None = None
+    maps: _Stack | None = None
 
-
-def _found(path: Path, arrays: Mapping[str, Array], keys: tuple[str, ...]) -> _Found:
-    key = next((key for key in keys if key in arrays), None)
-    if key is None:
-        wanted = " or ".join(f"'{key}'" for key in keys)
-        raise UserError(f"{path}: has no {wanted} but {listed(arrays)}; give the array of {_AXES} that name")
-    of_one = path.name.lower().endswith(Arrays.suffixes) or key in MAPS
-    shape = _shape(arrays[key], f"{path}: {key}", of_one)
-    if key != "kspace":
-        return _Found(key, shape, None, None)
-    maps = next((name for name in MAPS if name in arrays), None)
-    if maps is not None:
-        found = _shape(arrays[maps], f"{path}: {maps}", of_one=True)
-        if found[1:] != shape[1:] or found[0] not in (1, shape[0]):
-            raise UserError(f"{path}: {maps} are {list(found)}, but k-space is {list(shape)}; give both the same shape")
-    return _Found(key, shape, _mask_shape(arrays["mask"], shape, path) if "mask" in arrays else None, maps)
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.kspace.shape
 
 
 def listed(arrays: Mapping[str, Array]) -> str:
@@ -113,22 +137,45 @@ def listed(arrays: Mapping[str, Array]) -> str:
     return ", ".join(sorted(arrays)) or "no arrays"
 
 
-def _shape(array: Array, where: str, of_one: bool) -> tuple[int, int, int, int]:
-    """`(slices, coils, H, W)`. Raises UserError if that is none."""
-    shape = tuple(int(size) for size in array.shape)
+def _stack(path: Path, arrays: Mapping[str, Array], key: str, axes: Axes | None) -> _Stack:
+    """An array with its axes, as stated or as it has four. Raises UserError for others, and what is no k-space."""
+    where, array = f"{path}: {key}", arrays[key]
+    shape = [int(size) for size in array.shape]
     if array.dtype.kind != "c":
-        raise UserError(f"{where} holds {array.dtype} {list(shape)}; it must be complex numbers {_AXES}")
-    if len(shape) == 3 and of_one:
-        shape = (1, *shape)
-    if len(shape) != 4 or 0 in shape:
-        raise UserError(f"{where} has shape {list(array.shape)}; expected {_AXES}, 1 coil where there is only one")
-    slices, coils, height, width = shape
+        raise UserError(f"{where} holds {array.dtype} {shape}; it must be complex numbers {_AXES}")
+    if axes is None:
+        axes = _axes_of(where, shape)
+    names = axes.split(",")
+    if len(names) != len(shape) or 0 in shape:
+        raise UserError(f"{where} has shape {shape}; expected [{', '.join(names)}], 1 coil where there is only one")
+    sizes = dict(zip(names, shape, strict=True))
+    slices, coils, height, width = (sizes.get(name, 1) for name in ("slices", "coils", "height", "width"))
     if coils > min(MOST_COILS, height, width):
         raise UserError(
-            f"{where} has shape {list(array.shape)}, which would be {coils} coils of {height}x{width}; "
+            f"{where} has shape {shape}, which would be {coils} coils of {height}x{width}; "
             f"expected {_AXES}: move the axes (numpy.moveaxis)"
         )
-    return slices, coils, height, width
+    return _Stack(key, axes, (slices, coils, height, width))
+
+
+def _axes_of(where: str, shape: list[int]) -> Axes:
+    """The axes of an array of k-space whose file does not say them: only four are clear."""
+    if len(shape) == 3:
+        raise UserError(
+            f"{where} has shape {shape}: {shape[0]} slices of one coil, or one slice of {shape[0]} coils? Say --axes "
+            "slices,height,width or --axes coils,height,width (data.axes in a recipe)"
+        )
+    if len(shape) == 2:
+        raise UserError(f"{where} has shape {shape}; for one slice of one coil say --axes height,width (data.axes)")
+    return "slices,coils,height,width"
+
+
+def _axes_of_maps(array: Array, axes: Axes | None) -> Axes:
+    """The axes of maps beside k-space of `axes`: three are coils of one slice, unless there is one coil only."""
+    count = len(array.shape)
+    if axes in ("slices,height,width", "height,width") and count == axes.count(",") + 1:
+        return axes
+    return "coils,height,width" if count == 3 else "slices,coils,height,width"
 
 
 def _mask_shape(array: Array, shape: tuple[int, int, int, int], path: Path) -> tuple[int, ...]:
@@ -141,6 +188,13 @@ def _mask_shape(array: Array, shape: tuple[int, int, int, int], path: Path) -> t
         (slices, height, width): (slices, height, width),
         (height, width): (1, height, width),
     }
+    if found == (slices, width) and slices == height > 1:  # lines of each slice, or points of all?
+        if tuple(array.shape[:2]) != (slices, 1):
+            raise UserError(
+                f"{path}: mask {list(array.shape)} may be lines of {slices} slices, or points of {height} rows; give "
+                f"it as [{slices}, 1, {width}] or [{slices}, {height}, {width}]"
+            )
+        return slices, 1, width
     if found not in fitting:
         raise UserError(
             f"{path}: mask has shape {list(array.shape)}, but k-space is {list(shape)}; expected [{width}], "
@@ -159,15 +213,8 @@ def _slice(path: Path, arrays: Mapping[str, Array], found: _Found, i: int) -> Ks
         mask = mask.reshape((1 if per_slice else found.mask[0], *found.mask[1:]))[0 if per_slice else i % found.mask[0]]
         check_mask(mask, where)
     if found.maps is not None:
-        maps = _of_slice(arrays[found.maps], i)
-    return KspaceSlice(where, _of_slice(arrays[found.key], i), mask, maps)
-
-
-def _of_slice(array: Array, i: int) -> NDArray[np.complex64]:
-    """Slice `i`; the only one where there is no axis of slices, or just one slice for all."""
-    some = array[()] if len(array.shape) == 3 else array[i % array.shape[0]]
-    with np.errstate(over="ignore"):  # becomes infinity, which is refused where it was measured
-        return np.asarray(some, dtype=np.complex64)
+        maps = found.maps.slice(arrays, i)
+    return KspaceSlice(where, found.kspace.slice(arrays, i), mask, maps)
 
 
 def binary(mask: NDArray[Any], where: str) -> NDArray[np.bool_]:

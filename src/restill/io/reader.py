@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from ..core.kinds import Pluggable
+from ..core.kspace_layout import Axes
 from .entries import File
 
 Image = NDArray[np.generic]
@@ -115,10 +116,11 @@ class KspaceReader(Reader):
 
     Attributes:
         of_maps: whether to read coil sensitivities instead of k-space.
+        axes: the axes of arrays as the user states them (`AXES`); None where the file says it.
     """
 
-    def __init__(self, of_maps: bool = False) -> None:
-        self.of_maps = of_maps
+    def __init__(self, of_maps: bool = False, axes: Axes | None = None) -> None:
+        self.of_maps, self.axes = of_maps, axes
 
     @abstractmethod
     def holds(self, path: Path) -> bool:
