@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,12 +16,15 @@ from ..io import KspaceSlice, check_mask
 Mask = NDArray[np.bool_]
 """`[1, W]` for lines, or `[H, W]`."""
 
+StatedMask = Mask | Literal["nonzero"] | None
+"""One mask for all slices; that of each file (None), or what is not 0 in it whatever the file says ("nonzero")."""
+
 _LEAST = 1e-34  # smaller values have no digits left in float32 for what is a thousandth of them
 _HOLES = 0.01  # up to this share, zeros in all coils of measured lines are chance and not a sampling pattern
 
 
-def mask_of(item: KspaceSlice, stated: Mask | None) -> Mask:
-    """The measured samples of a slice: as stated, as its file says, or where its k-space is not exactly 0.
+def mask_of(item: KspaceSlice, stated: StatedMask) -> Mask:
+    """The measured samples of a slice: as stated, as its file says, or where its k-space is not exactly 0 ("nonzero").
 
     Lines that are 0 in all coils and rows were not measured. Where single points of the others are 0 in all coils, more
     than 1 in 100, points were measured and not lines.
@@ -29,8 +34,8 @@ def mask_of(item: KspaceSlice, stated: Mask | None) -> Mask:
     """
     size = item.kspace.shape[1:]
     mask = item.mask if stated is None else stated
-    if mask is None:
-        mask = _detected(item.kspace)
+    if mask is None or isinstance(mask, str):
+        mask = detected(item.kspace)
     elif mask.shape[1] != size[1] or mask.shape[0] not in (1, size[0]):
         raise UserError(
             f"{item.where}: the mask is {list(mask.shape)}, but k-space is {list(size)}; give a mask [{size[1]}] or "
@@ -50,7 +55,8 @@ def mask_of(item: KspaceSlice, stated: Mask | None) -> Mask:
     return mask
 
 
-def _detected(kspace: NDArray[np.complex64]) -> Mask:
+def detected(kspace: NDArray[np.complex64]) -> Mask:
+    """The mask of what is not exactly 0."""
     points = (kspace != 0).any(0)
     lines = points.any(0, keepdims=True)
     measured = lines.sum() * points.shape[0]

@@ -19,7 +19,8 @@ from ..corruption.mask import chosen_masks
 from ..corruption.mri.maps import BANK, coarse
 from ..io import KspaceSlice, KspaceSource, check_mask
 from .calibrated import CALIBRATION
-from .cropping import Mask, calibration_block, cropped_mask, is_whole, mask_of
+from .cropping import Mask, StatedMask, calibration_block, cropped_mask, is_whole, mask_of
+from .kspace_oddities import Oddities
 from .stated import stated
 from .stated_noise import SigmaN, empirical
 
@@ -101,12 +102,12 @@ def survey_of(
     source: KspaceSource,
     statement: Statement,
     size: tuple[int, int],
-    mask: Mask | None,
+    mask: StatedMask,
     has_maps: bool,
     seed: int,
     advance: Advance,
 ) -> Survey:
-    """Look at every slice once.
+    """Look at every slice once, and warn of what is odd (`Oddities`).
 
     Raises:
         UserError: a slice that cannot be used (`mask_of`); undersampled k-space that is to be undersampled; a centre
@@ -115,9 +116,10 @@ def survey_of(
     if statement.drops:
         statement.corruption.template((2, *size))  # raises where too few lines are left
     masks: dict[tuple[tuple[int, ...], bytes], Mask] = {}
-    keys, blocks, padded = [], [], False
+    keys, blocks, padded, oddities = [], [], False, Oddities(source.name)
     for i, item in enumerate(source):
         raw = mask_of(item, mask)
+        oddities.add(item, raw, stated=isinstance(mask, np.ndarray) or (mask is None and item.mask is not None))
         found = cropped_mask(raw, item.kspace.shape[1:], size)
         if statement.drops:
             _check_whole(item, raw)
@@ -129,6 +131,7 @@ def survey_of(
         keys.append((found.shape, found.tobytes()))
         masks.setdefault(keys[-1], found)
         advance(done=1)
+    oddities.warn()
     number = {key: k for k, key in enumerate(masks)}
     points = any(len(each) > 1 for each in masks.values())
     alike = tuple(np.broadcast_to(each, size) if points else each for each in masks.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -17,10 +18,11 @@ from ..core.errors import UserError
 from ..core.progress import Advance, silent
 from ..corruption import Corruption, corruption_from
 from ..io import KspaceSlice, KspaceSource, open_kspace, open_maps, open_mask
+from ..io.kspace_shift import shifted_mask
 from ..store.samples import Store
 from ..store.writer import SHARD_BYTES
 from .calibrated import CALIBRATION_MOST, Slices, binary_unit, calibrated, in_unit, joined
-from .cropping import Mask, cropped, cropped_maps, mask_of
+from .cropping import StatedMask, cropped, cropped_maps, mask_of
 from .kspace_survey import MapBank, Statement, Survey, corruption_of, survey_of
 from .pipeline import Acquisition, Plan, Samples, write
 from .settings import DataSettings
@@ -45,8 +47,9 @@ class MeasuredKspace(Acquisition):
 
     Args:
         data: `crop` (of the field of view along an axis that is sampled without gaps, else of the resolution,
-            `cropped`), `coils` (at most 8 by default), `masks` (by default the files' own, or what is not 0) and `maps`
-            (of each slice or one for all, `open_maps`).
+            `cropped`), `coils` (at most 8 by default), `masks` (by default the files' own, or what is
+            not 0, which is also `nonzero`), `shift` (`io.kspace_shift`), and `maps` (of each slice or one for all,
+            `open_maps`).
         corruption: `{"kind": "mri"}` with an acceleration if lines of fully sampled k-space are to be dropped, with
             the masks that `corrupt_images` would draw, and with `acs`, `pattern`, `coils`, `sigma_n`.
         sigma_n: standard deviation of the noise of the real and of the imaginary part, in the units of the files, one
@@ -73,6 +76,7 @@ class MeasuredKspace(Acquisition):
         told: Told | None = None,
     ) -> None:
         data = data or DataSettings()
+        source = source if data.shift is None else dataclasses.replace(source, shift=data.shift)
         self.source, self.data, self._mask, self._seed, self.told = source, data, mask, seed, told
         self.statement, self.size = Statement(corruption, sigma_n, data.coils, source), _size(source, data.crop)
         self.name, self.image_shape, self.total = source.name, (2, *self.size), 2 * len(source)
@@ -82,11 +86,16 @@ class MeasuredKspace(Acquisition):
     def survey(self, advance: Advance) -> Plan:
         levels = per_image(self.statement.sigma_n, len(self.source))
         maps = None if self.data.maps is None else _opened_maps(self.data, self.source)
-        mask = open_mask(self.data.masks) if self._mask is None and self.data.masks is not None else self._mask
-        mask = None if mask is None else np.atleast_2d(mask != 0)
+        mask = self._stated_mask()
         found = survey_of(self.source, self.statement, self.size, mask, maps is not None, self._seed, advance)
         samples = _Measured(self, mask, maps, found, levels)
         return Plan(samples, samples.corruption)
+
+    def _stated_mask(self) -> StatedMask:
+        if self._mask is None and self.data.masks == "nonzero":
+            return "nonzero"
+        mask = open_mask(self.data.masks) if self._mask is None and self.data.masks is not None else self._mask
+        return None if mask is None else shifted_mask(np.atleast_2d(mask != 0), self.source.shift)
 
 
 def import_kspace(
@@ -145,7 +154,7 @@ class _Measured:
     def __init__(
         self,
         kspace: MeasuredKspace,
-        mask: Mask | None,
+        mask: StatedMask,
         maps: KspaceSource | None,
         found: Survey,
         levels: NDArray[np.float64],

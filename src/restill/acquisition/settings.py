@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from ..core.errors import UserError
-from ..core.kspace_layout import Axes
+from ..core.kspace_layout import Axes, Shift
 from ..core.limits import LIMIT
 from ..core.settings import Section, setting, wrong
 
@@ -30,10 +30,15 @@ def _pair(number: type[int] | type[float], form: str) -> BeforeValidator:
 
 _Side = Annotated[int, Field(ge=1)]
 _Size = Annotated[tuple[_Side, _Side], Field(strict=False), _pair(int, "H,W, e.g. 128,128")]
+_Shifts = Annotated[
+    tuple[Shift, ...],
+    Field(strict=False, min_length=1),
+    BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else value),
+]
 _Range = Annotated[tuple[float, float], Field(strict=False), _pair(float, "LOW,HIGH, e.g. 0,4095")]
 
 OF_IMAGES = ("resize", "layout", "range", "sigma_unit", "image_size")
-OF_KSPACE = ("axes", "crop", "coils", "maps", "full", "seed", "tolerance")  # full: a reference that is written
+OF_KSPACE = ("axes", "shift", "crop", "coils", "maps", "full", "seed", "tolerance")  # full: a reference that is written
 
 
 class DataSettings(Section):
@@ -55,7 +60,9 @@ class DataSettings(Section):
         "data", "unit of sigma_n: that of the files, or that of images in [-1, 1]"
     )
     masks: str | None = setting(
-        None, "masks, 0 where a value is missing: a folder or file, or `nan` for missing pixels that are NaN"
+        None,
+        "masks, 0 where a value is missing: a folder or file, `nan` for missing pixels that are NaN, or "
+        "`nonzero` for k-space that is not 0 where it was measured",
     )
     pairing: Literal["name", "position"] = setting(
         "name", "how masks and noise levels in files find their images: by name, or in the order by number"
@@ -65,6 +72,11 @@ class DataSettings(Section):
     axes: Axes | None = setting(
         None, "k-space: axes of arrays; needed for complex arrays of three axes, whose first may be slices or coils"
     )
+    shift: _Shifts | None = setting(
+        None,
+        "k-space: what lies half a size off, image, kspace or both (image,kspace), or along one axis: image-height, "
+        "image-width, kspace-height, kspace-width",
+    )
     crop: _Size | None = setting(None, "k-space: size H,W of the images", unit="pixels")
     coils: int | None = setting(None, "k-space: number of virtual coils", ge=1)
     maps: str | None = setting(None, "k-space: file with coil sensitivities; estimated by default")
@@ -72,7 +84,7 @@ class DataSettings(Section):
 
     @model_validator(mode="after")
     def _of_measurements(self) -> DataSettings:
-        for key in ("masks", "range", "image_size", "axes", "crop", "coils", "maps"):
+        for key in ("masks", "range", "image_size", "axes", "shift", "crop", "coils", "maps"):
             if self.content != "measurements" and getattr(self, key) is not None:
                 raise wrong(key, "needs data.content measurements")
         return self

@@ -134,6 +134,7 @@ def import_(
     pairing: Annotated[str | None, typer.Option(metavar="name|position")] = None,
     limit: Annotated[int | None, typer.Option()] = None,
     axes: Annotated[str | None, typer.Option(metavar="NAMES")] = None,
+    shift: Annotated[str | None, typer.Option(metavar="WHAT")] = None,
     crop: Annotated[str | None, typer.Option(metavar="H,W")] = None,
     coils: Annotated[int | None, typer.Option()] = None,
     maps: Annotated[str | None, typer.Option(metavar="PATH")] = None,
@@ -160,7 +161,8 @@ def import_(
     description = None if corruption is None else corruption_of(corruption)
     stated = {
         "sigma_unit": sigma_unit, "masks": masks, "image_size": image_size, "range": range, "resize": resize,
-        "layout": layout, "pairing": pairing, "limit": limit, "axes": axes, "crop": crop, "coils": coils, "maps": maps,
+        "layout": layout, "pairing": pairing, "limit": limit, "axes": axes, "shift": shift, "crop": crop, "coils": coils,
+        "maps": maps,
     }  # fmt: skip
     kspace = is_kspace(source)
     data = _data_of(source, kspace, stated, {"full": reference, "seed": seed, "tolerance": tolerance})

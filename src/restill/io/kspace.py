@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import UserError
-from ..core.kspace_layout import Axes
+from ..core.kspace_layout import Axes, Shift
 from .entries import inside
 from .kspace_arrays import KspaceArrays, binary, listed
+from .kspace_shift import shifted
 from .reader import KspaceReader, KspaceSlice
 
 
@@ -40,10 +41,12 @@ class KspaceSource:
     Attributes:
         name: base name of the file or folder, for provenance; no absolute path.
         files: their headers.
+        shift: what lies half a size off in the files, and is moved to the middle (`shifted`).
     """
 
     name: str
     files: tuple[KspaceFile, ...]
+    shift: tuple[Shift, ...] = ()
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -75,7 +78,7 @@ class KspaceSource:
             for item in file.reader.slices(file.path):
                 if item.kspace.shape != file.shape[1:]:
                     raise UserError(f"{item.where}: has changed since it was opened; start again")
-                yield item
+                yield shifted(item, self.shift) if self.shift else item
 
 
 def open_kspace(path: str | Path, axes: Axes | None = None) -> KspaceSource:

@@ -232,5 +232,5 @@ def check_mask(mask: NDArray[np.bool_], where: str) -> None:
     if not mask[height // 2, width // 2]:
         raise UserError(
             f"{where}: the centre of k-space, at {width // 2} of {width} lines, was not measured; k-space must be "
-            "centred (numpy.fft.fftshift), with phase encoding along the last axis"
+            "centred (--shift kspace where its centre lies at the corner), with phase encoding along the last axis"
         )
