@@ -161,8 +161,8 @@ def import_(
     description = None if corruption is None else corruption_of(corruption)
     stated = {
         "sigma_unit": sigma_unit, "masks": masks, "image_size": image_size, "range": range, "resize": resize,
-        "layout": layout, "pairing": pairing, "limit": limit, "axes": axes, "shift": shift, "crop": crop, "coils": coils,
-        "maps": maps,
+        "layout": layout, "pairing": pairing, "limit": limit, "axes": axes, "shift": shift, "crop": crop,
+        "coils": coils, "maps": maps,
     }  # fmt: skip
     kspace = is_kspace(source)
     data = _data_of(source, kspace, stated, {"full": reference, "seed": seed, "tolerance": tolerance})
