@@ -113,7 +113,8 @@ def import_kspace(
         reference: where to write the fully sampled images, combined with the maps of the measurements and in their
             scale, for `evaluate`. Only where the corruption states an acceleration.
     """
-    source = source if isinstance(source, KspaceSource) else open_kspace(source, None if data is None else data.axes)
+    data = data or DataSettings()
+    source = source if isinstance(source, KspaceSource) else open_kspace(source, data.axes, data.limit)
     return write(MeasuredKspace(source, data, **stated), out, reference, advance, shard_bytes)
 
 
@@ -133,7 +134,7 @@ def _size(source: KspaceSource, crop: tuple[int, int] | None) -> tuple[int, int]
 
 def _opened_maps(data: DataSettings, source: KspaceSource) -> KspaceSource:
     path = str(data.maps)
-    maps = open_maps(path, data.axes)
+    maps = open_maps(path, data.axes, data.limit)
     if len(maps) not in (1, len(source)):
         raise UserError(
             f"{path}: holds maps of {len(maps):,} slices, but {source.name} has {len(source):,}; give one for each, in "

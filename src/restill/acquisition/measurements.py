@@ -33,6 +33,8 @@ def measurements_of(
     kspace = is_kspace(source)
     check_stated(data.stated(), source, kspace)
     if kspace:
-        return MeasuredKspace(open_kspace(source, data.axes), data, corruption, sigma_n, seed=seed, told=told)
+        return MeasuredKspace(
+            open_kspace(source, data.axes, data.limit), data, corruption, sigma_n, seed=seed, told=told
+        )
     images = images_named(source, data.resize, data.layout, data.limit)
     return MeasuredImages(images, sigma_n, data, corruption, masks_from(data))

@@ -5,6 +5,7 @@ Centred, as in fastMRI: the zero frequency lies at `H // 2`, `W // 2`. Phase enc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from ..core.errors import UserError
 from ..core.kspace_layout import Axes, Shift
+from ..core.limits import LIMIT, check_size
+from ..core.reading import check_regular
 from .entries import inside
 from .kspace_arrays import KspaceArrays, binary, listed
 from .kspace_shift import shifted
@@ -81,32 +84,35 @@ class KspaceSource:
                 yield shifted(item, self.shift) if self.shift else item
 
 
-def open_kspace(path: str | Path, axes: Axes | None = None) -> KspaceSource:
+def open_kspace(path: str | Path, axes: Axes | None = None, limit: int = LIMIT) -> KspaceSource:
     """K-space of one file, or of a folder (recursive, sorted) of files of one format, HDF5 if there is any.
 
     Files are of any format that has a `KspaceReader`: HDF5, `.npy`, `.npz` (`KspaceArrays`) and those of plug-ins. All
     headers are read before this returns, and slices while iterating.
 
     Args:
+        limit: megabytes that a slice may take in memory.
         axes: of the arrays; needed where they have three, which may be slices of one coil or coils of one slice.
 
     Raises:
         UserError: nothing there, no k-space in a file, other shapes and types, or axes that are not clear; names the
             file.
     """
-    return _source(Path(path), axes)
+    return _source(Path(path), axes, limit)
 
 
-def open_maps(path: str | Path, axes: Axes | None = None) -> KspaceSource:
+def open_maps(path: str | Path, axes: Axes | None = None, limit: int = LIMIT) -> KspaceSource:
     """Coil sensitivity maps of such files (`maps` or `sensitivity_maps`), as slices whose `kspace` they are.
 
     Three axes are coils of one slice, unless `axes` are those of slices of one coil.
     """
-    return _source(Path(path), axes, of_maps=True)
+    return _source(Path(path), axes, limit, of_maps=True)
 
 
-def _source(path: Path, axes: Axes | None, of_maps: bool = False) -> KspaceSource:
-    found = _files(path, of_maps, axes)
+def _source(path: Path, axes: Axes | None, limit: int, of_maps: bool = False) -> KspaceSource:
+    found = _files(path, of_maps, axes, limit)
+    for file, _ in found:
+        check_regular(file)
     return KspaceSource(
         path.resolve().name, tuple(KspaceFile(file, reader, reader.header(file)) for file, reader in found)
     )
@@ -129,7 +135,9 @@ def open_mask(path: str | Path) -> NDArray[np.bool_]:
         keys = [key for key in ("mask", "masks") if key in arrays] or list(arrays)
         if not keys or (keys[0] not in ("mask", "masks") and len(keys) > 1):
             raise UserError(f"{path}: holds {listed(arrays)}; name the one with the mask 'mask'")
-        mask = binary(np.asarray(arrays[keys[0]][()]), str(path)).squeeze()
+        array = arrays[keys[0]]
+        check_size(str(path), math.prod(array.shape) * array.dtype.itemsize, what="the mask")
+        mask = binary(np.asarray(array[()]), str(path)).squeeze()
     if mask.ndim not in (1, 2):
         raise UserError(f"{path}: mask has shape {list(mask.shape)}; give [width] or [height, width]")
     return np.atleast_2d(mask)
@@ -148,7 +156,9 @@ def is_kspace(path: str | Path) -> bool:
     return reader.holds(file)
 
 
-def _files(path: Path, of_maps: bool = False, axes: Axes | None = None) -> list[tuple[Path, KspaceReader]]:
+def _files(
+    path: Path, of_maps: bool = False, axes: Axes | None = None, limit: int = LIMIT
+) -> list[tuple[Path, KspaceReader]]:
     """The files of k-space at `path`: itself, or those of a folder (recursive, sorted) of the first reader with any.
 
     Raises:
@@ -158,6 +168,8 @@ def _files(path: Path, of_maps: bool = False, axes: Axes | None = None) -> list[
         raise UserError(f"{path}: no such file or folder")
     files = [path] if path.is_file() else sorted(inside(path))
     for reader in KspaceReader.known():
-        if some := [(file, reader(of_maps, axes)) for file in files if file.name.lower().endswith(reader.suffixes)]:
+        if some := [
+            (file, reader(of_maps, axes, limit)) for file in files if file.name.lower().endswith(reader.suffixes)
+        ]:
             return some
     raise UserError(f"{path}: holds no k-space; looked for {', '.join(KspaceReader.known_suffixes())}")

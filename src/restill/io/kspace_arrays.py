@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from ..core.errors import UserError
 from ..core.kspace_layout import Axes
+from ..core.limits import check_size
 from .arrays import Array, Arrays, numpy_arrays, reading
+from .hdf5_datasets import datasets
 from .reader import KspaceReader, KspaceSlice
 
 MAPS = ("maps", "sensitivity_maps")
@@ -46,14 +48,14 @@ class KspaceArrays(KspaceReader):
             wanted = " or ".join(f"'{key}'" for key in self._keys)
             raise UserError(f"{path}: has no {wanted} but {listed(arrays)}; give the array of {_AXES} that name")
         if self.of_maps:
-            return _Found(_stack(path, arrays, key, _axes_of_maps(arrays[key], self.axes)))
+            return _Found(_stack(path, arrays, key, _axes_of_maps(arrays[key], self.axes), self.limit))
         axes: Axes | None = "slices,height,width" if self.axes is None and _SINGLE in arrays else self.axes
-        kspace = _stack(path, arrays, key, axes)
+        kspace = _stack(path, arrays, key, axes, self.limit)
         mask = _mask_shape(arrays["mask"], kspace.shape, path) if "mask" in arrays else None
         name = next((name for name in MAPS if name in arrays), None)
         if name is None:
             return _Found(kspace, mask)
-        maps = _stack(path, arrays, name, _axes_of_maps(arrays[name], kspace.axes))
+        maps = _stack(path, arrays, name, _axes_of_maps(arrays[name], kspace.axes), self.limit)
         if maps.shape[1:] != kspace.shape[1:] or maps.shape[0] not in (1, kspace.shape[0]):
             raise UserError(
                 f"{path}: {name} are {list(maps.shape)}, but k-space is {list(kspace.shape)}; give both the same shape"
@@ -102,7 +104,7 @@ class Hdf5(KspaceArrays, kind="hdf5"):  # the last of restill's own: a folder wi
         except ImportError as error:
             raise UserError(f"{path}: HDF5 is read with h5py, which is missing: pip install 'restill[mri]'") from error
         with reading(path, "HDF5"), h5py.File(path, "r") as file:
-            yield {key: file[key] for key in file if isinstance(file.get(key), h5py.Dataset)}
+            yield datasets(str(path), file, self.limit)
 
 
 class _Stack(NamedTuple):
@@ -137,7 +139,7 @@ def listed(arrays: Mapping[str, Array]) -> str:
     return ", ".join(sorted(arrays)) or "no arrays"
 
 
-def _stack(path: Path, arrays: Mapping[str, Array], key: str, axes: Axes | None) -> _Stack:
+def _stack(path: Path, arrays: Mapping[str, Array], key: str, axes: Axes | None, limit: int) -> _Stack:
     """An array with its axes, as stated or as it has four. Raises UserError for others, and what is no k-space."""
     where, array = f"{path}: {key}", arrays[key]
     shape = [int(size) for size in array.shape]
@@ -155,6 +157,7 @@ def _stack(path: Path, arrays: Mapping[str, Array], key: str, axes: Axes | None)
             f"{where} has shape {shape}, which would be {coils} coils of {height}x{width}; "
             f"expected {_AXES}: move the axes (numpy.moveaxis)"
         )
+    check_size(where, array.dtype.itemsize * coils * height * width, limit, "a slice")
     return _Stack(key, axes, (slices, coils, height, width))
 
 

@@ -15,6 +15,7 @@ from typing_extensions import Self
 
 from ..core.kinds import Pluggable
 from ..core.kspace_layout import Axes
+from ..core.limits import LIMIT
 from .entries import File
 
 Image = NDArray[np.generic]
@@ -116,11 +117,12 @@ class KspaceReader(Reader):
 
     Attributes:
         of_maps: whether to read coil sensitivities instead of k-space.
-        axes: the axes of arrays as the user states them (`AXES`); None where the file says it.
+        axes: the axes of arrays as the user states them (`Axes`); None where the file says it.
+        limit: megabytes that a slice may take in memory.
     """
 
-    def __init__(self, of_maps: bool = False, axes: Axes | None = None) -> None:
-        self.of_maps, self.axes = of_maps, axes
+    def __init__(self, of_maps: bool = False, axes: Axes | None = None, limit: int = LIMIT) -> None:
+        self.of_maps, self.axes, self.limit = of_maps, axes, limit
 
     @abstractmethod
     def holds(self, path: Path) -> bool:
