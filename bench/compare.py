@@ -63,7 +63,7 @@ def main() -> None:
             overrides = [*arguments.set, *keys.split(), f"seed={seed}"]
             out = arguments.out / f"{label.strip().replace(' ', '-')}-{seed}"
             results, seconds = one_run(arguments.recipe, out, overrides, arguments.teacher_only)
-            present = [subject for subject in SUBJECTS if any(r.subject == subject for r in results)]
+            present = [s for s in SUBJECTS if any(r.subject == s and not r.of_half for r in results)]
             for subject in present:
                 took = f"{seconds:.0f} s" if subject == present[-1] else ""
                 rows.append([label.strip(), str(seed), subject, *cells(results, subject), took])

@@ -20,6 +20,7 @@ from restill.generator import Generator
 from restill.io import ImageSource, array_source, digits
 from restill.metrics import Evaluator, Proximal, Result, pair_results, pixels_of, yardsticks_of
 from restill.metrics.settings import EvaluationSettings
+from restill.metrics.speed import Speed
 from restill.report.comparison import compare
 from restill.store import Store, open_store
 from restill.store.reference import Reference, open_reference
@@ -62,7 +63,7 @@ def evaluated(store: Store, clean: Reference, limit: float) -> tuple[dict[tuple[
     spaces = [pixels_of(store.image_shape)]
     yardsticks = [*yardsticks_of(clean, "clean", spaces, ALONE), *yardsticks_of(store, "measurements", spaces, ALONE)]
     evaluator = Evaluator(yardsticks, settings, ALONE, store)
-    results, shown = evaluator.of_generated("student", generator(limit), 20)
+    results, shown = evaluator.of_generated("student", generator(limit), Speed(1.0, (1.0,)), 20)
     results += evaluator.of_stored("measurements", store)
     values = {(r.subject + r.metric, r.reference): r.value for r in results}
     return values, shown, {r.clipping for r in results}
@@ -73,7 +74,7 @@ def test_images_of_8_bits_are_measured_as_if_they_had_been_clipped(tmp_path: Pat
     store, clean = stores(tmp_path, bytes_source())
     raw, shown, said = evaluated(store, clean, 9.0)
     clipped, _, _ = evaluated(store, clean, 1.0)
-    assert raw == clipped and len(raw) == 9 and said == {"0 to 255"}
+    assert raw == clipped and len(raw) == 18 and said == {"0 to 255"}
     assert shown.min() == -1 and shown.max() == 1
 
 

@@ -275,7 +275,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_all_numbers_are_finite_and_of_all_subjects(finished: Run) -> None:
     results, checks = load_results(finished.metrics)
-    assert {r.subject for r in results} == {"measurements", *SUBJECTS}
+    assert {r.subject for r in results} == {"real", "measurements", *SUBJECTS}
     assert {r.features for r in results} == {"pixels", "classifier", "pairs"}
     assert all(np.isfinite(r.value) for r in results)
     assert {r.subject for r in results if r.metric == "psnr"} == {"measurements", "teacher-truncated"}

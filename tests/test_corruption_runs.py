@@ -103,7 +103,7 @@ def name_of(finished: Run) -> str:
 def test_the_subjects_are_those_that_there_are(finished: Run) -> None:
     results, checks = load_results(finished.metrics)
     drawn = {"teacher-full", "student"} | (set() if name_of(finished) in NOISE_FREE else {"teacher-truncated"})
-    assert {r.subject for r in results} == drawn | {"measurements"}
+    assert {r.subject for r in results} == drawn | {"real", "measurements"}
     assert {r.subject for r in results if r.metric == "frechet" and r.reference == "measurements"} == drawn
     pairs = {r.subject for r in results if r.metric == "psnr"}
     restored = "teacher-full" if name_of(finished) in NOISE_FREE else "teacher-truncated"

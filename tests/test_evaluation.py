@@ -126,7 +126,7 @@ def test_nothing_clean_is_needed(trained: Path, tmp_path: Path) -> None:
         update={"data": RECIPE.data.model_copy(update={"source": str(trained / "store"), "content": "store"})}
     )
     results, verdict = run(recipe, tmp_path / "run")
-    assert {r.reference for r in results} == {"measurements"}
+    assert {r.reference for r in results} == {"measurements", "measurements-half"}
     assert {r.metric for r in results} >= {"frechet", "precision", "recall", "density", "coverage"}
     assert "judged by measurements alone" in verdict.answer or verdict.wins is False
 

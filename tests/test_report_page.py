@@ -350,3 +350,10 @@ def test_images_without_a_place_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="pupil"):
         write_report(tmp_path / "report.html", report)
     assert not (tmp_path / "report.html").exists()
+
+
+def test_the_page_says_how_far_each_subject_is_from_real_images(tmp_path: Path) -> None:
+    half = results({"real": 0.1, "teacher-full": 0.4, "student": 0.05}, reference="clean-half", std=0.01)
+    text = page(tmp_path / "report.html", changed(full(), full().measured.results + half))
+    assert "How far from real images" in text and "−0.0500 ▲" in text and "+0.300" in text
+    assert "How far from real images" not in page(tmp_path / "other.html", full())

@@ -12,7 +12,7 @@ from ..core.progress import Advance, progress_bar, silent
 from ..core.views import clipped
 from ..generator import Generator
 from ..store import Samples, Store
-from .feature_set import KEPT, FeatureSet
+from .feature_set import FeatureSet, Parts
 from .measure import Measure, measure
 from .proximal import recorrupted
 from .results import Result, Subject
@@ -43,20 +43,31 @@ class Evaluator:
         clean = [y for y in self.yardsticks if y.reference == "clean"]
         if not clean:
             return []
-        spaces, bounds = [y.features for y in clean], self.store.bounds
-        sets = feature_sets(samples, spaces, self.processes, subject, self.samples, bounds)
-        stated = {"subject": subject, "sampler": how, "clipping": self.store.clipping}
+        spaces, places = [y.features for y in clean], [y.places for y in clean]
+        sets = feature_sets(samples, spaces, self.processes, subject, self.samples, self.store.bounds, places)
         return [
-            yardstick.result(name, [found], ours.n, **stated)
-            for yardstick, ours in zip(clean, sets, strict=True)
-            for name, found in measure(ours, yardstick.known, yardstick.features, self.metrics).items()
+            part.result(name, [found], ours.n, subject=subject, sampler=how, clipping=self.store.clipping)
+            for yardstick, each in zip(clean, sets, strict=True)
+            for part, ours in zip(yardstick.parts, each, strict=True)
+            for name, found in measure(ours, part.known, part.features, self.metrics).items()
+        ]
+
+    def of_real(self) -> list[Result]:
+        """One half of each reference against the other: what a perfect generator would score."""
+        return [
+            part.result(name, [found], yardstick.halves[0].n, subject="real", clipping=self.store.clipping)
+            for yardstick in self.yardsticks
+            if yardstick.halves is not None
+            for part in yardstick.parts[1:]
+            for name, found in measure(yardstick.halves[0], part.known, part.features, self.metrics).items()
         ]
 
     def of_generated(
         self, subject: Subject, generator: Generator, speed: Speed, show: int = 0
     ) -> tuple[list[Result], Tensor]:
         """All metrics over all seeds, and the first `show` images of the first seed as they were measured."""
-        found: list[list[dict[str, Measure]]] = [[] for _ in self.yardsticks]
+        parts = [part for yardstick in self.yardsticks for part in yardstick.parts]
+        found: list[list[dict[str, Measure]]] = [[] for _ in parts]
         shown = torch.empty(0)
         bar = progress_bar(f"{subject:17}", self.samples // self.processes.count * len(self.seeds))
         with bar as advance:
@@ -64,13 +75,13 @@ class Evaluator:
                 stream = _Stream(generator, self.samples, seed, self.processes, advance, 0 if number else show)
                 sets = stream.sets(self.yardsticks, self.store)
                 shown = shown if number else torch.cat(self.processes.gathered(stream.shown))[:show]
-                for measures, yardstick, ours in zip(found, self.yardsticks, sets, strict=True):
-                    measures.append(measure(ours, yardstick.known, yardstick.features, self.metrics, seed))
+                for measures, part, ours in zip(found, parts, sets, strict=True):
+                    measures.append(measure(ours, part.known, part.features, self.metrics, seed))
         drawn: dict[str, object] = {"subject": subject, "sampler": generator.in_words, "seeds": self.seeds}
         drawn |= {"clipping": self.store.clipping, **speed.fields(self.samples)}
         results = [
-            yardstick.result(name, [m[name] for m in measures], self.samples, **drawn)
-            for yardstick, measures in zip(self.yardsticks, found, strict=True)
+            part.result(name, [m[name] for m in measures], ours.n, **drawn)
+            for part, measures, ours in zip(parts, found, sets, strict=True)
             for name in measures[0]
         ]
         return results, shown
@@ -93,8 +104,8 @@ class _Stream:
         self.shown = torch.empty(0, *generator.config.grid)
 
     def sets(self, yardsticks: Sequence[Yardstick], store: Store) -> list[FeatureSet]:
-        """The images in every space: as they are seen where the reference is clean, corrupted anew where it is not."""
-        sets = [FeatureSet(y.features.dim, KEPT) for y in yardsticks]
+        """The images of every part of every yardstick: as they are seen where that is clean, else corrupted anew."""
+        sets = [Parts(y.features.dim, y.places, self.mine.start) for y in yardsticks]
         clean, measured = ([i for i, y in enumerate(yardsticks) if (y.reference == "clean") == is_clean]
                            for is_clean in (True, False))  # fmt: skip
 
@@ -107,7 +118,7 @@ class _Stream:
         for images in recorrupted(passing(), store.corruption, self.seed, first=self.mine.start):
             for i in measured:
                 sets[i].update(yardsticks[i].features(images))
-        return [ours.of_all(self.processes) for ours in sets]
+        return [ours for each in sets for ours in each.of_all(self.processes)]
 
     def _drawn(self, bounds: tuple[float, float] | None) -> Iterator[Tensor]:
         """Batches of images as they are seen."""

@@ -93,3 +93,29 @@ class FeatureSet:
             whole._accumulator.merge(part)
         whole._kept = [torch.cat([kept for *_, kept in parts])[:keep]]
         return whole
+
+
+class Parts:
+    """Sets of some of the images of a stream, by their place in it.
+
+    Args:
+        dim: number of features.
+        places: of the images in each set, consecutive ones.
+        first: place of the first image that arrives here.
+    """
+
+    def __init__(self, dim: int, places: Sequence[range], first: int = 0) -> None:
+        self.sets = [FeatureSet(dim) for _ in places]
+        self.places, self._place = places, first
+
+    def update(self, features: Tensor) -> None:
+        """Add features `[n, dim]` of the next images."""
+        for places, known in zip(self.places, self.sets, strict=True):
+            start, stop = (max(0, place - self._place) for place in (places.start, places.stop))
+            if len(features[start:stop]):
+                known.update(features[start:stop])
+        self._place += len(features)
+
+    def of_all(self, processes: Processes) -> list[FeatureSet]:
+        """The sets of all processes that share the work, which arrive in the order of their shares."""
+        return [known.of_all(processes) for known in self.sets]

@@ -13,18 +13,20 @@ from ..core.errors import UserError
 from ..core.files import write_json
 from ..core.reading import read_json
 
-Subject = Literal["measurements", "l1-wavelet", "l1-edm", "teacher-full", "teacher-truncated", "student"]
-Against = Literal["clean", "measurements"]
+Subject = Literal["real", "measurements", "l1-wavelet", "l1-edm", "teacher-full", "teacher-truncated", "student"]
+Against = Literal["clean", "measurements", "clean-half", "measurements-half"]
 Uncertainty = Literal["seeds", "jackknife", "subsets", "splits"]
 Status = Literal["ok", "warning", "info"]
-SUBJECTS: tuple[Subject, ...] = ("measurements", "l1-wavelet", "l1-edm", "teacher-full", "teacher-truncated", "student")
+SUBJECTS: tuple[Subject, ...] = (
+    "measurements", "l1-wavelet", "l1-edm", "teacher-full", "teacher-truncated", "student"
+)  # fmt: skip
 
 
 class Result(BaseModel):
     """One metric of one subject. Numbers compare where all that `protocol` returns is equal.
 
     Attributes:
-        subject: whose images were measured.
+        subject: whose images were measured; `real` is one half of the reference.
         metric: e.g. `frechet`, the squared distance; `kid`, `inception-score`, `precision`, `recall`, `density`,
             `coverage`, `psnr`, `ssim`, `lpips`.
         features: name of the features, e.g. `pixels`.
@@ -35,7 +37,9 @@ class Result(BaseModel):
             training); `jackknife`, the standard error of one set of images, from the influence of each; `subsets` and
             `splits`, the standard deviation over random parts of one set, as KID and IS are published.
         n: images per seed.
-        reference: `clean` images, or `measurements` (the subject is corrupted anew: the proximal distance).
+        reference: `clean` images, or `measurements` (the subject is corrupted anew: the proximal distance);
+            `clean-half` and `measurements-half` are one half of them, with which as many images are compared, those of
+            the other half among them (`real`).
         features_fingerprint: hash of the features' weights.
         reference_fingerprint: hash of the store of reference images.
         resize: how images were resized for the features, in words; `none` where they were not.
@@ -71,6 +75,11 @@ class Result(BaseModel):
     images_per_second: NonNegativeFloat | None = None
     images_per_second_std: NonNegativeFloat | None = None
     evaluations: NonNegativeFloat | None = None
+
+    @property
+    def of_half(self) -> bool:
+        """Whether the reference is one half of it."""
+        return self.reference.endswith("-half")
 
     @property
     def protocol(self) -> tuple[object, ...]:
@@ -118,9 +127,13 @@ def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 class _File(BaseModel):
-    """The whole of `metrics.json`; `asked` says, as plain data, which evaluation it is."""
+    """The whole of `metrics.json`; `asked` says, as plain data, which evaluation it is.
+
+    `halves` are the results against one half of a reference, which do not compare with the others.
+    """
 
     results: list[Result]
+    halves: list[Result] = []
     checks: list[Check] = []
     asked: dict[str, Any] = {}
     made_from: dict[str, str] = {}
@@ -133,19 +146,24 @@ def save_results(
     asked: Mapping[str, Any] | None = None,
     made_from: Mapping[str, str] | None = None,
 ) -> None:
-    """Write `metrics.json`, `{"results": [...], "checks": [...], "asked": {...}, "made_from": {...}}`, atomically.
+    """Write `metrics.json`, `{"results": [...], "halves": [...], "checks": [...], "asked": {...}, ...}`, atomically.
 
     `asked` says, as plain data, which evaluation this is, so that it is not done again, and `made_from` has
     fingerprints of what was measured.
     """
-    file = _File(results=[*results], checks=[*checks], asked=dict(asked or {}), made_from=dict(made_from or {}))
+    whole: list[Result] = []
+    halves: list[Result] = []
+    for result in results:
+        (halves if result.of_half else whole).append(result)
+    more = {"asked": dict(asked or {}), "made_from": dict(made_from or {})}
+    file = _File(results=whole, halves=halves, checks=[*checks], **more)
     write_json(path, file.model_dump(mode="json"))
 
 
 def load_results(path: Path) -> Measured:
     """Read `metrics.json`. Raises UserError, which names the file and the entry, where it cannot be used."""
     file = _file(path)
-    return Measured(file.results, file.checks)
+    return Measured([*file.results, *file.halves], file.checks)
 
 
 def made_from(path: Path) -> dict[str, str]:

@@ -104,6 +104,7 @@ class Comparison:
         subjects: with results, in the order of the method.
         quality: columns that come from metrics; those against clean images first, those in pixels first of all.
         speed: columns that come from the clock.
+        real: columns against one half of a reference, in which `real`, the other half, is a subject too.
         base: the teacher that others are timed against: teacher-truncated, or teacher-full where nothing is truncated,
             as without noise.
     """
@@ -112,6 +113,7 @@ class Comparison:
     quality: tuple[Column, ...]
     speed: tuple[Column, ...]
     base: str
+    real: tuple[Column, ...] = ()
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -140,24 +142,33 @@ class Comparison:
     @property
     def blocks(self) -> tuple[Block, ...]:
         """The same, one block for each reference and one for the clock, in each the columns by their features."""
-        titles = {
-            "clean": "Against clean images",
-            "measurements": "Proximal: re-corrupted images against the measurements",
-        }
-        blocks = []
-        for reference, group in groupby(self.columns, key=lambda column: column.key.reference):
-            columns = tuple(group)
-            spaces = tuple(
-                (name, tuple(same)) for name, same in groupby(columns, key=lambda column: column.key.features)
-            )
-            subjects = tuple(name for name in self.subjects if any(name in column.values for column in columns))
-            blocks.append(Block(reference, titles.get(reference, "Speed"), spaces, subjects))
-        return tuple(blocks)
+        return blocks_of(self.columns)
+
+
+_SHORT = {"clean": "to clean", "measurements": "proximal", "clean-half": "to clean", "measurements-half": "proximal"}
+_TITLES = {
+    "clean": "Against clean images",
+    "measurements": "Proximal: re-corrupted images against the measurements",
+    "clean-half": "Against one half of the clean images; the other half is real",
+    "measurements-half": "Proximal, against one half of the measurements; the other half is real",
+}
+
+
+def blocks_of(columns: Iterable[Column]) -> tuple[Block, ...]:
+    """Columns in blocks, by what they compare with."""
+    blocks = []
+    for reference, group in groupby(columns, key=lambda column: column.key.reference):
+        same = tuple(group)
+        spaces = tuple((name, tuple(alike)) for name, alike in groupby(same, key=lambda column: column.key.features))
+        named = ("real", *SUBJECTS)
+        subjects = tuple(name for name in named if any(name in column.values for column in same))
+        blocks.append(Block(reference, _TITLES.get(reference, "Speed"), spaces, subjects))
+    return tuple(blocks)
 
 
 def group_name(block: Block, features: str) -> str:
     """What the metrics of one reference and one feature space have in common, in a few words."""
-    reference = {"clean": "to clean", "measurements": "proximal"}.get(block.reference, block.title.lower())
+    reference = _SHORT.get(block.reference, block.title.lower())
     return f"{reference}, {features}" if features else reference
 
 
@@ -195,16 +206,20 @@ def compare(results: Iterable[Result]) -> Comparison:
         UserError: no results, two results for one cell, or numbers of one column that were measured by different
             protocols, which do not compare; `separate` tells those apart first.
     """
-    results = list(results)
-    if not results:
+    whole: list[Result] = []
+    halves: list[Result] = []
+    for result in results:
+        (halves if result.of_half else whole).append(result)
+    if not whole:
         raise UserError("there are no results to compare: run `restill evaluate` first")
-    present = {result.subject for result in results}
-    columns, base = _clock({r.subject: r for r in reversed(results) if r.seconds and r.images_per_second})
+    present = {result.subject for result in whole}
+    columns, base = _clock({r.subject: r for r in reversed(whole) if r.seconds and r.images_per_second})
     return Comparison(
         tuple(subject for subject in SUBJECTS if subject in present),
-        marked([_quality_column(group) for group in by_key(results).values()]),
+        marked([_quality_column(group) for group in by_key(whole).values()]),
         columns,
         base,
+        marked([_quality_column(group) for group in by_key(halves).values()]),
     )
 
 

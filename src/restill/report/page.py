@@ -15,16 +15,17 @@ from ..core.files import write_text
 from ..corruption import Loss
 from ..metrics import Result
 from ..store import Store
-from .comparison import compare, number, uncertainties
+from .comparison import blocks_of, compare, number, uncertainties
 from .contents import ReportData
 from .curves import log_curves, stage_times
 from .figures import Plot, histogram_svg
 from .figures_of_images import budget_of, grid_figure, nearest_figures, phase_figures, subject_figures, triple_figures
 from .protocol import by_key, separate, space_words, words_of
+from .real import LEGEND, distance, nearest, real_sentences
 from .table import BEST, legend
 from .trust import agreement_sentence, agreements, check_groups, other_warnings, trust_sentence, urgent
 from .verdict import judge
-from .words import details, operator_in_words, teacher_draws, went_in, what_is_compared
+from .words import details, operator_in_words, subject_names, teacher_draws, went_in, what_is_compared
 
 MAX_BYTES = 5_000_000
 _CLEAN = "Clean images of the reference, for comparison. Nothing was trained on them."
@@ -62,6 +63,7 @@ def template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.globals.update(style=Markup(source("report.css")), star=BEST, space=space_words)
+    environment.globals.update(distance=distance, nearest_to_real=nearest)
     return environment.get_template(name)
 
 
@@ -94,6 +96,9 @@ def render(data: ReportData) -> str:
         nearest=nearest_figures(data.nearest, triples is not None) if data.nearest is not None else [],
         copy=_copy_distance(data.store),
         table=table,
+        halves=blocks_of(table.real),
+        from_real=real_sentences(table, subject_names(corruption)),
+        real_legend=LEGEND,
         left_out=left_out,
         legend=[*filter(None, [table.busy]), legend(table), *uncertainties(table.quality)],
         agreements=[(a.plot, a.metric == "frechet") for a in agree],
@@ -192,7 +197,12 @@ def _protocols(results: Sequence[Result]) -> list[tuple[str, str]]:
             seeds = max((result.seeds for result in group if result.protocol == first.protocol), key=len)
             shorts = alike.setdefault((key.reference, key.features, _protocol(first, seeds)), [])
             shorts.append(words_of(key).short)
-    against = {"clean": "Against clean images", "measurements": "Proximal"}
+    against = {
+        "clean": "Against clean images",
+        "measurements": "Proximal",
+        "clean-half": "Against half of the clean images",
+        "measurements-half": "Proximal, half of the measurements",
+    }
     return [
         (f"{against[reference]}, {words[:1].lower()}{words[1:]}: {', '.join(shorts)}", text)
         for (reference, features, text), shorts in alike.items()

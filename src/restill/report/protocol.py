@@ -21,6 +21,11 @@ _METRICS = {  # title, short title, whether lower is better
     "lpips": ("LPIPS", "LPIPS", True),
 }
 
+_AGAINST = {
+    "clean": "clean images", "measurements": "", "clean-half": "half of the clean images",
+    "measurements-half": "half of the measurements",
+}  # fmt: skip
+
 
 class Key(NamedTuple):
     """One measured quantity: results with equal keys belong into one row of a table, if they compare."""
@@ -48,9 +53,10 @@ def words_of(key: Key) -> Words:
     name, short, lower = _METRICS.get(key.metric, (key.metric, key.metric, None))
     if key.features == "pairs":
         return Words(f"{name} of restored measurements", short, lower)
-    proximal, distance = key.reference == "measurements", key.metric in ("frechet", "frechet-infinity", "kid")
+    proximal, distance = key.reference.startswith("measurements"), key.metric in ("frechet", "frechet-infinity", "kid")
     space = ("pixel-space ", "") if key.features == "pixels" else ("", f" in {key.features} features")
-    against = "" if proximal or key.metric == "inception-score" else f" {'to' if distance else 'against'} clean images"
+    what = _AGAINST.get(key.reference, key.reference)
+    against = f" {'to' if distance else 'against'} {what}" if what and key.metric != "inception-score" else ""
     title = f"{'proximal ' if proximal else ''}{space[0]}{name}{against}{space[1]}"
     return Words(title[0].upper() + title[1:], short, lower)
 
@@ -67,11 +73,16 @@ def by_key(results: Iterable[Result]) -> dict[Key, list[Result]]:
     groups: dict[Key, list[Result]] = {}
     for result in results:
         groups.setdefault(key_of(result), []).append(result)
-    spaces, metrics = list(dict.fromkeys(key.features for key in groups)), list(_METRICS)
+    spaces, metrics, references = list(dict.fromkeys(key.features for key in groups)), list(_METRICS), list(_AGAINST)
 
-    def place(key: Key) -> tuple[bool, bool, int, int]:
+    def place(key: Key) -> tuple[int, bool, int, int]:
         metric = metrics.index(key.metric) if key.metric in metrics else len(metrics)
-        return (key.reference != "clean", not key.features.startswith("pixels"), spaces.index(key.features), metric)
+        return (
+            references.index(key.reference),
+            not key.features.startswith("pixels"),
+            spaces.index(key.features),
+            metric,
+        )
 
     return {key: groups[key] for key in sorted(groups, key=place)}
 

@@ -142,6 +142,8 @@ def _tables(
     alone: dict[str, list[str]] = {}
     columns = {label: {c.key: c for c in comparison.quality} for label, comparison in comparisons.items()}
     for key in by_key([result for group in results.values() for result in group]):
+        if not any(key in found for found in columns.values()):  # against one half of a reference
+            continue
         first = {label: found[key][0] for label, group in results.items() if key in (found := by_key(group))}
         labels, reasons = _comparable(first)
         title = words_of(key).title

@@ -12,6 +12,7 @@ from rich.text import Text
 from ..metrics import Result
 from .comparison import RATE, Column, Comparison, compare, group_name
 from .protocol import separate
+from .real import real_table
 from .verdict import Verdict
 
 BEST = "★"
@@ -55,7 +56,9 @@ def _cell(column: Column, subject: str) -> Text:
 def summary(results: Sequence[Result], verdict: Verdict) -> RenderableType:
     """Headline, table, and where the student does not win, for `rich.console.Console.print`."""
     after = [Text(text) for text in (verdict.where_not, *verdict.notes) if text]
-    return Group(Text(verdict.headline, style="bold"), Text(), rich_table(results, verdict.names), *after)
+    halves = real_table(compare(separate(results)[0]), verdict.names, _LABEL)
+    tables = [rich_table(results, verdict.names), *([] if halves is None else [halves])]
+    return Group(Text(verdict.headline, style="bold"), Text(), *tables, *after)
 
 
 def legend(comparison: Comparison) -> str:

@@ -22,6 +22,7 @@ from .comparison import (
     uncertainties,
 )
 from .protocol import separate
+from .real import real_sentences
 from .tally import RIVALS, TEACHERS, tally_of
 from .words import subject_names, teacher_draws, went_in, what_is_compared
 
@@ -90,7 +91,15 @@ def judge(results: Sequence[Result], n_measurements: int, corruption: Corruption
         )
     draws = [teacher_draws(corruption)] if any(teacher in comparison.subjects for teacher in TEACHERS) else []
     draws += [what_is_compared(corruption)]
-    headline, notes = " ".join([*sentences, answer]), (*left_out, *filter(None, draws), *_notes(comparison))
+    headline, notes = (
+        " ".join([*sentences, answer]),
+        (
+            *left_out,
+            *filter(None, draws),
+            *real_sentences(comparison, names),
+            *_notes(comparison),
+        ),
+    )
     return Verdict(wins, answer, headline, tally.not_won, notes, tally.groups, names)
 
 

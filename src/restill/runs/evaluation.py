@@ -73,6 +73,7 @@ def evaluate(
     yardsticks = [*from_file, *_yardsticks(run, store, clean, spaces, processes)]
     evaluator = Evaluator(yardsticks, section, processes, store)
     results = evaluator.of_stored("measurements", store)
+    results += evaluator.of_real()
     if run.reconstructions.exists():
         check(run, "baseline")
         results += evaluator.of_stored("l1-wavelet", open_store(run.reconstructions), how_reconstructed(run))
@@ -177,8 +178,9 @@ def _yardsticks(
     pixels = pixels_of(store.image_shape, store.is_complex)
     others = [space for space in spaces if space.fingerprint != pixels.fingerprint]  # pixels need not be named
     yardsticks: list[Yardstick] = []
+    n = run.recipe.evaluation.samples
     if clean is not None:
         classifier = reference_classifier(run, clean, processes)
         labelled = [] if classifier is None else [classifier]
-        yardsticks = yardsticks_of(clean, "clean", [pixels, *labelled, *others], processes)
-    return [*yardsticks, *yardsticks_of(store, "measurements", [pixels, *others], processes)]
+        yardsticks = yardsticks_of(clean, "clean", [pixels, *labelled, *others], processes, n)
+    return [*yardsticks, *yardsticks_of(store, "measurements", [pixels, *others], processes, n)]
