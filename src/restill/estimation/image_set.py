@@ -13,7 +13,7 @@ from ..core.errors import UserError
 from ..core.progress import Advance, silent
 
 MIN_SIDE = 4
-MAX_IMAGES, MAX_VALUES = 5_000, 1 << 25  # from which coefficients are chosen
+MAX_IMAGES, MAX_VALUES = 5_000, 1 << 23  # from which coefficients are chosen
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,15 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..core.errors import UserError
 from ..core.progress import Advance, silent
-from .coefficients import candidates_of, quietest_bands
+from .coefficients import bands_of
 from .image_set import ImageSet, image_set
 
 BINS = 16
+_SIDE = 8  # of the patches
 LOUDER = 1.3  # a quarter of the bands may be louder than the quietest by this factor at most: white noise is not
 _TOLERANCE = 0.1
 _MAX_PAIRS = 1 << 21
@@ -88,21 +88,23 @@ def estimate_poisson_gaussian(images: Tensor | ImageSet, advance: Advance = sile
 
 def _pairs(images: Tensor, name: str) -> tuple[Tensor, Tensor, float]:
     """Magnitudes of the quietest bands, the local mean under each, both `[n, m]`, and what content may account for."""
-    candidates = candidates_of(images)
-    if len(images) * candidates.patches < _MIN_PATCHES:
+    bands = bands_of(images, min(_SIDE, *images.shape[2:]))
+    patches = len(images) * bands.patches(*images.shape[2:])
+    if patches < _MIN_PATCHES:
         raise UserError(f"{name}: has too few patches to estimate gain and read noise; give more or larger images")
-    order, squares = quietest_bands(candidates, images)
+    squares = bands.mean_squares(images)
+    order = squares.argsort()
     louder = float(squares[order[len(order) // 4]] / squares[order[0]])
     if not louder <= LOUDER:
         raise UserError(
             f"{name}: details are as strong as the noise at every scale, so gain and read noise cannot be separated "
             "from them; give images with smooth parts"
         )
-    most = max(1, _MAX_PAIRS // (len(images) * candidates.patches))
+    most = max(1, _MAX_PAIRS // patches)
     few = order[squares[order] <= (1 + _TOLERANCE) * squares[order[0]]][:most]
-    filters, stride = candidates.bands[few], candidates.stride
-    magnitudes = F.conv2d(images, filters, stride=stride).abs().flatten(1)
-    means = F.conv2d(images, filters.square(), stride=stride).flatten(1)
+    filters = bands.filters[few]
+    magnitudes = bands.coefficients(images, filters).abs().flatten(1)
+    means = bands.coefficients(images, filters.square()).flatten(1)
     return magnitudes, means, _CONTENT + (louder - 1) / 2
 
 

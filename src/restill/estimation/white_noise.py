@@ -1,32 +1,17 @@
 r"""The level of white Gaussian noise, estimated from noisy images alone.
 
-*Set.* The few quietest coefficients (`coefficients.py`) are found on one half of the images and measured on the other,
-and the other way round, so that none is chosen for its own small values. The level is that of the median magnitude of
-all of them (Donoho and Johnstone, Biometrika 81, 1994): :math:`\hat\sigma = \mathrm{median}|c| / 0.6745`.
+*Set.* Sites that may hold little besides noise are found on one half of the images and measured on the other, and the
+other way round (`sites.py`); what content they still hold is extrapolated to none (`content.py`). Content can only
+raise what is measured, so of several kinds of sites those with the lowest upper limits count, and of these the one
+that knows best.
 
-*Single images.* Mean square of all coefficients about as quiet, without the largest tenth; the distribution of
-levels, which these noisy values hide, is found by empirical Bayes, and shrinks them (`distribution`).
+*Single images.* Mean square of the quietest sites of each; the distribution of levels, which these noisy values
+hide, is found by empirical Bayes, and shrinks them (`image_levels.py`).
 
-Chosen by measurement among estimators of the level of a set. Error in per cent, of two seeds the larger, for images in
-[-1, 1] and sigma_n = .05, .1, .2, .3, .5 (`bench/noise_level.py` prints all):
-
-=============================================  =================================  ==============================
-estimator                                      8x8 digits (1,797)                 CIFAR-10 (2,000)
-=============================================  =================================  ==============================
-wavelet MAD, median over images                +323, +136, +54, +27, +7           +23, +6, -0.4, -2.0, -2.8
-patch PCA per image (Chen, ICCV 2015), median  +529, +228, +85, +41, +13          -5.4, -6.7, -7.1, -7.4, -7.5
-patch PCA of the set, mean = median            -7.2, -1.0, -2.1, -1.6, -2.8       +0.5, -0.2, -0.3, -0.2, -0.2
-whole images, Marchenko-Pastur                 +16, +14, +12, +10, +8             +27, +19, +12, +8, +5
-finest DCT bands, quiet images                 +345, +141, +54, +30, +12          +0.8, +0.3, +0.2, +0.2, +0.1
-across channels                                (grey)                             +0.2, -0.1, -0.2, -0.2, -0.2
-patch PCA, learned on half the images          +6.4, +5.0, +5.0, +5.4, +5.4       +1.0, +0.5, +0.4, +0.4, +0.4
-this one                                       +1.1, +1.1, +1.2, -1.2, -1.1      +0.7, +0.4, +0.2, +0.6, +0.5
-=============================================  =================================  ==============================
-
-Patch PCA of the set comes close, but textured grey images mislead it (CIFAR-10 in grey, 1,000 images, sigma_n .05: +16,
-here +1.2), and it has no values of single images. What no method here can do is to tell noise from content that is as
-white: smooth 128x128 brain scans, whose finest band holds .02, come out 6% too high at sigma_n .05, at the lower end of
-the interval.
+Chosen by measurement among estimators of the level of a set: `bench/noise_level.py` prints bias, coverage and width
+of all for digits, photographs, scans and drawings, and docs/benchmarks.md has its figures. What no method here can do
+is to tell noise from content that is as white: the grain of a film, the noise of the scans that "clean" images were
+made of.
 """
 
 from __future__ import annotations
@@ -38,36 +23,27 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..core.errors import UserError
 from ..core.progress import Advance, silent
 from ..core.tensors import seeded
-from .coefficients import Coefficients, candidates_of, killed_frequencies, quietest
+from .content import Level, Tally, level_of
+from .image_levels import distribution
 from .image_set import ImageSet, image_set
+from .sites import Sites, sites_of
 
-METHOD = "median magnitude of the quietest DCT bands and pixels"
-METHOD_KILLED = "median magnitude at frequencies that the blur does not pass"
 MIXED = 0.25  # levels differ if the spread is wider than this part of them, and than
 MIXED_ERRORS = 3.0  # so many standard errors of one image, and more of them in small sets
-_WANTED = 10_000  # coefficients for the level of the set: a standard error of 1.2%
-_TOLERANCE = 0.1  # further coefficients for single images may hold this much more than the quietest
-_KEPT = 0.9  # of an image's squared coefficients; the largest are texture where anything is
-_MEDIAN = 0.6744897501960817  # of |N(0, 1)|
-_DENSITY = 2 * math.exp(-(_MEDIAN**2) / 2) / math.sqrt(2 * math.pi)  # of |N(0, 1)| there
-_Z = 1.96
-_APPROXIMATE = 0.005  # of the level, either way: measured bias that the other terms do not cover
-_CONTENT = 2.0  # times the difference of root mean square and median: what content may account for
-_CALIBRATION_VALUES, _CALIBRATION_IMAGES = 1 << 23, 500
-_POINTS, _ITERATIONS = 160, 300
-_MAX_FITTED = 5_000  # the distribution of levels is fitted to so many images
+_TOLERANCE = 0.1  # kinds of sites, and sites for single images, may hold this much more than the quietest
+_RARE = 0.5
+_CALIBRATION_VALUES, _CALIBRATION_IMAGES = 1 << 21, 500
 
 
 class NoiseEstimate(NamedTuple):
     """Standard deviation of white Gaussian noise, in the units of the images.
 
     Attributes:
-        sigma: level of the set; where levels differ, about that of the median image.
-        low, high: 95% interval of `sigma`. The low end allows for content that the coefficients still hold,
-            which can only raise the estimate.
+        sigma: level of the set; where levels differ, about their root mean square.
+        low, high: 95% interval of `sigma`. Content may account for what lies between `low` and `sigma`; where it
+            cannot be told from noise at all, `low` is 0.
         per_sample: level of each image, `[n]`, float64, shrunk to the distribution of all.
         error: relative standard error of one image's level before it is shrunk.
         spread: levels below which 5% and 95% of the images lie, with the uncertainty of single images taken out.
@@ -85,41 +61,48 @@ class NoiseEstimate(NamedTuple):
     method: str
 
 
-def estimate_sigma(
-    images: Tensor | ImageSet, response: Tensor | None = None, advance: Advance = silent
-) -> NoiseEstimate:
+class _Found(NamedTuple):
+    """One kind of sites, learned from either half, with their tally and the level that it gives."""
+
+    sites: list[Sites]
+    tally: Tally
+    level: Level
+
+
+def estimate_sigma(images: Tensor | ImageSet, advance: Advance = silent) -> NoiseEstimate:
     """The noise level of images `[n, C, H, W]`, n at least 2, H and W at least 4, in any units.
 
     The noise must be white: independent between pixels and channels and of one level within an image. Noise that was
-    resized, demosaiced, compressed or clipped is not; the estimate is then too small. The level
-    of the set comes from 5,000 images at most (and 33 million values), evenly spread; the levels of single images from
-    all, in a second pass.
+    resized, demosaiced, compressed or clipped is not; the estimate is then too small. A blur before the noise does no
+    harm. The level of the set comes from 5,000 images at most (and 8 million values), evenly spread; the levels of
+    single images from all, in a second pass.
 
     Args:
-        response: known transfer function `[H, W]` of the blur before the noise (`torch.fft.fft2` of the point-spread
-            function), to look only at frequencies that it does not pass. The estimate holds without it too.
         advance: told of images, of each twice.
 
     Raises:
-        UserError: too few or too small images, NaN or infinity, images that are all constant, a response without zeros.
+        UserError: too few or too small images, NaN or infinity, images that are all constant.
     """
     images = image_set(images)
-    count, shape = images.count, images.shape
-    if response is not None and tuple(response.shape) != shape[1:]:
-        raise UserError(f"response must have the images' shape {list(shape[1:])}, not {list(response.shape)}")
     learned = images.sample(advance)
-    half, used = _halves(count), images.indices()
+    half, used = _halves(images.count), images.indices()
     half[used] = _halves(len(used))
-    few, many, measured = _choose(learned, half[used], response)
-    sigma, low, high = _level([choice(part).abs() for choice, part in zip(few, measured, strict=True)])
-    gauges = [_Gauge(choice, shape) for choice in many]
+    found = _quietest([learned[half[used] == k] for k in (0, 1)])
+    gauges = [_Gauge(sites, found, images.shape) for sites in found.sites]
     squares = _squares(images.batches(), half, gauges, advance)
     freedom = torch.tensor([gauge.freedom for gauge in gauges], dtype=torch.float64)[half]
     per_sample, spread = distribution(squares, freedom)
     error = float((1 / (2 * freedom)).mean().sqrt())
-    mixed = spread[1] > (1 + max(MIXED, MIXED_ERRORS * error * (1 + 5 / math.sqrt(count)))) * spread[0]
-    method = METHOD if response is None else METHOD_KILLED
-    return NoiseEstimate(sigma, low, high, per_sample, error, spread, mixed, method)
+    mixed = spread[1] > (1 + max(MIXED, MIXED_ERRORS * error * (1 + 5 / math.sqrt(images.count)))) * spread[0]
+    method = f"content of {found.sites[0].name} extrapolated to none"
+    level = found.level._replace(low=0.0) if _rare(squares, freedom) else found.level
+    return NoiseEstimate(*level, per_sample, error, spread, mixed, method)
+
+
+def level_of_images(images: Tensor) -> Level:
+    """The level of the set alone, of images `[n, C, H, W]`, float64, all in memory."""
+    half = _halves(len(images))
+    return _quietest([images[half == k] for k in (0, 1)]).level
 
 
 def _halves(count: int) -> Tensor:
@@ -127,64 +110,55 @@ def _halves(count: int) -> Tensor:
     return torch.randperm(count, generator=seeded("estimate-noise", "halves")) % 2
 
 
-def _choose(
-    images: Tensor, half: Tensor, response: Tensor | None
-) -> tuple[list[Coefficients], list[Coefficients], list[Tensor]]:
-    """For each half: coefficients for the set, for single images (both chosen on the other half), and its images."""
-    parts = [images[half == k] for k in (0, 1)]
-    if response is not None:
-        killed = killed_frequencies(response)
-        return [killed] * 2, [killed] * 2, parts
-    choices = []
-    for part in parts:
-        candidates = candidates_of(part)
-        values = math.prod(part.shape[1:])
-        choices.append(quietest(candidates, part, min(_WANTED // 2, len(part) * values), _TOLERANCE))
-    few, many = zip(*reversed(choices), strict=True)
-    return list(few), list(many), parts
+def _rare(squares: Tensor, freedom: Tensor) -> bool:
+    """Whether the mean is made by few images, in that most have less than half of it: content does that, not noise."""
+    expected = float(((1 - 2 / (9 * freedom)) ** 3).mean())  # median of chi-squared over its degrees of freedom
+    return float(squares.median()) < _RARE * expected * float(squares.mean())
 
 
-def _level(magnitudes: list[Tensor]) -> tuple[float, float, float]:
-    """Level and interval from magnitudes of coefficients of two sets of images, `[n, m]` each.
-
-    The standard error is that of the infinitesimal jackknife over images: each adds the share of its coefficients below
-    the median, divided by the density there.
-    """
-    every = torch.cat([part.flatten() for part in magnitudes])
-    median = every.median()
-    share = torch.cat([(part < median).double().mean(1) for part in magnitudes])
-    sigma = float(median) / _MEDIAN
-    error = sigma * float(share.std()) / (_DENSITY * _MEDIAN * math.sqrt(len(share)))
-    content = _CONTENT * max(0.0, float(every.square().mean().sqrt()) - sigma)
-    error = (_Z + 2.5 / (len(share) - 1)) * error + _APPROXIMATE * sigma  # about Student's t
-    return sigma, max(0.0, sigma - error - content), sigma + error
+def _quietest(parts: list[Tensor]) -> _Found:
+    """The kind of sites with the narrowest interval of those with low upper limits, from two halves of the images."""
+    kinds = []
+    for sites in sites_of(parts):  # learned from one half, read in the other
+        sites.reverse()
+        tallies = [one.read(part).tally(one.bins) for one, part in zip(sites, parts, strict=True)]
+        bins = min(one.bins for one in sites)
+        tally = Tally(*(torch.cat([part[:, :bins] for part in both]) for both in zip(*tallies, strict=True)))
+        kinds.append(_Found(sites, tally, level_of(tally, sites[0].freedom, sites[0].tolerance)))
+    lowest = min(kind.level.high for kind in kinds)
+    as_low = [kind for kind in kinds if kind.level.high <= (1 + _TOLERANCE) * lowest]
+    return min(as_low, key=lambda kind: kind.level.high - kind.level.low)
 
 
 class _Gauge:
-    """Mean square of an image's noise, calibrated on white noise of level 1.
+    """Mean square of an image's noise.
 
     Attributes:
         freedom: degrees of freedom of the chi-squared distribution with the same relative variance.
     """
 
-    def __init__(self, coefficients: Coefficients, shape: tuple[int, ...]) -> None:
-        self._coefficients, self._scale = coefficients, 1.0
+    def __init__(self, sites: Sites, found: _Found, shape: tuple[int, ...]) -> None:
+        held = found.tally.count.sum(0)
+        means = torch.where(held > 0, found.tally.quiet.sum(0) / held.clamp_min(1), torch.inf)
+        quiet = (means <= (1 + _TOLERANCE) * means.min()).long().cumprod(0).sum()
+        self._sites, self._bins = sites, max(int(quiet), sites.enough)
+        used = slice(self._bins)
+        mean = float(found.tally.quiet[:, used].sum() / held[used].sum().clamp_min(1))
+        self._scale = min(1.0, found.level.sigma**2 / mean) if mean > 0 else 1.0  # content that they share
         n = max(20, min(_CALIBRATION_IMAGES, _CALIBRATION_VALUES // math.prod(shape)))
         generator = seeded("estimate-noise", "calibration")
-        white = (torch.randn((1, *shape), generator=generator, dtype=torch.float64) for _ in range(n))
-        zero = coefficients(torch.zeros(1, *shape, dtype=torch.float64))  # of pixels, these are their means
-        values = torch.cat([self._mean_square(coefficients(image) - zero) for image in white])
-        self._scale = float(values.mean())
+        noise = (torch.randn((1, *shape), generator=generator, dtype=torch.float64) for _ in range(n))
+        values = torch.cat([self._mean_square(sites.white(one)) for one in noise])
         self.freedom = float(2 * values.mean() ** 2 / values.var())
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Unbiased for `sigma^2`, `[n]`."""
-        return self._mean_square(self._coefficients(images)) / self._scale
+        """About `sigma^2`, `[n]`; 0 where nothing holds noise."""
+        return self._mean_square(images) * self._scale
 
-    @staticmethod
-    def _mean_square(coefficients: Tensor) -> Tensor:
-        kept = math.ceil(_KEPT * coefficients.shape[1])
-        return coefficients.square().sort(1).values[:, :kept].mean(1)
+    def _mean_square(self, images: Tensor) -> Tensor:
+        reading = self._sites.read(images)
+        used = ((reading.bin >= 0) & (reading.bin < self._bins)).to(reading.quiet)
+        return (reading.quiet * used).sum(1) / used.sum(1).clamp_min(1)
 
 
 def _squares(batches: Iterator[Tensor], half: Tensor, gauges: list[_Gauge], advance: Advance) -> Tensor:
@@ -199,51 +173,3 @@ def _squares(batches: Iterator[Tensor], half: Tensor, gauges: list[_Gauge], adva
         start += len(batch)
         advance(done=len(batch))
     return squares
-
-
-class Levels(NamedTuple):
-    """Levels of single images, and their distribution.
-
-    Attributes:
-        per_sample: posterior mean of each image's level, `[n]`.
-        spread: the levels below which 5% and 95% of the images lie.
-    """
-
-    per_sample: Tensor
-    spread: tuple[float, float]
-
-
-def distribution(squares: Tensor, freedom: Tensor) -> Levels:
-    """Empirical Bayes: the most likely distribution of levels, and with it the level of each image.
-
-    Given its level `s`, an image's mean square is `s^2 chi^2_f / f`. The distribution that maximises the likelihood of
-    all images is found on a fixed grid of levels by expectation maximisation (the non-parametric estimator of Kiefer
-    and Wolfowitz 1956; Koenker and Mizera 2014). Equal levels come out as one; a few distinct ones as a few.
-
-    Args:
-        squares: mean square of the noise in each image, `[n]`, at least 0.
-        freedom: degrees of freedom of each, `[n]`.
-    """
-    positive = squares[squares > 0]
-    if not len(positive):
-        return Levels(torch.zeros_like(squares), (0.0, 0.0))
-    low, high = float(positive.min().log()) - 0.1, float(positive.max().log()) + 0.1
-    grid = torch.linspace(low, high, _POINTS, dtype=torch.float64)
-    freedom = freedom.clamp_max(2 / float(grid[1] - grid[0]) ** 2)  # no narrower than the grid can tell
-    some = torch.linspace(0, len(squares) - 1, min(len(squares), _MAX_FITTED)).round().long()
-    likelihood = _likelihood(squares[some], freedom[some], grid)
-    weights = torch.full_like(grid, 1 / len(grid))
-    for _ in range(_ITERATIONS):
-        weights = (likelihood * weights / (likelihood @ weights)[:, None]).mean(0).clamp_min(1e-12)
-    posterior = _likelihood(squares, freedom, grid) * weights
-    levels = (grid / 2).exp()
-    below = weights.cumsum(0)
-    ends = [float(levels[(below >= share).nonzero()[0, 0]]) for share in (0.05, 0.95)]
-    return Levels(posterior @ levels / posterior.sum(1), (ends[0], ends[1]))
-
-
-def _likelihood(squares: Tensor, freedom: Tensor, grid: Tensor) -> Tensor:
-    """Likelihood of each image at each level, `[n, points]`, up to a factor for each image."""
-    ratio = squares.clamp_min(float(grid[0].exp()))[:, None].log() - grid
-    logarithm = freedom[:, None] / 2 * (ratio - ratio.exp())
-    return (logarithm - logarithm.amax(1, keepdim=True)).exp()
