@@ -38,12 +38,12 @@ class Tally(NamedTuple):
     """What is known of every image in every bin of sites, quietest bin first; all `[n, bins]`.
 
     Attributes:
-        count: number of sites.
+        sites: how many there are.
         quiet: sum over them of the mean square of the quiet coefficients of a site.
         louder: the same of the louder coefficients.
     """
 
-    count: Tensor
+    sites: Tensor
     quiet: Tensor
     louder: Tensor
 
@@ -86,16 +86,16 @@ def level_of(tally: Tally, freedom: int, tolerance: float) -> Level:
             break
         low, high = narrow
     below, sigma, above = (math.sqrt(value) for value in _quantiles(points, posterior))
-    inflation = _INFLATION + _SMALL_SETS / (len(tally.count) - 1)
+    inflation = _INFLATION + _SMALL_SETS / (len(tally.sites) - 1)
     down, up = (inflation * width + _APPROXIMATE * sigma for width in (sigma - below, above - sigma))
     return Level(sigma, max(0.0, sigma - down), sigma + up)
 
 
 def _bins(tally: Tally, freedom: int) -> _Bins:
     """Bins that hold sites. Errors are those of a ratio of sums over images, at least those of white noise."""
-    total = tally.count.sum(0)
+    total = tally.sites.sum(0)
     held = total > 0
-    count, total = tally.count[:, held], total[held]
+    count, total = tally.sites[:, held], total[held]
     means = [part[:, held].sum(0) / total for part in (tally.quiet, tally.louder)]
     rests = [
         (part[:, held] - mean * count) / total for part, mean in zip((tally.quiet, tally.louder), means, strict=True)

@@ -138,7 +138,7 @@ class _Gauge:
     """
 
     def __init__(self, sites: Sites, found: _Found, shape: tuple[int, ...]) -> None:
-        held = found.tally.count.sum(0)
+        held = found.tally.sites.sum(0)
         means = torch.where(held > 0, found.tally.quiet.sum(0) / held.clamp_min(1), torch.inf)
         quiet = (means <= (1 + _TOLERANCE) * means.min()).long().cumprod(0).sum()
         self._sites, self._bins = sites, max(int(quiet), sites.enough)
