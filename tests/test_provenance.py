@@ -14,7 +14,8 @@ import restill.cli.app as cli
 from restill.core.errors import UserError
 from restill.core.plugins import fingerprint_of, run_file
 from restill.runs import distill, open_run, pretrain, run, working_on
-from restill.runs.provenance import FILE, begin, check
+from restill.runs.folder import MADE_FROM
+from restill.runs.provenance import begin, check
 from restill.runs.recipe_files import load_recipe
 from restill.store import open_store
 from tiny import SETTINGS, images
@@ -72,7 +73,7 @@ def test_a_finished_run_is_up_to_date(made: Path, copy: Path) -> None:
     files = {file: file.read_bytes() for file in copy.rglob("*") if file.is_file() and file.name != "report.html"}
     for stage in STAGES:
         check(open_run(copy), stage)
-        noted = json.loads((copy / stage / FILE).read_text())
+        noted = json.loads((copy / stage / MADE_FROM).read_text())
         assert noted["inputs"]["store"] == open_store(copy / "store").manifest.fingerprint
         assert noted["settings"][f"{stage}.images"] == 48 and noted["settings"]["seed"] == 0
     again(made, copy)
@@ -174,20 +175,20 @@ def test_what_an_older_restill_made_is_taken_as_it_is(
     made: Path, copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for stage in STAGES:
-        (copy / stage / FILE).unlink()
+        (copy / stage / MADE_FROM).unlink()
     metrics = json.loads((copy / "metrics.json").read_text())
     metrics.pop("made_from")
     (copy / "metrics.json").write_text(json.dumps(metrics))
     before = weights(copy)
     again(made, copy)
-    assert weights(copy) == before and not (copy / "teacher" / FILE).exists()
+    assert weights(copy) == before and not (copy / "teacher" / MADE_FROM).exists()
     assert cli._run_app(["info", str(copy)]) == 0
     assert "not known (an older restill made it)" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"format": 1, "inputs": 3, "settings": {}}', "{"])
 def test_a_note_that_cannot_be_read_is_named(copy: Path, text: str) -> None:
-    (copy / "teacher" / FILE).write_text(text)
+    (copy / "teacher" / MADE_FROM).write_text(text)
     with pytest.raises(UserError, match=r"made-from\.json: "):
         check(open_run(copy), "teacher")
 
@@ -217,9 +218,9 @@ def test_the_users_own_code_is_part_of_what_a_stage_was_made_from(copy: Path, tm
     with working_on(copy, recipe) as current:
         begin(current, "teacher")
         begin(current, "student")
-        inputs = json.loads((copy / "student" / FILE).read_text())["inputs"]
+        inputs = json.loads((copy / "student" / MADE_FROM).read_text())["inputs"]
         assert inputs["plugin provenance_loss"] == first
-        assert "plugin provenance_loss" not in json.loads((copy / "teacher" / FILE).read_text())["inputs"]
+        assert "plugin provenance_loss" not in json.loads((copy / "teacher" / MADE_FROM).read_text())["inputs"]
         written(1, "\n# a remark\n\n")
         check(current, "student")
         written(2)

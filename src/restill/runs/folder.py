@@ -21,6 +21,7 @@ from .linked_store import linked_store
 from .recipe_files import Recipe, load_recipe, save_recipe
 
 _LOCK = ".lock"
+MADE_FROM = "made-from.json"  # in a stage's folder (provenance.py)
 _LEFT_OVER = re.compile(r"\.lock|\.recipe\.yaml(\.\d+)?\.tmp")  # by a process that was killed at its start
 
 # A section may still change as long as no stage that depends on it has begun.
@@ -77,8 +78,11 @@ class Run:
         return all((self.stage(stage) / name).exists() for name in ("model.safetensors", "config.json"))
 
     def begun(self, stage: str) -> bool:
-        """Whether a stage has written anything."""
-        return self.store.exists() if stage == "store" else self.stage(stage).exists()
+        """Whether a stage has written anything but the note of what it is made from."""
+        if stage == "store":
+            return self.store.exists()
+        folder = self.stage(stage)
+        return folder.is_dir() and any(not re.match(rf"\.|{MADE_FROM}$", file.name) for file in folder.iterdir())
 
     def append_log(self, row: Mapping[str, Any]) -> None:
         """Add a row to the log. Raises UserError if the disk is full."""

@@ -23,10 +23,9 @@ from ..metrics import made_from
 from ..store.manifest import FILE as MANIFEST
 from ..store.manifest import read_manifest
 from ..training import opponents_of
-from .folder import Run
+from .folder import MADE_FROM, Run
 from .recipe import Recipe, flat
 
-FILE = "made-from.json"
 FORMAT = 1
 SUPERSEDED = ".superseded"
 
@@ -53,7 +52,7 @@ def begin(run: Run, stage: str) -> None:
     """
     for earlier in NEEDS[stage].stages:
         check(run, earlier)
-    if _begun(run, stage):
+    if run.begun(stage):
         noted = _noted(run, stage)
         if noted is not None:
             _check_settings(run, stage, noted)
@@ -66,7 +65,9 @@ def begin(run: Run, stage: str) -> None:
         )
         put_aside(run, stage)
     settings = {key: run.recipe.value(key) for key in _keys(run.recipe, stage)}
-    write_json(run.stage(stage) / FILE, {"format": FORMAT, "inputs": ingredients(run, stage), "settings": settings})
+    write_json(
+        run.stage(stage) / MADE_FROM, {"format": FORMAT, "inputs": ingredients(run, stage), "settings": settings}
+    )
 
 
 def complete(run: Run, stage: str) -> None:
@@ -151,7 +152,7 @@ def measured_already(run: Run) -> bool | None:
 
 def known(run: Run, stage: str) -> bool:
     """Whether a stage says what it was made from; those of older versions do not."""
-    return (run.stage(stage) / FILE).exists()
+    return (run.stage(stage) / MADE_FROM).exists()
 
 
 def ingredients(run: Run, stage: str) -> dict[str, str]:
@@ -215,7 +216,7 @@ def _check_settings(run: Run, stage: str, noted: Mapping[str, Any]) -> None:
 
 
 def _noted(run: Run, stage: str) -> dict[str, Any] | None:
-    path = run.stage(stage) / FILE
+    path = run.stage(stage) / MADE_FROM
     if not path.exists():
         return None
     data = read_json(path)
@@ -225,11 +226,6 @@ def _noted(run: Run, stage: str) -> dict[str, Any] | None:
         if not isinstance(data["inputs"], dict) or not isinstance(data["settings"], dict):
             raise ValueError("inputs and settings must map names to values")
     return dict(data)
-
-
-def _begun(run: Run, stage: str) -> bool:
-    folder = run.stage(stage)
-    return folder.exists() and any(not file.name.startswith(".") for file in folder.iterdir())
 
 
 def _old(run: Run, stage: str) -> Path:
