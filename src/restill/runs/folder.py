@@ -80,7 +80,7 @@ class Run:
     def begun(self, stage: str) -> bool:
         """Whether a stage has written anything but the note of what it is made from."""
         if stage == "store":
-            return self.store.exists()
+            return self.store.is_dir()
         folder = self.stage(stage)
         return folder.is_dir() and any(not re.match(rf"\.|{MADE_FROM}$", file.name) for file in folder.iterdir())
 

@@ -30,7 +30,7 @@ def link_store(place: Path, store: Path) -> None:
             temporary.unlink(missing_ok=True)
         if place.is_dir() and not place.is_symlink():
             raise cannot_write(place, error, "it is a folder") from error
-        write_text(place, f"{_SAYS}{store}\n")
+        write_text(place, f"{_SAYS}{target}\n")
 
 
 def linked_store(place: Path, source: str | None) -> Path:
@@ -47,7 +47,7 @@ def linked_store(place: Path, source: str | None) -> Path:
     if place.is_file():
         with suppress(UserError):
             text = read_text(place)
-            found = Path(text[len(_SAYS) :].strip()) if text.startswith(_SAYS) else None
+            found = place.parent / text[len(_SAYS) :].strip() if text.startswith(_SAYS) else None
     elif place.exists() or not place.is_symlink():
         return place
     for other in (found, None if source is None else Path(source)):

@@ -100,7 +100,7 @@ def _linked(run: Run) -> Store:
     if recipe.data.source is None:
         raise UserError(f"{recipe.name}: data.source is missing; name the store with --set data.source=PATH")
     found = run.store if run.store != place else Path(recipe.data.source)
-    if not found.exists():
+    if not found.is_dir():
         check_reachable(place)
     store = _usable(open_store(found))
     link_store(place, store.path)
