@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo demo-mri test test-slow test-mutations lint bench clean
+.PHONY: demo demo-mri test test-slow test-campaign test-mutations lint bench clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -29,6 +29,9 @@ test-slow: $(VENV)/.installed  ## trains on three seeds and more; takes an hour
 
 test-mutations: $(VENV)/.installed  ## whether the tests notice some hundred subtle bugs, by area; takes half an hour
 	$(PY) tests/mutations/driver.py $(AREAS)
+
+test-campaign: $(VENV)/.installed  ## every command killed at every operation on files, full disks; half an hour
+	$(PY) -m pytest -m campaign
 
 lint: $(VENV)/.installed  ## ruff and mypy
 	$(VENV)/bin/ruff check .

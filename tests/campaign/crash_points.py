@@ -141,11 +141,12 @@ def forked(folder: Path, words: list[str], disk: Disk | None = None) -> Done:
 
 @dataclass(frozen=True)
 class Case:
-    """A command, and the commands that come before it."""
+    """A command, and the commands that come before it; of long ones only each `every`-th operation goes wrong."""
 
     words: list[str]
     before: tuple[list[str], ...] = ()
     prepare: Callable[[Path], None] = lambda folder: None
+    every: int = 1
 
 
 def settings(*more: str) -> list[str]:
@@ -189,18 +190,18 @@ CASES = {
     "import-kspace": Case(
         ["import", "scan.npy", "--corruption", "{kind: mri, acceleration: 3, acs: 4}", "--out", "y", "--reference", "x",
          "--sigma-n", "0"], (), _kspace),
-    "pretrain": Case(PRETRAIN, (STORE,), _pictures),
-    "distill": Case(DISTILL, (STORE, PRETRAIN), _pictures),
+    "pretrain": Case(PRETRAIN, (STORE,), _pictures, every=2),
+    "distill": Case(DISTILL, (STORE, PRETRAIN), _pictures, every=3),
     "distill-without-network": Case(DISTILL, (STORE, PRETRAIN, DISTILL), _pictures),
     "sample": Case(["sample", "run", "--out", "s", "-n", "3"], (STORE, PRETRAIN, DISTILL), _pictures),
     "evaluate": Case(EVALUATE, (STORE, PRETRAIN, DISTILL), _pictures),
-    "select": Case(["select", "run", "--keep"], (STORE, PRETRAIN, DISTILL), _pictures),
+    "select": Case(["select", "run", "--keep"], (STORE, PRETRAIN, DISTILL), _pictures, every=2),
     "report": Case(["report", "run"], (STORE, PRETRAIN, DISTILL, EVALUATE), _pictures),
     "estimate-noise": Case(["estimate-noise", "images.npy", "--out", "noise.json"], (), _pictures),
     "statistics": Case(["evaluate", "run", "--features", "pixels", "--write-reference", "x.npz"], (RUN,), _pictures),
-    "run": Case(RUN, (), _pictures),
-    "run-on-another-store": Case(RUN, (OTHER, RUN), _pictures),
-    "run-of-mri": Case(MRI),
+    "run": Case(RUN, (), _pictures, every=7),
+    "run-on-another-store": Case(RUN, (OTHER, RUN), _pictures, every=7),
+    "run-of-mri": Case(MRI, every=11),
 }  # fmt: skip
 CHANGED = {"distill-without-network": _without_network, "run-on-another-store": _swapped}  # just before the command
 FINISHED = ("corrupt", "import", "import-kspace")  # never overwrite: once complete, repeating them says so
@@ -286,15 +287,17 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, required=True, help="an empty folder for the files")
     parser.add_argument("--only", nargs="*", choices=CASES, default=list(CASES))
     parser.add_argument("--fault", nargs="*", choices=FAULTS, default=list(FAULTS))
-    parser.add_argument("--every", type=int, default=1, help="try only each K-th operation")
+    parser.add_argument("--every", type=int, help="try only each K-th operation")
+    parser.add_argument("--offset", type=int, default=0, help="skip the first ones")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     sys.addaudithook(_audit)
     for module in ("matplotlib.figure", "torchmetrics.image.kid", *OWN):  # once, not in every process
         importlib.import_module(module)
     problems = []
-    for k, name in enumerate(arguments.only):
-        for wrong in campaign(name, arguments.folder.resolve(), arguments.fault, arguments.every, k):
+    for name in arguments.only:
+        every = arguments.every or CASES[name].every
+        for wrong in campaign(name, arguments.folder.resolve(), arguments.fault, every, arguments.offset):
             print(wrong, flush=True)
             problems.append(wrong)
     print(f"{len(problems)} problems")
