@@ -65,7 +65,8 @@ class BestStudent:
 
     def again(self, best: dict[str, Any]) -> None:
         """Keep the student once more where its network is gone; only as long as the training is where it was best."""
-        if best and best["step"] == self.training.step and not (self.folder / "model.safetensors").exists():
+        there = all((self.folder / name).exists() for name in ("model.safetensors", "config.json"))
+        if best and best["step"] == self.training.step and not there:
             self._keep()
 
     def _keep(self) -> None:
