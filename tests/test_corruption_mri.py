@@ -208,3 +208,65 @@ def test_measured_banks_are_drawn_from() -> None:
 def test_further_masks_need_a_step(delta: object) -> None:
     with pytest.raises(UserError, match=r"corruption\.delta: must"):
         corruption_from({"kind": "mri", "delta": delta})
+
+
+@pytest.mark.parametrize("coils", [1, 3])
+def test_noise_of_measurements_is_white_and_of_its_level(coils: int) -> None:
+    """n = 500 draws of 4 slices: each part of each measured sample has variance sigma_n^2, and nothing else any."""
+    law, n, levels = Mri(acceleration=2, acs=2, coils=coils), 500, (0.0, 0.1, 0.5, 2.0)
+    drawn = law.draw(4, (2, 6, 12), generator())
+    operator = drawn.with_parameters({"sigma_n": torch.tensor(levels, dtype=F64)})
+    x, gen = normal(4, 2, 6, 12), generator(1)
+    noise = torch.stack([law.corrupt(x, operator, gen) - operator.apply(x) for _ in range(n)])
+    measured = operator.mask.expand(4, 2 * coils, 6, 12)
+    assert not noise[:, ~measured].any() and not noise[:, 0].any()
+    for k in (1, 2, 3):
+        found = noise[:, k][:, measured[k]]
+        count = found.numel()
+        assert abs(found.square().mean() / levels[k] ** 2 - 1) < 5 * (2 / count) ** 0.5
+        channels = torch.stack(
+            [noise[:, k, c][:, operator.mask[k, 0].expand(6, 12)].flatten() for c in range(2 * coils)]
+        )
+        correlation = torch.corrcoef(channels) - torch.eye(2 * coils, dtype=F64)
+        assert correlation.abs().max() < 5 / channels.shape[1] ** 0.5
+        per_channel = channels.square().mean(1) / levels[k] ** 2
+        assert (per_channel - 1).abs().max() < 5 * (2 / channels.shape[1]) ** 0.5
+
+
+@pytest.mark.parametrize("coils", [1, 3])
+def test_noise_in_the_domain_has_the_covariance_of_the_operator(coils: int) -> None:
+    """Exactly, as matrices: N N^T = A^H A for noise that is white in k-space, and not its square."""
+    operator = Mri(acceleration=2, acs=2, coils=coils).draw(1, (2, 4, 8), generator(2))
+    wide = operator.with_parameters({"maps": operator.maps.double()})
+
+    def matrix(function, shape: tuple[int, ...]) -> Tensor:  # type: ignore[no-untyped-def]
+        unit = torch.eye(math.prod(shape), dtype=F64).view(-1, *shape)
+        return torch.cat([function(each[None]).flatten(1) for each in unit]).T
+
+    noise, seen = matrix(wide.noise, (2 * coils, 4, 8)), matrix(wide.seen, (2, 4, 8))
+    torch.testing.assert_close(noise @ noise.T, seen, rtol=0, atol=1e-6)
+    projection = (seen @ seen - seen).abs().max()
+    assert (projection < 1e-6) == (coils == 1)  # with several coils A^H A is no projection, and the law says something
+
+
+def test_gradients_of_the_image_of_measurements() -> None:
+    """The backward pass of `to_image` is its transpose: A^H and its adjoint, with the maps conjugate once."""
+    operator = Mri(acceleration=2, acs=2, coils=2).draw(1, (2, 4, 8), generator(2))
+    y = normal(1, 4, 4, 8).requires_grad_()
+    image, weight = operator.to_image(y), normal(1, 2, 4, 8, seed=3)
+    (gradient,) = torch.autograd.grad((image * weight).sum(), y)
+    expected = operator.apply(weight)
+    torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-6)
+    assert float(gradient.abs().max()) > 0.1
+
+
+def test_each_sample_draws_its_own_coils_and_lines() -> None:
+    """A batch has other maps and lines in every sample, of the width of the image; delta and acs are those stated."""
+    law = Mri(acceleration=2, acs=3, coils=2, delta=2.0)
+    operator = law.draw(50, (2, 8, 20), generator())
+    assert operator.mask.shape == (50, 1, 1, 20) and operator.maps.shape == (50, 2, 8, 20, 2)
+    assert len({tuple(mask.flatten().tolist()) for mask in operator.mask}) > 40
+    assert len({float(maps[0, 0, 0, 0]) for maps in operator.maps}) == 50
+    further = law.further(operator, generator(1))
+    assert bool(further.mask[..., centre(20, 3)].all()) and not bool((further.mask & ~operator.mask).any())
+    assert int(further.mask.sum()) / 50 == pytest.approx(20 / (2 + 2), abs=0.5)

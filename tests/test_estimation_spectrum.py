@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -82,3 +83,35 @@ def test_a_radius_without_measurement_is_like_the_one_before() -> None:
     power.add(torch.ones(1, 2, 2, 8) * mask, mask, torch.zeros(1))
     found = power.profile()
     assert len(found) == 7 and found == pytest.approx((1.0,) * 7)
+
+
+@pytest.mark.parametrize("lines", [True, False], ids=["lines", "points"])
+def test_profile_by_its_definition(lines: bool) -> None:
+    """In numpy: measured samples alone, each slice's noise, radii without any, and the floor; whatever the units."""
+    rng = np.random.default_rng(3)
+    height, width, coils = 6, 11, 2
+    y, x = np.indices((height, width))
+    r = np.hypot((y - 3) / 6, (x - 5) / 11) * 11
+    kspace = rng.normal(size=(3, 2 * coils, height, width)) * np.exp(-r / 2)
+    mask = np.abs(x - 5)[:1] < 2 if lines else r < 4
+    masks = np.stack([mask, mask & (x[: len(mask)] != 6), mask])[:, None]
+    sigma = np.array([0.0, 0.1, 0.3])
+    bins = r.round().astype(int)
+    power, count = np.zeros(bins.max() + 1), np.zeros(bins.max() + 1)
+    for k, m, s in zip(kspace, masks, sigma, strict=True):
+        for place in zip(*np.nonzero(np.broadcast_to(m[0], (height, width))), strict=True):
+            power[bins[place]] += np.square(k[(slice(None), *place)]).sum() - 2 * coils * s**2
+            count[bins[place]] += 1
+    assert (count == 0).any()
+    profile = []
+    for p, c in zip(power, count, strict=True):
+        profile.append(p / c / 2 if c else profile[-1])
+    mean = sum(profile[k] for k in bins.flat) / bins.size
+    wanted = np.maximum(profile, 1e-3 * mean)
+    assert (wanted > profile).any() or not lines
+    for factor in (1.0, 1e4):
+        found = RadialPower(height, width)
+        for part in (slice(0, 2), slice(2, 3)):
+            given = torch.from_numpy(kspace * masks * factor)[part], torch.from_numpy(masks)[part]
+            found.add(*given, torch.from_numpy(sigma * factor)[part])
+        np.testing.assert_allclose(np.array(found.profile()) / factor**2, wanted, rtol=1e-9)
