@@ -158,6 +158,9 @@ def test_bit_equal_however_the_unmeasured_is_filled() -> None:
     garbage = torch.where(operator.mask, y, 1e6 * normal(*y.shape, seed=1))
     assert torch.equal(operator.to_domain(garbage), operator.to_domain(y))
     assert torch.equal(operator.restrict(garbage), operator.restrict(y))
+    nothing = torch.where(operator.mask, y, -torch.inf)
+    left = operator.restrict(nothing)[~operator.mask.expand_as(y)]
+    assert not left.any() and not bool(left.signbit().any())
 
 
 LINES = Embedded(np.ones((2, 1, 1, 12), dtype=bool)).describe()

@@ -556,3 +556,47 @@ def test_values_that_float32_does_not_hold(tmp_path: Path, factor: float, words:
     with pytest.raises(UserError, match=words) as caught:
         import_kspace(path, tmp_path / "y")
     assert "slice 0" in str(caught.value) and len(str(caught.value)) < 300 + len(str(path))
+
+
+# what belongs together
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """Eleven files of one slice each, scan1 to scan11, every one with another brightness."""
+    for k in range(11):
+        write_h5(tmp_path / "scans" / f"scan{k + 1}.h5", kspace=measured(1, 2, seed=k) * np.float32(2.0**k))
+    return tmp_path / "scans"
+
+
+def test_folders_are_in_natural_order_and_levels_are_found_by_name(tmp_path: Path, scans: Path) -> None:
+    store = import_kspace(scans, tmp_path / "y")
+    assert store.scale is not None and bool((store.scale.diff() > 0).all())
+    (tmp_path / "levels.csv").write_text("".join(f"scan{k},{k}e-3\n" for k in range(11, 0, -1)))
+    store = import_kspace(scans, tmp_path / "named", sigma_n=tmp_path / "levels.csv")
+    np.testing.assert_allclose((store.sigma_n * store.scale).numpy(), np.arange(1, 12) * 1e-3, rtol=1e-5)
+    (tmp_path / "bare.txt").write_text("\n".join(f"{k}e-3" for k in range(11)))
+    with pytest.raises(UserError, match="--pairing position"):
+        import_kspace(scans, tmp_path / "bare", sigma_n=tmp_path / "bare.txt")
+
+
+def test_maps_are_found_by_name(tmp_path: Path, scans: Path) -> None:
+    maps = np.stack([coil_maps(2) * np.exp(1j * k * np.arange(W)) for k in range(11)]).astype(np.complex64)
+    for k in range(11):
+        write_h5(tmp_path / "maps" / f"maps_{k + 1:03}.h5", maps=maps[k])
+    store = import_kspace(scans, tmp_path / "y", maps=tmp_path / "maps")
+    close(torch.view_as_complex(everything(store)[1].maps).numpy(), maps)
+    np.save(tmp_path / "maps.npy", maps)
+    with pytest.raises(UserError, match="order of the images is not clear"):
+        import_kspace(scans, tmp_path / "z", maps=tmp_path / "maps.npy")
+    data = DataSettings(content="measurements", maps=str(tmp_path / "maps.npy"), pairing="position")
+    assert digests(acquisition.import_kspace(scans, tmp_path / "z", data)) == digests(store)
+    (tmp_path / "maps" / "maps_004.h5").rename(tmp_path / "maps" / "maps_014.h5")
+    with pytest.raises(UserError, match="scan4 has none, and maps_014 belongs to no image"):
+        import_kspace(scans, tmp_path / "w", maps=tmp_path / "maps")
+    write_h5(tmp_path / "maps" / "maps_004.h5", maps=maps[:1])
+    (tmp_path / "maps" / "maps_014.h5").unlink()
+    write_h5(tmp_path / "maps" / "maps_005.h5", maps=np.repeat(maps[:1], 2, 0))
+    (tmp_path / "maps" / "maps_006.h5").unlink()
+    with pytest.raises(UserError, match="maps are paired"):
+        import_kspace(scans, tmp_path / "w", maps=tmp_path / "maps")

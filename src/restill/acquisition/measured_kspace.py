@@ -17,8 +17,19 @@ from torch import Tensor
 from ..core.errors import UserError
 from ..core.progress import Advance, silent
 from ..corruption import Corruption, corruption_from
-from ..io import KspaceSlice, KspaceSource, open_kspace, open_maps, open_mask
+from ..io import (
+    KspaceReader,
+    KspaceSlice,
+    KspaceSource,
+    check_order,
+    check_pairs,
+    open_kspace,
+    open_maps,
+    open_mask,
+    shortened,
+)
 from ..io.kspace_shift import shifted_mask
+from ..io.names import stem
 from ..store.samples import Store
 from ..store.writer import SHARD_BYTES
 from .calibrated import CALIBRATION_MOST, Slices, binary_unit, calibrated, in_unit, joined
@@ -84,7 +95,7 @@ class MeasuredKspace(Acquisition):
         self.seed, self.no_reference = (seed, None) if self.statement.drops else (None, _NO_REFERENCE)
 
     def survey(self, advance: Advance) -> Plan:
-        levels = per_image(self.statement.sigma_n, len(self.source))
+        levels = per_image(self.statement.sigma_n, len(self.source), self.source.named, self.data.pairing)
         maps = None if self.data.maps is None else _opened_maps(self.data, self.source)
         mask = self._stated_mask()
         found = survey_of(self.source, self.statement, self.size, mask, maps is not None, self._seed, advance)
@@ -138,9 +149,29 @@ def _opened_maps(data: DataSettings, source: KspaceSource) -> KspaceSource:
     if len(maps) not in (1, len(source)):
         raise UserError(
             f"{path}: holds maps of {len(maps):,} slices, but {source.name} has {len(source):,}; give one for each, in "
-            "the same order, or one for all"
+            "files of the same names, or one for all"
         )
+    if len(maps) > 1 and data.pairing == "name":
+        _check_partners(source, maps)
     return maps
+
+
+def _check_partners(source: KspaceSource, maps: KspaceSource) -> None:
+    """That maps belong to the slices at their places, by the names of files. Raises UserError if some do not."""
+    ours, theirs = source.named, maps.named
+    if ours is None or theirs is None:
+        names = [name for name, _ in ours or theirs or ()]
+        check_order(names, maps.name, "maps", "keep maps and k-space in files of the same names")
+        return
+    known = KspaceReader.known_suffixes()
+    first, second = ([stem(name, known) for name, _ in some] for some in (ours, theirs))
+    check_pairs(first, second, maps.name, "maps")
+    for (name, count), (other, found) in zip(ours, theirs, strict=True):
+        if count != found:
+            raise UserError(
+                f"{maps.name}: {shortened(other)} holds maps of {found:,} slices, but {shortened(name)} has {count:,}; "
+                "give one for each"
+            )
 
 
 class _Measured:

@@ -21,6 +21,7 @@ from ..core.reading import check_regular
 from .entries import inside
 from .kspace_arrays import KspaceArrays, binary, listed
 from .kspace_shift import shifted
+from .names import Files, natural
 from .reader import KspaceReader, KspaceSlice
 
 
@@ -45,11 +46,13 @@ class KspaceSource:
         name: base name of the file or folder, for provenance; no absolute path.
         files: their headers.
         shift: what lies half a size off in the files, and is moved to the middle (`shifted`).
+        folder: that the files lie in; None for a single file.
     """
 
     name: str
     files: tuple[KspaceFile, ...]
     shift: tuple[Shift, ...] = ()
+    folder: Path | None = None
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -63,6 +66,13 @@ class KspaceSource:
 
     def __len__(self) -> int:
         return sum(file.shape[0] for file in self.files)
+
+    @property
+    def named(self) -> Files | None:
+        """Names of the files in their folder and numbers of their slices; None where there is one file alone."""
+        if self.folder is None:
+            return None
+        return [(file.path.relative_to(self.folder).as_posix(), file.shape[0]) for file in self.files]
 
     def check_alike(self) -> None:
         """All slices have one size. Raises UserError that names the first file of another."""
@@ -85,7 +95,7 @@ class KspaceSource:
 
 
 def open_kspace(path: str | Path, axes: Axes | None = None, limit: int = LIMIT) -> KspaceSource:
-    """K-space of one file, or of a folder (recursive, sorted) of files of one format, HDF5 if there is any.
+    """K-space of one file, or of a folder (recursive, in natural order) of files of one format, HDF5 if there is any.
 
     Files are of any format that has a `KspaceReader`: HDF5, `.npy`, `.npz` (`KspaceArrays`) and those of plug-ins. All
     headers are read before this returns, and slices while iterating.
@@ -113,9 +123,8 @@ def _source(path: Path, axes: Axes | None, limit: int, of_maps: bool = False) ->
     found = _files(path, of_maps, axes, limit)
     for file, _ in found:
         check_regular(file)
-    return KspaceSource(
-        path.resolve().name, tuple(KspaceFile(file, reader, reader.header(file)) for file, reader in found)
-    )
+    files = tuple(KspaceFile(file, reader, reader.header(file)) for file, reader in found)
+    return KspaceSource(path.resolve().name, files, folder=path if path.is_dir() else None)
 
 
 def open_mask(path: str | Path) -> NDArray[np.bool_]:
@@ -159,14 +168,16 @@ def is_kspace(path: str | Path) -> bool:
 def _files(
     path: Path, of_maps: bool = False, axes: Axes | None = None, limit: int = LIMIT
 ) -> list[tuple[Path, KspaceReader]]:
-    """The files of k-space at `path`: itself, or those of a folder (recursive, sorted) of the first reader with any.
+    """The files of k-space at `path`: itself, or all in a folder, in natural order, of the first reader with any.
 
     Raises:
         UserError: nothing there, or nothing of these kinds.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
-    files = [path] if path.is_file() else sorted(inside(path))
+    files = (
+        [path] if path.is_file() else sorted(inside(path), key=lambda file: natural(file.relative_to(path).as_posix()))
+    )
     for reader in KspaceReader.known():
         if some := [
             (file, reader(of_maps, axes, limit)) for file in files if file.name.lower().endswith(reader.suffixes)
