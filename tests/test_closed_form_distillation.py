@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from closed_form import LinearDenoiser, covariance, gaussian_denoiser, quadratic_minimiser, whitened
+from closed_form import LinearDenoiser, covariance, gaussian_denoiser, gradient, quadratic_minimiser, whitened
 from restill.corruption import Identity
 from restill.diffusion import GaussianDenoiser
 from restill.objectives import DMD, SDS, AmbientTweedie, DistillationLoss, Draw, Objective, SiD, Standard
@@ -259,6 +259,16 @@ def test_gradients_stop_where_they_should() -> None:
     torch.testing.assert_close(du, -gap / scale / 3)
     torch.testing.assert_close(da, ((a - u) - 2.4 * gap + gap) / scale / 3)
     torch.testing.assert_close(db, (-(a - u) + 2.4 * gap) / scale / 3)
+
+
+def test_gradients_on_the_images_are_those_of_each_sample() -> None:
+    """Without expectations: DMD's is (b - a)/(w d), SDS's (u - a)/(s d), whatever the noise is."""
+    u, x_t, a, b = (whitened(8, 3, seed).view(8, 3, 1, 1) for seed in range(4))
+    sigma = torch.linspace(0.3, 5, 8, dtype=F64)
+    scale = (u - a).abs().mean((1, 2, 3), keepdim=True)
+    for loss, expected in ((DMD(), (b - a) / scale), (SDS(), (u - a) / sigma.view(-1, 1, 1, 1))):
+        got = gradient(lambda u, loss=loss: loss(u, x_t, a, b, sigma).sum(), u)  # type: ignore[misc]
+        torch.testing.assert_close(got, expected / 3)
 
 
 @pytest.mark.parametrize("loss", SCORE_LOSSES, ids=LOSS_IDS)

@@ -234,6 +234,15 @@ def test_the_fake_score_is_shown_thinned_masks_and_asked_for_all_that_was_measur
     assert (asked.draw.sigma >= 0.3).all()  # no level below the noise of the measurements
 
 
+def test_the_loss_of_the_fake_score_is_the_mean_of_its_objective() -> None:
+    training = distillation()
+    iteration, _, _ = update_of_the_generator(training)
+    log = training.players["fake"].take_gradient(iteration)
+    asked = ListeningObjective.seen[-1]
+    each = ListeningObjective()(asked.denoiser, asked.y, asked.operator, asked.further, asked.draw)
+    torch.testing.assert_close(log["loss"], each.mean().detach())
+
+
 def test_a_fake_score_that_is_right_only_where_it_is_shown_has_a_gradient() -> None:
     """Pixels that the further mask hides are where filling gaps is learned: the loss of a wrong guess is there."""
 
