@@ -124,6 +124,24 @@ def test_the_image_of_a_users_measurement_is_the_pseudo_inverse(function: object
     np.testing.assert_allclose(operator.from_domain(y).flatten(1).numpy(), theirs, atol=1e-4)
 
 
+@pytest.mark.parametrize("function", [fewer, more])
+def test_gradients_of_the_pseudo_inverse_are_its_transpose(function: object) -> None:
+    """Against numpy, of every entry: backward, and backward again through `apply` and `adjoint`."""
+    name = f"listed-{function.__name__}"  # type: ignore[attr-defined]
+    operator = Function(name=name).draw(1, (1, 7, 8), generator())
+    basis = torch.eye(56, dtype=torch.float64).view(56, 1, 7, 8)
+    dense = operator.apply(basis).flatten(1).T.numpy()
+    y = torch.zeros(56, 1, *operator.apply(basis[:1]).shape[2:], dtype=torch.float64, requires_grad=True)
+    (got,) = torch.autograd.grad((operator.lift(y) * basis).sum(), y)
+    np.testing.assert_allclose(got.flatten(1).numpy(), np.linalg.pinv(dense), atol=1e-4)
+    (got,) = torch.autograd.grad((operator.adjoint(y) * basis).sum(), y)
+    np.testing.assert_allclose(got.flatten(1).numpy(), dense.T, atol=1e-12)
+    x = torch.zeros(len(dense), 1, 7, 8, dtype=torch.float64, requires_grad=True)
+    units = torch.eye(len(dense), dtype=torch.float64).view(len(dense), *y.shape[1:])
+    (got,) = torch.autograd.grad((operator.apply(x) * units).sum(), x)
+    np.testing.assert_allclose(got.flatten(1).numpy(), dense, atol=1e-12)
+
+
 @pytest.mark.parametrize("length", [2, 4, 6])
 def test_motion_along_rows_and_columns_in_closed_form(length: int) -> None:
     """A whole number of pixels: each pixel passed has `1 / length`, the two at the ends half of that."""

@@ -125,6 +125,18 @@ def test_corrupt_has_these_moments(read: float) -> None:
         assert abs(f.var() - variance) <= 5 * ((f - f.mean()) ** 2).std() / n**0.5 + 1e-6
 
 
+@pytest.mark.parametrize("read", [0.0, 2.0])
+def test_light_below_zero_makes_no_photons(read: float) -> None:
+    """A generator may draw it: the measurement is that of no light, and its mean still falls."""
+    law, n = law_of(100.0, read, zero=-0.5), 1000
+    dark, below = (torch.full((n, 1, 1, 1), value, dtype=F64) for value in (-0.5, -0.9))
+    y, other = (law.corrupt(x, operator_of(law, n), torch.Generator().manual_seed(0)) for x in (dark, below))
+    assert torch.equal(y, other) and y.isfinite().all()
+    assert read > 0 or (y == -1).all()
+    operator = operator_of(law)
+    assert operator.apply(image(below[:1])) < operator.apply(image(dark[:1]))
+
+
 @pytest.mark.parametrize("read", [0.0, 1e3])
 @pytest.mark.parametrize("white", [0.5, 100.0, 1e9])
 def test_inverse_is_exact_and_both_rise(white: float, read: float) -> None:

@@ -83,6 +83,16 @@ def test_ema_ramp_up_forgets_the_initial_weights() -> None:
     assert 1 - ema.module.weight.item() == pytest.approx(0.5**0.5 * 0.5 ** (10 / 1000), rel=1e-4)
 
 
+def test_buffers_of_an_average_are_those_of_the_module() -> None:
+    module = nn.BatchNorm1d(3)
+    ema = EMA(module, Average(halflife_images=100))
+    module(torch.randn(8, 3, generator=seeded("x")))  # moves the running mean, which is a buffer
+    assert not torch.equal(ema.module.running_mean, module.running_mean)  # type: ignore[arg-type]
+    ema.update(module, 8, 0)
+    for name, buffer in ema.module.named_buffers():
+        assert torch.equal(buffer, module.get_buffer(name)), name
+
+
 def test_learning_rate_warms_up_and_decays() -> None:
     def rates(adam: Adam, *seen: int) -> list[float]:
         return [adam.rate(k, 300) for k in seen]

@@ -93,20 +93,23 @@ class Tree:
     def judge(self, mutation: Mutation, limit: float) -> tuple[str, str]:
         """Outcome of one mutation and the first test that fails."""
         path = mutation.path(self.folder)
-        before = path.read_text(encoding="utf-8")
+        before, changed = path.read_text(encoding="utf-8"), path.stat().st_mtime
         path.write_text(mutation.apply(self.folder), encoding="utf-8")
+        os.utime(path, (changed + 60, changed + 60))  # bytecode of the file before, which has a time, is not used
         try:
             code, text = self.run(mutation.tests, limit)
         finally:
             path.write_text(before, encoding="utf-8")
+            os.utime(path, (changed, changed))
         return OUTCOMES.get(code, "broken"), "took too long" if code == 124 else _first_failure(text)
 
-    def run(self, tests: Iterable[str], limit: float, *options: str) -> tuple[int, str]:
+    def run(self, tests: Iterable[str], limit: float, *, keep_bytecode: bool = False) -> tuple[int, str]:
         """Run tests in a forked process: exit code of pytest (124 after `limit` seconds) and what it prints."""
         output = self.folder / "output"
-        words = ["-q", "-p", "no:cacheprovider", "--no-header", "--tb=line", *options]
+        words = ["-q", "-x", "-p", "no:cacheprovider", "--no-header", "--tb=line"]
         child = os.fork()
         if child == 0:
+            sys.dont_write_bytecode = not keep_bytecode
             os._exit(self._pytest([*words, *(f"tests/{test}" for test in tests)], output))
         return _wait(child, limit), output.read_text(encoding="utf-8", errors="replace")
 
@@ -119,9 +122,8 @@ class Tree:
             os.dup2(stream, 2)
             source = str(self.folder / "src")
             sys.path.insert(0, source)
-            sys.dont_write_bytecode = True  # a stale one would hide a mutation of the same length
             os.environ |= {"PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": "1"}
-            return int(pytest.main([*words, "-x"]))
+            return int(pytest.main(words))
         except BaseException as error:  # a forked process must not return into the caller's code
             print(repr(error), flush=True)
             return 99
@@ -150,7 +152,7 @@ def healthy(listed: list[Mutation], tree: Tree, limit: float) -> bool:
     """Whether all named tests pass without a mutation; otherwise a failure would say nothing."""
     tests = {test for mutation in listed for test in mutation.tests}
     least = sorted(test for test in tests if "::" not in test or test.split("::")[0] not in tests)
-    code, text = tree.run(least, limit * len(least))
+    code, text = tree.run(least, limit * len(least), keep_bytecode=True)
     if code:
         print(f"These tests must pass without any mutation.\n{text}", file=sys.stderr)
     return code == 0
