@@ -15,6 +15,7 @@ from restill.cli.options import corruption_of
 from restill.corruption import Downsampling, Mask, Poisson, corruption_from, function
 from restill.corruption.corruption import drawn_once
 from restill.store import open_store
+from restill.store.reference import open_reference
 from tiny import images, settings
 
 Cli = Callable[..., str]
@@ -81,7 +82,14 @@ def test_the_same_seed_writes_the_same_store(name: str, call: Cli, clean: Path, 
 def test_one_command_with_a_corruption_in_its_settings(call: Cli, tmp_path: Path) -> None:
     more = ["corruption={kind: downsampling, sigma_n: 0.1}"]
     call("run", "digits-noise", "--out", tmp_path / "run", *settings(*more))
-    assert open_store(tmp_path / "run" / "store").shape == (1, 4, 4)
+    store, reference = open_store(tmp_path / "run" / "store"), open_reference(tmp_path / "run" / "reference")
+    every = torch.arange(len(store))
+    averages = torch.nn.functional.avg_pool2d(reference.images(every), 2)
+    error = store.batch(every).y - averages  # n = 28,752 numbers
+    assert (
+        abs(error.mean()) < 5 * 0.1 / error.numel() ** 0.5
+        and abs(error.std() / 0.1 - 1) < 5 / (2 * error.numel()) ** 0.5
+    )
 
 
 # ways to say what happened

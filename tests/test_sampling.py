@@ -12,8 +12,9 @@ from restill.checkpoint import NetworkConfig
 from restill.core.errors import UserError
 from restill.core.kinds import described, kinds
 from restill.core.tensors import sample_normal
-from restill.corruption import AdditiveNoise, Corruption, Mask, Mri, MriOperator, Operator
+from restill.corruption import AdditiveNoise, Compose, Corruption, Downsampling, Mask, Mri, MriOperator, Operator
 from restill.diffusion import Denoiser, NetworkDenoiser, Noisy
+from restill.generator import Generator
 from restill.runs.subjects import sampler_of
 from restill.sampling import Classes, Heun, OneStep, Sampler, generate, karras_levels
 from restill.sampling.settings import HeunSampling
@@ -210,6 +211,34 @@ def test_a_truncated_sampler_stops_at_the_largest_noise_level() -> None:
     assert sampler_of("student", section, config) == OneStep(init_sigma=1.5)
     one = config.model_copy(update={"corruption": AdditiveNoise(sigma_n=0.2).describe()})
     assert sampler_of("teacher-truncated", section, one) == Heun(num_steps=7, stop_at=0.2)
+
+
+DOMAINS = {
+    "coarse": Downsampling(sigma_n=0.1),
+    "coarse masks": Compose(operators=("downsampling", {"kind": "mask", "p": 0.4}), sigma_n=0.1),
+}
+
+
+@pytest.mark.parametrize("law", DOMAINS.values(), ids=DOMAINS)
+def test_a_teacher_draws_in_its_domain_and_a_generator_shows_images(law: Corruption) -> None:
+    """Measurements of 4 x 4 pixels: the network works on the 8 x 8 of the images, and they are what is shown."""
+    shapes, denoiser = law.shapes(SHAPE), Listening(SHAPE)
+    given = {"corruption": law, "image_shape": SHAPE}
+    (drawn,) = generate(denoiser, Heun(num_steps=3), range(5), shapes.domain, **given)  # type: ignore[arg-type]
+    assert drawn.shape == (5, 1, 4, 4)
+    for _, told, image in denoiser.calls:
+        assert told.operator is not None and told.x_t.shape == (5, 1, 4, 4) and image.shape == (5, *SHAPE)
+    config = NetworkConfig(
+        role="teacher", cls="EDMPrecond", kwargs={}, shape=shapes.domain, sigma_data=0.5, num_classes=0, offset=3.0,
+        scale=2.0, corruption=law.describe(), value_range=None, image_shape=SHAPE,
+    )  # fmt: skip
+    generator = Generator(denoiser, config, Heun(num_steps=3))
+    images = generator.sample(5)
+    torch.testing.assert_close(images, law.template(SHAPE).from_domain(drawn))
+    torch.testing.assert_close(generator.sample(2, start=3), images[3:])
+    torch.testing.assert_close(generator.to_physical(images), 2 * images + 3)
+    student = Generator(denoiser, config.model_copy(update={"role": "student", "init_sigma": 1.5}))
+    assert student.sampler == OneStep(init_sigma=1.5) and student.sample(3).shape == (3, *SHAPE)
 
 
 @pytest.mark.parametrize("training", [True, False])
