@@ -86,6 +86,17 @@ def test_network_calls_and_their_levels() -> None:
     assert called[-1] == pytest.approx(above[-1]) and len(called) == 2 * len(above) - 1
 
 
+def test_what_a_network_is_conditioned_on_is_passed_to_every_call() -> None:
+    labels, calls = torch.eye(6), []
+
+    def net(x: Tensor, sigma: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        calls.append(class_labels)
+        return x / 2
+
+    heun(net, BASIS, 3, class_labels=labels)
+    assert len(calls) == 5 and all(given is labels for given in calls)
+
+
 def test_heun_converges_with_second_order_to_the_exact_flow() -> None:
     """The flow maps latents by 80 sqrt((v + s_min^2)/(v + 80^2)); the last call then multiplies by v/(v + s_min^2)."""
     values, vectors = np.linalg.eigh(covariance(6).numpy())

@@ -11,6 +11,7 @@ import torch
 
 import restill
 from restill.checkpoint import NetworkConfig, load_network_config, save_network
+from restill.diffusion import Prior
 
 KWARGS = {"model_type": "SongUNet", "img_resolution": 8, "img_channels": 1, "model_channels": 8, "channel_mult": [1]}
 KWARGS |= {"num_blocks": 1, "attn_resolutions": [], "sigma_data": 0.7}
@@ -51,6 +52,19 @@ def test_it_is_the_network_at_init_sigma(student: Path) -> None:
     expected = denoiser(latents * 1.5, torch.full((3,), 1.5))
     torch.testing.assert_close(restill.OneStep(init_sigma=1.5)(denoiser, latents), expected)
     assert not any(parameter.requires_grad for parameter in denoiser.parameters())
+
+
+def test_a_network_is_built_as_its_configuration_says() -> None:
+    """Channels and grid of the images, deviation, classes, the spectrum, and what is known of missing pixels."""
+    kwargs = {**KWARGS, "img_channels": 4, "label_dim": 3}
+    changes = {"kwargs": kwargs, "shape": (2, 4, 4), "image_shape": (2, 8, 8), "num_classes": 3, "power": (4.0, 0.5)}
+    config = CONFIG.model_copy(update={**changes, "preconditioning": "masked", "sigma_data": 0.8})
+    built = config.build()
+    assert (built.channels, built.sigma_data, built.num_classes, built.masked) == (2, 0.8, 3, True)
+    torch.testing.assert_close(built.prior.variance.double(), Prior.stationary((4.0, 0.5), 8, 8).variance)
+    plain = CONFIG.build()
+    assert not plain.masked and plain.channels == 1
+    assert float(plain.prior.variance) == pytest.approx(0.7**2)
 
 
 def test_mistakes_are_named(student: Path, tmp_path: Path) -> None:
