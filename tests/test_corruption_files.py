@@ -163,3 +163,14 @@ def test_a_bomb_is_not_unpacked() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1 << 22
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_the_numbers_of_a_kernel_are_kept_as_they_are_if_asked(mode: str, tmp_path: Path) -> None:
+    """Of a picture they are its grey values, whether it has one channel or three equal ones."""
+    pixels = (40 * np.tri(3, 5)).astype(np.uint8)
+    PIL.Image.fromarray(pixels).convert(mode).save(tmp_path / "psf.png")
+    for normalise, factor in ((False, 1.0), (True, 1 / pixels.sum())):
+        kernel = Blur(kernel=str(tmp_path / "psf.png"), normalise=normalise).kernel
+        assert isinstance(kernel, Embedded)
+        np.testing.assert_allclose(kernel.array, pixels * factor, rtol=1e-6)

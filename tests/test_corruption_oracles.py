@@ -173,6 +173,33 @@ def test_motion_at_any_angle() -> None:
     np.testing.assert_allclose(motion(5, 0, torch.zeros(1))[0], np.pad([[1.0]], 2), atol=1e-15)
 
 
+@pytest.mark.parametrize(("length", "angle"), [(3.7, 20.0), (6.0, 45.0)])
+def test_motion_is_the_integral_along_its_path(length: float, angle: float) -> None:
+    """Of bilinear weights, by 20,000 points: to 0.003, where one point for each pixel passed would be wrong by 0.015."""
+    along = (np.arange(20_000) + 0.5) / 20_000 - 0.5
+    column, row = 4 + length * along * np.cos(np.deg2rad(angle)), 4 - length * along * np.sin(np.deg2rad(angle))
+    weights = [np.maximum(1 - np.abs(at[:, None] - np.arange(9)), 0) for at in (row, column)]
+    expected = weights[0].T @ weights[1] / len(along)
+    found = motion(9, length, torch.tensor([angle], dtype=torch.float64))[0].numpy()
+    assert np.abs(found - expected).max() < 0.003
+
+
+def test_a_stated_motion_has_its_length_and_angle() -> None:
+    """Down by 4 pixels in closed form; without a length it spans the kernel, from the first pixel to the last."""
+
+    def kernel(**more: float) -> np.ndarray:
+        return Blur(kernel="motion", size=9, **more).draw(2, (1, 9, 9), generator()).kernel.double().numpy()
+
+    line = np.array([0, 0, 0.5, 1, 1, 1, 0.5, 0, 0]) / 4
+    down = np.zeros((9, 9))
+    down[:, 4] = line
+    np.testing.assert_allclose(kernel(length=4, angle=90), [down, down], atol=1e-7)
+    whole = np.zeros((9, 9))
+    whole[4] = np.array([0.5, *[1] * 7, 0.5]) / 8
+    np.testing.assert_allclose(kernel(angle=0), [whole, whole], atol=1e-7)
+    np.testing.assert_array_equal(kernel(angle=30), kernel(length=8, angle=30))
+
+
 def test_motion_angles_are_uniform() -> None:
     """n = 4,000 kernels of 3 pixels: the mean one is unchanged by a quarter turn, within 5 standard errors."""
     law, n = Blur(kernel="motion", size=3), 4000

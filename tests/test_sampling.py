@@ -161,6 +161,12 @@ def test_each_image_of_a_seed_has_a_mask_of_its_own() -> None:
 def test_each_image_of_a_seed_has_lines_and_maps_of_its_own() -> None:
     operators = told(Mri(acceleration=3, acs=1, coils=2), (2, 16, 16), range(6))
     parts = [operator.parameters() for operator in operators if isinstance(operator, MriOperator)]
+    z, denoiser = sample_normal(0, range(6), (4, 16, 16)), Listening((2, 16, 16))  # white in k-space, of both coils
+    given = {"corruption": Mri(acceleration=3, acs=1, coils=2)}
+    tuple(generate(denoiser, OneStep(init_sigma=2.0), range(6), (2, 16, 16), **given))  # type: ignore[arg-type]
+    ((_, told_all, _),) = denoiser.calls
+    assert told_all.operator is not None
+    torch.testing.assert_close(told_all.x_t, told_all.operator.noise(2 * z))
     for name in ("mask", "maps"):
         assert len(parts) == 6 and len({tuple(part[name].flatten().tolist()) for part in parts}) > 4, name
 
