@@ -175,7 +175,7 @@ def test_motion_at_any_angle() -> None:
 
 @pytest.mark.parametrize(("length", "angle"), [(3.7, 20.0), (6.0, 45.0)])
 def test_motion_is_the_integral_along_its_path(length: float, angle: float) -> None:
-    """Of bilinear weights, by 20,000 points: to 0.003, where one point for each pixel passed would be wrong by 0.015."""
+    """Of bilinear weights, by 20,000 points: to 0.003, where one point for each pixel passed is off by 0.015."""
     along = (np.arange(20_000) + 0.5) / 20_000 - 0.5
     column, row = 4 + length * along * np.cos(np.deg2rad(angle)), 4 - length * along * np.sin(np.deg2rad(angle))
     weights = [np.maximum(1 - np.abs(at[:, None] - np.arange(9)), 0) for at in (row, column)]
