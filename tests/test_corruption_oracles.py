@@ -113,6 +113,17 @@ def test_the_inverse_of_a_reduction_is_the_smoothest(method: str, factor: int, s
     assert np.trace(blocks.T @ precision @ blocks) > 1.05 * np.trace(lifted.numpy().T @ precision @ lifted.numpy())
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("sigma_n", [0.0, 0.1])
+def test_measurements_are_lifted_by_the_smoothest_inverse(method: str, sigma_n: float) -> None:
+    """Of rows and of columns; with noise the network is given the same image, which is measured in the domain."""
+    operator = Downsampling(factor=3, method=method, sigma_n=sigma_n).draw(2, (1, 6, 9), generator())
+    y = picture(2, 1, 2, 3)
+    rows, columns = (smooth_inverse(METHODS[method](size, 3)) for size in (6, 9))
+    torch.testing.assert_close(operator.to_image(y), rows @ y @ columns.T, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(operator.lift(operator.to_domain(y)), rows @ y @ columns.T, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("function", [fewer, more])
 def test_the_image_of_a_users_measurement_is_the_pseudo_inverse(function: object) -> None:
     name = f"listed-{function.__name__}"  # type: ignore[attr-defined]
