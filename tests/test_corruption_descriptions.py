@@ -16,7 +16,18 @@ from restill.acquisition import corrupt_images
 from restill.core.errors import UserError
 from restill.core.kinds import kinds, of_kind
 from restill.core.settings import keys_of
-from restill.corruption import Corruption, Loss, Poisson, corruption_from, load_operator, photons_of
+from restill.corruption import (
+    Compose,
+    Corruption,
+    Downsampling,
+    Loss,
+    Mask,
+    Poisson,
+    corruption_from,
+    load_operator,
+    photons_of,
+)
+from restill.corruption.corruption import reduction
 from restill.io import array_source
 from restill.store import open_store
 
@@ -166,3 +177,9 @@ def test_a_corruption_from_outside_the_package(tmp_path: Path) -> None:
     torch.testing.assert_close(batch.y, share[:, None, None, None] * x, rtol=0, atol=1e-5)
     with pytest.raises(UserError, match=r"unknown key corruption\.last: did you mean corruption\.least\?"):
         corruption_from({"kind": "test-dimmed", "last": 0.1})
+
+
+def test_sides_are_shorter_by_the_product_of_all_factors() -> None:
+    chain = Compose(operators=({"kind": "downsampling", "factor": 2}, {"kind": "downsampling", "factor": 3}, "mask"))
+    assert [reduction(law) for law in (chain, Downsampling(factor=4), Mask())] == [6, 4, 1]
+    assert chain.shapes((1, 12, 18)).observation == (1, 2, 3)
