@@ -1,11 +1,13 @@
-"""DINOv2 with random weights from a folder; without transformers (extra `dino`) the tests are skipped."""
+"""DINOv2 with random weights from a folder, by transformers (extra `dino`) where installed, and by a small stand-in."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import socket
+import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+import standins
 from restill.core.errors import UserError
 from restill.core.tensors import seeded
-from restill.metrics import DinoFeatures, Features, dino, open_features
+from restill.metrics import DinoFeatures, Features, open_features
+from restill.metrics import features as feature_spaces
 from untrusted import Evil, digest
 
 SHAPE = (3, 9, 14)
@@ -29,11 +33,17 @@ def noise(n: int, *shape: int) -> Tensor:
     return 0.7 * torch.randn(n, *shape, generator=seeded("test-plugins", *shape))
 
 
-@pytest.fixture(scope="module")
-def transformers() -> types.ModuleType:
+@pytest.fixture(scope="module", params=["package", "stand-in"])
+def transformers(request: pytest.FixtureRequest) -> Iterator[types.ModuleType]:
+    if request.param == "stand-in":
+        with pytest.MonkeyPatch.context() as patch:
+            for name, module in (found := standins.transformers()).items():
+                patch.setitem(sys.modules, name, module)
+            yield found["transformers"]
+        return
     if importlib.util.find_spec("transformers") is None:
         pytest.skip("transformers (extra `dino`) is not installed")
-    return importlib.import_module("transformers")
+    yield importlib.import_module("transformers")
 
 
 @pytest.fixture
@@ -71,7 +81,7 @@ def test_dino_is_the_cls_token_of_resized_images(
     network = transformers.Dinov2Model.from_pretrained(folder).eval()
     with torch.no_grad():
         expected = network(resized_by_pillow(bytes_)).pooler_output
-    monkeypatch.setattr(dino, "_CHUNK", 2)
+    monkeypatch.setattr(feature_spaces, "_CHUNK", 2)
     features: Features = DinoFeatures(folder, shape)
     found = features(images)
     assert (features.name, features.dim, found.shape, found.dtype) == ("dino", 64, (3, 64), torch.float32)
