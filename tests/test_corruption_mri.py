@@ -273,3 +273,21 @@ def test_each_sample_draws_its_own_coils_and_lines() -> None:
     further = law.further(operator, generator(1))
     assert bool(further.mask[..., centre(20, 3)].all()) and not bool((further.mask & ~operator.mask).any())
     assert int(further.mask.sum()) / 50 == pytest.approx(20 / (2 + 2), abs=0.5)
+
+
+def test_coarse_maps_of_oblong_images() -> None:
+    """Height stays height: within 5% in the inside, where blocks of pixels overlap no border."""
+    maps = birdcage(torch.tensor([0.3]), 3, 60, 96)
+    found = refined(coarse(maps), 60, 96)
+    assert coarse(maps).shape == (1, 3, 48, 48, 2) and found.shape == maps.shape
+    assert (found - maps)[:, :, 3:-3, 3:-3].abs().max() < 0.05
+
+
+def test_further_points_hide_all_but_the_centre_block() -> None:
+    """Of points in the centre's rows or columns alone some are lost, like everywhere else; n = 300 masks."""
+    mask = torch.ones(300, 1, 11, 14, dtype=torch.bool)
+    less = fewer(mask, 3, 3.0, generator(1)).double().mean(0)[0]
+    rows, columns = centre(11, 3)[:, None], centre(14, 3)
+    assert bool((less[rows & columns] == 1).all())
+    share = (11 * 14 / 4 - 9) / (11 * 14 - 9)  # of the others, all alike
+    assert (less[~(rows & columns)] - share).abs().max() < 5 * (share * (1 - share) / 300) ** 0.5
