@@ -208,3 +208,33 @@ def test_samplers_state_lies_in_k_space_and_ends_with_the_datas_law(coils: int) 
     drawn = matrix_of(lambda e: OneStep(init_sigma=2.0)(Optimal(cov, coils), e, one), white)
     step = posterior_mean(cov, ALL[-1], coils, 2.0)
     torch.testing.assert_close(drawn @ drawn.T, 4 * step @ step.T)
+
+
+def test_held_out_lines_are_learned() -> None:
+    """One coil: a denoiser that is right on the lines that it is shown, and 0 on the others, has a gradient."""
+    cov, sigma = covariance(DIM), 0.7
+    sample, best = sample_of(cov, 1, (0.0, 0.3), sigma), optimal(cov, 1, sigma)
+    blind = best.clone()
+    for mask in ALL:
+        index = int(index_of(shown(mask)[None]))
+        blind[index] = matrix_of(operator(mask, 1, n=DIM).seen, SHAPE) @ best[index]
+    found = own_gradient(sample, AmbientTweedie(), blind).flatten(1).abs().amax(1)
+    assert (found[:-1] > 1e-4).all() and found[-1] < 1e-9  # nothing is held out where all is shown
+
+
+@pytest.mark.parametrize("coils", [1, 2])
+def test_noise_of_lines_that_are_not_shown_is_in_no_loss(coils: int) -> None:
+    """Nor is noise in the input there: what is drawn for them may be anything. That of shown lines matters."""
+    generator = torch.Generator().manual_seed(0)
+    first, second = operator(lines(0, 1, 2), coils, 0.3), operator(lines(0, 1), coils, 0.3)
+    y = torch.randn(1, 2 * coils, *SHAPE[1:], generator=generator, dtype=F64)
+    draw = AmbientTweedie().draw(first, (2 * coils, *SHAPE[1:]), generator)
+    draw = draw._replace(sigma=torch.full((1,), 0.8, dtype=F64), noise=draw.noise.double())
+    other = torch.where(second.mask, draw.noise, draw.noise + 5)
+    denoiser = Optimal(covariance(DIM), coils)
+
+    def loss(noise: Tensor) -> float:
+        return float(AmbientTweedie()(denoiser, y, first, second, draw._replace(noise=noise)))
+
+    assert loss(other) == pytest.approx(loss(draw.noise), rel=1e-12)
+    assert abs(loss(torch.where(second.mask, draw.noise + 1, draw.noise)) / loss(draw.noise) - 1) > 1e-3

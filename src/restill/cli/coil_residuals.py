@@ -45,6 +45,6 @@ class Residuals:
             for residual, where in beyond[:_NAMED]
         ]
         if len(beyond) > _NAMED:
-            lines.append(f"warning: {len(beyond) - _NAMED:,} more slices exceed {tolerance:.0%}")
+            lines.append(f"warning: slices beyond {tolerance:.0%} that are not named: {len(beyond) - _NAMED:,}")
         for line in lines:
             warn(line)
