@@ -247,3 +247,18 @@ def test_gradient_by_hand_and_what_descent_leaves_alone(name: str) -> None:
     torch.testing.assert_close(seen @ seen.T, law, rtol=0, atol=1e-3 * float(law.abs().max()))
     unseen = torch.eye(8, dtype=F64) - torch.linalg.pinv(t) @ t
     torch.testing.assert_close(unseen @ factor, unseen, rtol=0, atol=1e-10)
+
+
+def test_derivatives_of_a_chain_are_taken_where_each_part_acts() -> None:
+    """Two blurs, photons and a mask: the derivative of photon noise is that at the blurred image, against autograd."""
+    small = {"kind": "blur", "size": 3, "std": 0.7}
+    law = Compose(
+        operators=(small, {"kind": "blur", "kernel": "motion", "size": 5}, {"kind": "poisson", "gain": 0.1}, "mask")
+    )
+    operator = law.draw(2, (1, 8, 9), torch.Generator().manual_seed(0))
+    x = (2 * torch.rand(2, 1, 8, 9, generator=torch.Generator().manual_seed(1), dtype=F64) - 1).requires_grad_()
+    w = torch.rand(2, 1, 8, 9, generator=torch.Generator().manual_seed(2), dtype=F64)
+    (expected,) = torch.autograd.grad((operator.apply(x) * w).sum(), x)
+    torch.testing.assert_close(operator.vjp(x.detach(), w), expected, rtol=1e-11, atol=1e-12)
+    product = (operator.jvp(x.detach(), expected) * w).sum()
+    torch.testing.assert_close(product, expected.square().sum(), rtol=1e-11, atol=1e-12)
