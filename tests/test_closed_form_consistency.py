@@ -125,6 +125,18 @@ def test_ends_are_log_uniform_and_never_above_the_start() -> None:
     assert drawn.noise.shape == (3, 4, 4, *SHAPE) and drawn.noise.std() > 0.5
 
 
+def test_ends_and_paths_are_functions_of_the_generator() -> None:
+    sigma = torch.full((20,), 2.0)
+    first, again, other = (
+        Consistency().draw(torch.zeros(20, *SHAPE), sigma, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4)
+    )
+    for one, same, another in zip(first, again, other, strict=True):
+        assert torch.equal(one, same) and not torch.equal(one, another)
+    noise = first.noise.flatten(2)
+    assert not any(torch.equal(noise[i, j], noise[0, 0]) for i in range(2) for j in range(2) if (i, j) != (0, 0))
+    assert len(first.sigma.unique()) == 20
+
+
 def test_one_end_is_refused() -> None:
     with pytest.raises(UserError, match="ends"):
         Consistency(ends=1)

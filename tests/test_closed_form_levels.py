@@ -7,6 +7,7 @@ seeds are fixed.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -39,6 +40,13 @@ def test_truncated_levels_are_the_conditional_log_normal(sigma_n: float, dtype: 
         return 1 - np.asarray(LOG_NORMAL.sf(np.maximum(s, sigma_n))) / LOG_NORMAL.sf(sigma_n)
 
     assert stats.ks_1samp(levels, distribution).statistic < 1.95 / math.sqrt(N)
+
+
+@pytest.mark.parametrize("floor", ["truncate", "clamp"])
+def test_levels_are_a_function_of_the_generator(floor: Literal["truncate", "clamp"]) -> None:
+    levels, minimum = LogNormalLevels(floor=floor), torch.full((50,), 0.2)
+    first, again, other = (draw(levels, minimum, seed) for seed in (3, 3, 4))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
 
 
 def test_levels_follow_their_own_parameters() -> None:

@@ -29,9 +29,10 @@ class Recorder(nn.Module):
         super().__init__()
         self.map_layer0 = nn.Linear(1, 1).to(dtype)
         self.x_in, self.c_noise, self.out = torch.empty(0), torch.empty(0), torch.empty(0)
+        self.told: tuple[Tensor | None, Tensor | None] = None, None
 
     def forward(self, x: Tensor, c_noise: Tensor, labels: Tensor | None, augment: Tensor | None) -> Tensor:
-        self.x_in, self.c_noise = x, c_noise
+        self.x_in, self.c_noise, self.told = x, c_noise, (labels, augment)
         if self.out.shape != x.shape:
             self.out = torch.randn(x.shape, generator=torch.Generator().manual_seed(9), dtype=x.dtype)
         return self.out
@@ -101,6 +102,17 @@ def test_published_preconditioning() -> None:
     torch.testing.assert_close(recorder.x_in, c_in * both)
     torch.testing.assert_close(got, (c_skip * both + c_out * recorder.out)[:, :2])
     torch.testing.assert_close(got, denoiser.net(both, sigma)[:, :2])
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_classes_and_moves_reach_the_network(masked: bool) -> None:
+    denoiser, recorder = recording(1, 1, masked)
+    denoiser.num_classes = 3
+    operator, augment = masks(4, (1, 4, 6)), normal(4, 9)
+    denoiser(operator.seen(normal(4, 1, 4, 6)), 0.5, operator, torch.tensor([2, 0, 1, 2]), augment)
+    labels, moves = recorder.told
+    assert labels is not None and torch.equal(labels, torch.eye(3, dtype=F64)[[2, 0, 1, 2]])
+    assert moves is not None and torch.equal(moves, augment)
 
 
 def test_nothing_missing_is_edm() -> None:

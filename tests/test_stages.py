@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 import restill.runs.phases
-from restill.checkpoint import load_network, load_state, load_state_data, save_network
+from restill.checkpoint import load_network, load_network_config, load_state, load_state_data, save_network
 from restill.core.errors import UserError
-from restill.generator import load_generator
+from restill.core.tensors import mix_seed
+from restill.generator import Generator, load_generator
+from restill.metrics import Proximal, pixels_of
 from restill.objectives import AmbientTweedie
 from restill.runs import distill, pretrain, working_on
 from restill.runs.folder import Run
@@ -91,17 +93,23 @@ def test_the_student_is_distilled_as_the_recipe_says(made: Run) -> None:
     """The state is that of a distillation by hand; what is kept is its average at the best of the measured steps."""
     teacher, _ = load_network(made.stage("teacher"))
     objective = AmbientTweedie(c_min=1.0, p_mean=-0.5)
-    law = open_store(made.store).corruption
+    store = open_store(made.store)
+    law = store.corruption
     teacher = made.recipe.execution.prepared(teacher)
     training = Distillation(teacher, law, SHAPE, made.recipe.student, objective, SEED)
-    averages = {}
+    averages, distances, drawn = {}, {}, mix_seed("selection", SEED)
+    config = load_network_config(made.stage("student"))
+    proximal = Proximal(store, pixels_of(SHAPE, False))
     for step in range(1, STEPS + 1):
         training.advance()
+        if step % 2 == 0:  # always on the same latents and with the same masks and noise
+            generator = Generator(training.ema.module, config, batch_size=256)
+            distances[step] = proximal(generator.sample(16, drawn), drawn).value
         averages[step] = {name: value.clone() for name, value in training.ema.module.net.state_dict().items()}  # type: ignore[union-attr]
     assert different(state_of(training), saved(made, "student")) == []
     rows = [json.loads(line) for line in (made.path / "log.jsonl").read_text().splitlines()]
     measured = {row["step"]: row["proximal_frechet"] for row in rows if "proximal_frechet" in row}
-    assert list(measured) == [2, 4, 6]
+    assert measured == pytest.approx(distances, rel=1e-9) and list(measured) == [2, 4, 6]
     best = min(measured, key=lambda step: measured[step])
     data = load_state_data(made.state("student"))
     assert data["best"] == {"step": best, "proximal_frechet": measured[best]} and data["step"] == data["steps"] == STEPS
@@ -176,4 +184,9 @@ def test_weights_that_do_not_fit_are_named(made: Run, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=message):
             load_network(tmp_path)
     restill.checkpoint.save_state(path, tensors, data)
+    written = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(json.dumps({**json.loads(written), "format": 2}))
+    with pytest.raises(UserError, match="has checkpoint format 2, but this restill reads 1"):
+        load_network(tmp_path)
+    (tmp_path / "config.json").write_text(written)
     assert different(dict(load_network(tmp_path)[0].state_dict()), dict(network.state_dict())) == []

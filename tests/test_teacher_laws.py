@@ -176,6 +176,11 @@ def test_the_consistency_has_its_weight_and_sees_what_the_network_is_shown(maske
         told = one.denoiser.calls[0][1]  # type: ignore[union-attr,index]
         assert torch.equal(x_t, told.x_t) and torch.equal(mask_of(operator), mask_of(told.operator))
         assert labels is not None and torch.equal(labels, one.batches.at(0).labels)
+        assert len(one.denoiser.calls) == 1 + 1 + 2 * (2 + 1)  # the loss, the start, two ends after two steps each
+        hidden = ~mask_of(told.operator)
+        for _, other, _ in one.denoiser.calls:
+            assert torch.equal(mask_of(other.operator), ~hidden) and torch.equal(other.labels, labels)
+            assert (other.x_t[hidden] == 0).all()
 
 
 def test_parts_of_a_batch_have_the_gradient_of_the_whole(tmp_path: Path) -> None:
