@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -216,7 +217,9 @@ def test_a_run_draws_its_own_classes(call: Callable[..., str], fails: Callable[.
     assert "--class cows: class 'cows' is not known: use 'cats', 'dogs', or an index from 0 to 1" in message
 
 
-def test_a_student_of_an_older_teacher_draws_the_frequencies_of_its_store(tmp_path: Path) -> None:
+def test_a_student_of_an_older_teacher_draws_the_frequencies_of_its_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store_of(tmp_path / "store", (18, 6))
     recipe = tiny_recipe(
         data={"source": str(tmp_path / "store"), "content": "store"},
@@ -224,6 +227,14 @@ def test_a_student_of_an_older_teacher_draws_the_frequencies_of_its_store(tmp_pa
         teacher={"images": 32, "batch_size": 16},
         student={"images": 32, "batch_size": 16, "select_every": 16, "select_samples": 16, "snapshots": 0},
     )
+    given: list[Classes | None] = []
+
+    class Listening(Distillation):
+        def __init__(self, *arguments: Any, classes: Classes | None, **more: Any) -> None:
+            given.append(classes)
+            super().__init__(*arguments, classes=classes, **more)
+
+    monkeypatch.setattr("restill.runs.phases.Distillation", Listening)
     with working_on(tmp_path / "run", recipe) as run:
         prepare_store(run)
         pretrain(run)
@@ -231,3 +242,4 @@ def test_a_student_of_an_older_teacher_draws_the_frequencies_of_its_store(tmp_pa
         path.write_text(json.dumps(json.loads(path.read_text()) | {"class_counts": None}))
         distill(run)
         assert load_network_config(run.stage("student")).class_counts == (18, 6)
+    assert [classes and classes.counts for classes in given] == [(18, 6)]

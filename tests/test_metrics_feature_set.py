@@ -70,6 +70,7 @@ def test_corrupting_anew_does_not_depend_on_the_batches(batch: int) -> None:
     assert [len(chunk) for chunk in chunks] == [256, 256, 188]
     assert torch.equal(torch.cat(chunks), torch.cat(list(recorrupted([images], corruption, seed=1))))
     assert abs(float(torch.cat(chunks).std()) - 0.3) < 5 * 0.3 / (2 * 700 * 16) ** 0.5
+    assert not torch.equal(chunks[0], chunks[1])  # each chunk has noise of its own
     second = list(recorrupted(images[256:].split(batch), corruption, seed=1, first=256))
     assert torch.equal(torch.cat(second), torch.cat(chunks[1:]))
     with pytest.raises(ValueError, match="multiples of 256"):

@@ -42,6 +42,15 @@ def test_no_row_is_its_own_neighbour_but_duplicates_are() -> None:
     assert (with_self == 0).all()
 
 
+def test_no_row_of_any_block_is_its_own_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    whole = neighbours.nearest(points, points, 2, exclude_self=True)
+    monkeypatch.setattr(neighbours, "_BLOCK", 64)  # a row or a few at a time
+    for found, expected in zip(neighbours.nearest(points, points, 2, exclude_self=True), whole, strict=True):
+        assert torch.equal(found, expected)
+    assert float(whole[0].min()) > 0 and not (whole[1] == torch.arange(50)[:, None]).any()
+
+
 def test_among_equal_distances_the_lower_row_comes_first() -> None:
     b = torch.tensor([[1.0], [-1.0], [1.0], [5.0], [-1.0]])
     distances, indices = nearest(torch.zeros(1, 1), b, 4)

@@ -56,6 +56,7 @@ def test_sigma_rel_is_the_standard_deviation_of_the_profile(sigma_rel: float) ->
 
 
 def test_published_exponents() -> None:
+    assert TRACKED == (0.05, 0.10)  # EDM2, section 3.2
     """EDM2, section 3.1: gamma is 6.94 for 10% and 16.97 for 5%."""
     assert (round(gamma_of(0.10), 2), round(gamma_of(0.05), 2)) == (6.94, 16.97)
 

@@ -90,6 +90,7 @@ def test_the_deciding_column_is_that_of_clean_images_in_pixels() -> None:
     assert proximal.wins is True and "judged by measurements alone" in proximal.answer
     pooled = judge(results(ahead, "pixels/2"), 10, NOISE)
     assert pooled.wins is True
+    assert judge(results({"teacher-full": 0.5, "student": 0.9}, metric="precision"), 10, NOISE).wins is None
 
 
 def speeds(rates: dict[str, float]) -> list[Result]:
@@ -120,7 +121,8 @@ def test_agreement_of_rankings_is_by_order_and_better_side() -> None:
     for metric in ("frechet", "precision"):
         assert both(metric, up, {name: 10 * value for name, value in up.items()})
         assert not both(metric, up, down)
-        assert not both(metric, up, {"teacher-full": 0.3, "student": 0.3})  # a tie is not an order
+        for order in (up, down):
+            assert not both(metric, order, {"teacher-full": 0.3, "student": 0.3})  # a tie is not an order
 
 
 def test_what_differs_between_runs_is_told_with_both_values() -> None:

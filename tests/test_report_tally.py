@@ -85,6 +85,11 @@ def test_one_metric_and_those_without_a_rival_or_a_better_side_are_not_counted()
     assert len(tally.ahead) == 1 and not tally.lost and not tally.tied
 
 
+def test_one_close_rival_makes_a_lead_close() -> None:
+    rows = [*column(0.4, std=0.05, teacher_full=0.9, teacher_truncated=0.5), *column(0.9, "ssim", teacher_full=0.5)]
+    assert len(tally_of(compare(rows)).close) == 1
+
+
 @pytest.mark.parametrize(("std", "close"), [(0.03, 0), (0.05, 1)])
 def test_a_lead_within_twice_the_uncertainty_is_counted_as_close(std: float, close: int) -> None:
     """A lead of .1: twice the uncertainty of the difference is .085 for two of .03, and .14 for two of .05."""

@@ -18,6 +18,7 @@ from ..generator import Generator
 from .results import Subject
 
 TURNS = 5
+_SMALLEST, _SHARE = 64, 20  # images of a turn, so that all turns together take little of an evaluation
 
 
 class Speed(NamedTuple):
@@ -54,8 +55,9 @@ def evaluations_of(generator: Generator, n: int) -> float:
 def speeds(
     generators: Mapping[Subject, Generator], samples: int, processes: Processes, turns: int = TURNS
 ) -> dict[Subject, Speed]:
-    """The speed of every subject, in turns of one batch, of `samples` images at most."""
-    sizes = {subject: min(generator.batch_size, samples) for subject, generator in generators.items()}
+    """The speed of every subject, in turns of one batch each: smaller ones where only few `samples` are measured."""
+    most = min(samples, max(_SMALLEST, samples // _SHARE))
+    sizes = {subject: min(generator.batch_size, most) for subject, generator in generators.items()}
     # what is drawn to count evaluations also pays for allocation
     counts = {subject: evaluations_of(generator, sizes[subject]) for subject, generator in generators.items()}
     rates: dict[Subject, list[float]] = {subject: [] for subject in generators}
