@@ -109,6 +109,29 @@ def test_an_independent_solver_finds_the_same_image() -> None:
     assert objective(ours)[0] < (1 - 1e-3) * objective(operator.adjoint(y).flatten().numpy())[0]
 
 
+@pytest.mark.parametrize("lipschitz", [1.0, 1.7])
+def test_iterations_are_those_of_fista(lipschitz: float) -> None:
+    """Beck and Teboulle, equations 4.1 to 4.3, with matrices in numpy: five iterations of two slices alike to 1e-10."""
+    x = phantoms(2, 8) * torch.tensor([1.0, 0.1]).view(2, 1, 1, 1)
+    y, operator = measured(RandomLines(kept=0.5, sigma_n=0.05), x)
+    y, weight, wavelets = y.double(), 0.05, Wavelets((8, 8))
+    unit = torch.eye(128, dtype=torch.float64).view(128, 2, 8, 8)
+    transform = wavelets.forward(unit).flatten(1).T.numpy()
+    found = CompressedSensing(weight, 5, lipschitz=lipschitz, cycle_spinning=False)(y, operator).flatten(1).numpy()
+    for k in range(2):
+        matrix = operator.select(torch.full((128,), k)).apply(unit).flatten(1).T.numpy()
+        target = y[k].flatten().numpy()
+        last = z = matrix.T @ target
+        limit, t = weight * np.hypot(*(transform @ last).reshape(2, -1)).max(), 1.0
+        for _ in range(5):
+            c = (transform @ (z - matrix.T @ (matrix @ z - target) / lipschitz)).reshape(2, -1)
+            kept = np.maximum(1 - limit / lipschitz / np.hypot(*c), 0)
+            new, following = transform.T @ (kept * c).ravel(), (1 + (1 + 4 * t**2) ** 0.5) / 2
+            last, z, t = new, new + (t - 1) / following * (new - last), following
+        np.testing.assert_allclose(found[k], last, atol=1e-10)
+        assert np.abs(last - matrix.T @ target).max() > 1e-3
+
+
 def test_sigpy_finds_the_same_image() -> None:
     """sigpy pads the image for another border, so Haar, which no border touches, and its own absolute weight."""
     x = phantoms(1, 16)
@@ -263,14 +286,16 @@ def test_the_curve_is_the_error_of_what_was_held_out() -> None:
     corruption = RandomLines(kept=0.6, kept_further=0.6)
     y, operator = measured(corruption, x)
     further = corruption.further(operator, seeded("further"))
-    choice = choose_weight(y, operator, further, CompressedSensing(0.0, 10), [0.001, 0.1, 10.0])
+    choice = choose_weight(y, operator, further, CompressedSensing(0.0, 10), [10.0, 0.001, 0.1])
     assert isinstance(operator, FourierMaskOperator) and isinstance(further, FourierMaskOperator)
     held_out = (operator.mask.bool() & ~further.mask.bool()).expand_as(y)
     for weight, error in zip(choice.candidates, choice.errors, strict=True):
         found = operator.apply(CompressedSensing(weight, 10)(further.mask * y, further))
         assert error == pytest.approx(float((found - y)[held_out].square().mean()), rel=1e-6)
     zero_error = float(y[held_out].square().mean())  # of the image that a large weight gives, which is 0
-    assert choice.errors[-1] == pytest.approx(zero_error, rel=1e-6) and min(choice.errors) < 0.9 * zero_error
+    assert choice.errors[0] == pytest.approx(zero_error, rel=1e-6) and min(choice.errors) < 0.9 * zero_error
+    assert choice.candidates == (10.0, 0.001, 0.1)
+    assert choice.weight == min(zip(choice.errors, choice.candidates, strict=True))[1] != 10.0
     with pytest.raises(UserError, match="no line can be held out"):
         choose_weight(y, operator, operator, CompressedSensing(0.0))
     with pytest.raises(UserError, match="candidates for the weight are empty"):
@@ -299,6 +324,11 @@ def test_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     choice = choose_weight_for(store, method, seed=0, most=6)
     assert choice == choose_weight_for(store, method, seed=0, most=6)
     assert choice != choose_weight_for(store, method, seed=1, most=6)
+    spread = store.batch(torch.tensor([0, 3, 6, 9]))  # evenly, with both ends
+    for seed in (0, 1):
+        further = MULTI_COIL.further(spread.operator, seeded("weight", seed))
+        direct = choose_weight(spread.y, spread.operator, further, method)
+        assert choose_weight_for(store, method, seed, most=4) == direct
 
 
 def test_stores_that_are_refused(tmp_path: Path) -> None:

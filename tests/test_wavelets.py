@@ -64,3 +64,8 @@ def test_without_pywavelets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(UserError, match=r"restill\[mri\]"):
         Wavelets((32, 32))
+
+
+def test_levels_are_those_of_the_shorter_side() -> None:
+    assert Wavelets((16, 128), "haar").levels == Wavelets((128, 16), "haar").levels == Wavelets((16, 16), "haar").levels
+    assert Wavelets((16, 16), "haar").levels < Wavelets((128, 128), "haar").levels
