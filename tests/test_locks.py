@@ -119,6 +119,12 @@ def test_a_lock_is_an_ordinary_file(tmp_path: Path) -> None:
     assert locks.holder(tmp_path / "pipe") is None and (tmp_path / "precious").read_text() == "mine"
 
 
+def test_a_path_that_is_not_utf8_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    """`safetensors` would write but not read there."""
+    with pytest.raises(UserError, match="is no path in UTF-8, and the format of the weights needs one"):
+        write_text(tmp_path / "caf\udce9" / "file", "x")
+
+
 def test_files_are_replaced_as_a_whole(system: None, tmp_path: Path) -> None:
     path = tmp_path / "deep" / "er" / "file"
     write_text(path, "one")

@@ -190,18 +190,18 @@ CASES = {
     "import-kspace": Case(
         ["import", "scan.npy", "--corruption", "{kind: mri, acceleration: 3, acs: 4}", "--out", "y", "--reference", "x",
          "--sigma-n", "0"], (), _kspace),
-    "pretrain": Case(PRETRAIN, (STORE,), _pictures, every=2),
-    "distill": Case(DISTILL, (STORE, PRETRAIN), _pictures, every=3),
+    "pretrain": Case(PRETRAIN, (STORE,), _pictures, every=3),
+    "distill": Case(DISTILL, (STORE, PRETRAIN), _pictures, every=6),
     "distill-without-network": Case(DISTILL, (STORE, PRETRAIN, DISTILL), _pictures),
     "sample": Case(["sample", "run", "--out", "s", "-n", "3"], (STORE, PRETRAIN, DISTILL), _pictures),
-    "evaluate": Case(EVALUATE, (STORE, PRETRAIN, DISTILL), _pictures),
-    "select": Case(["select", "run", "--keep"], (STORE, PRETRAIN, DISTILL), _pictures, every=2),
+    "evaluate": Case(EVALUATE, (STORE, PRETRAIN, DISTILL), _pictures, every=2),
+    "select": Case(["select", "run", "--keep"], (STORE, PRETRAIN, DISTILL), _pictures, every=5),
     "report": Case(["report", "run"], (STORE, PRETRAIN, DISTILL, EVALUATE), _pictures),
     "estimate-noise": Case(["estimate-noise", "images.npy", "--out", "noise.json"], (), _pictures),
     "statistics": Case(["evaluate", "run", "--features", "pixels", "--write-reference", "x.npz"], (RUN,), _pictures),
-    "run": Case(RUN, (), _pictures, every=7),
-    "run-on-another-store": Case(RUN, (OTHER, RUN), _pictures, every=7),
-    "run-of-mri": Case(MRI, every=11),
+    "run": Case(RUN, (), _pictures, every=17),
+    "run-on-another-store": Case(RUN, (OTHER, RUN), _pictures, every=17),
+    "run-of-mri": Case(MRI, every=23),
 }  # fmt: skip
 CHANGED = {"distill-without-network": _without_network, "run-on-another-store": _swapped}  # just before the command
 FINISHED = ("corrupt", "import", "import-kspace")  # never overwrite: once complete, repeating them says so

@@ -26,15 +26,15 @@ def driver(folder: Path, *words: str) -> None:
 
 
 def test_a_few_faults_of_a_few_commands(tmp_path: Path) -> None:
-    """A short form of the campaign; where it begins depends on the day, so that all have their turn."""
-    offset = str(datetime.date.today().toordinal())
-    driver(tmp_path, "--only", "corrupt", "pretrain", "--every", "10", "--offset", offset, "--fault", "kill")
+    """A short form of the campaign, always the same."""
+    driver(tmp_path, "--only", "corrupt", "pretrain", "--every", "10", "--fault", "kill")
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("name", CASES)
 def test_all_faults(tmp_path: Path, name: str) -> None:
-    driver(tmp_path, "--only", name)
+    """Of long commands not all in one day: where it begins depends on the date, which a failure names."""
+    driver(tmp_path, "--only", name, "--offset", str(datetime.date.today().toordinal()))
 
 
 def test_the_comparison_sees_bytes_names_and_links_but_no_times(tmp_path: Path) -> None:

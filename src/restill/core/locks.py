@@ -91,9 +91,11 @@ def take(path: Path) -> Lock | None:
 
     Raises:
         OSError: it cannot be made or opened, e.g. in a folder that is read-only, or where it is a link.
-        UserError: it is no ordinary file.
+        UserError: it is no ordinary file, or the path is not UTF-8.
     """
     interruption.work_begins()
+    if any("\ud800" <= character <= "\udfff" for character in str(path)):
+        raise UserError(f"{path}: is no path in UTF-8, and the format of the weights needs one; choose another folder")
     for attempt in range(_ATTEMPTS):
         if attempt:
             time.sleep(_PAUSE)
