@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -165,3 +167,53 @@ def test_only_the_half_of_an_unfinished_pair_is_made_again(tmp_path: Path) -> No
     pair(tmp_path, seed=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x", "y"]
     assert open_reference(tmp_path / "x").pairs_with(open_store(tmp_path / "y"))
+
+
+@pytest.fixture
+def read_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system on which nothing can be made or removed; root may do so whatever the permissions are."""
+    real = os.open
+
+    def refused(path: object, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", path)
+
+    def opened(path: Any, flags: int, *rest: Any, **more: Any) -> int:
+        if flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
+            refused(path)
+        return real(path, flags, *rest, **more)
+
+    monkeypatch.setattr(os, "open", opened)
+    for name in ("mkdir", "unlink", "rmdir", "rename", "replace", "symlink"):
+        monkeypatch.setattr(os, name, refused)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["corrupt", "images.npy", "--sigma-n", "0.1", "--out", "y", "--reference", "x"],
+        ["import", "images.npy", "--sigma-n", "1", "--out", "y"],
+        ["estimate-noise", "images.npy", "--out", "noise.json"],
+        ["run", "tiny-noise", "--set", "data.source=images.npy", "--out", "new"],
+        ["pretrain", "--out", "run"],
+        ["distill", "run"],
+        ["evaluate", "run"],
+        ["select", "run"],
+        ["report", "run"],
+        ["sample", "run", "--out", "samples"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_read_only_file_system_is_said_in_one_line(
+    words: list[str],
+    made: Path,
+    copy: Path,
+    read_only: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(copy.parent)
+    words = [str(made.with_name(word)) if word == "images.npy" else word for word in words]
+    assert cli._run_app([word.replace("=images.npy", f"={made.with_name('images.npy')}") for word in words]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and "cannot be written (Read-only file system); " in line and len(line) <= 301
+    assert cli._run_app(["info", "run"]) == 0

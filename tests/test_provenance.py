@@ -105,7 +105,8 @@ def test_another_store_is_noticed_by_every_command_and_everything_is_made_again(
         line = capsys.readouterr().err
         assert line.count("\n") == 1 and "another store" in line and "restill " in line and len(line) <= 301
     assert cli._run_app(["info", str(copy)]) == 0
-    assert "made from another store" in " ".join(capsys.readouterr().out.split())
+    shown = " ".join(capsys.readouterr().out.split())
+    assert shown.count("made from another store than there is now: `restill") == 3  # teacher, student, metrics
     results = (copy / "metrics.json").read_text()
     with pytest.warns(UserWarning, match="made again") as warned:
         again(made, copy)

@@ -21,7 +21,7 @@ from ..store.reference import Reference, open_samples
 from .counters import load_counters
 from .describe_recipe import describe_recipe, facts_table
 from .folder import Run, open_run
-from .provenance import changed, known
+from .provenance import changed, known, metrics_changed
 from .recipe_files import load_recipe
 from .recipe_keys import keys_table
 
@@ -99,6 +99,8 @@ def _run(run: Run) -> RenderableType:
         names = subject_names(store.corruption)
     for stage in ("teacher", "student"):
         facts[stage] = _progress(run, stage) + _made_from(run, stage)
+    if run.metrics.exists() and (why := metrics_changed(run)) is not None:
+        facts["metrics"] = f"{why} than there is now: `restill evaluate` makes them again"
     parts: list[RenderableType] = [facts_table(f"{run.path}: run", facts)]
     if run.metrics.exists():
         parts += [Text(), rich_table(load_results(run.metrics).results, names)]
@@ -114,7 +116,7 @@ def _made_from(run: Run, stage: str) -> str:
     if not known(run, stage):
         return "; what it was made from is not known (an older restill made it)"
     why = changed(run, stage)
-    return "" if why is None else f"; {why}: `restill run` makes it again"
+    return "" if why is None else f"; {why} than there is now: `restill run` makes it again"
 
 
 def _progress(run: Run, stage: str) -> str:

@@ -136,9 +136,13 @@ def measured_from(run: Run, reference: Path | None = None) -> dict[str, str]:
 
 def check_metrics(run: Run) -> None:
     """Raises UserError where `metrics.json` is of another store or network than those that are there now."""
-    why = differing(made_from(run.metrics), {k: v for k, v in measured_from(run).items() if k != "sampling"})
-    if why is not None:
+    if (why := metrics_changed(run)) is not None:
         raise UserError(f"{run.metrics}: {why} than there is now; run `restill evaluate {run.path}` again")
+
+
+def metrics_changed(run: Run) -> str | None:
+    """What was measured and is not there any more, in words; None if nothing, or if it is not known."""
+    return differing(made_from(run.metrics), {k: v for k, v in measured_from(run).items() if k != "sampling"})
 
 
 def measured_already(run: Run) -> bool | None:
