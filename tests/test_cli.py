@@ -518,6 +518,7 @@ def test_what_a_killed_process_left_is_cleared(run: Path, call: Cli, tmp_path: P
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / ".000000.png.12345.tmp").write_text("half")
     call("sample", run, "-n", 1, "--out", tmp_path / "s")
+    assert sorted(contents(tmp_path / "s")) == ["000000.png", "grid.png"]
 
 
 def test_stages_in_the_wrong_order(store: Path, call: Cli, fails: Fails, tmp_path: Path) -> None:

@@ -155,6 +155,14 @@ def test_what_a_killed_writer_left_is_used_again(tmp_path: Path) -> None:
     assert path.read_text() == "whole" and list(tmp_path.iterdir()) == [path]
 
 
+def test_only_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".a.tmp").write_text("half")
+    with replacing(tmp_path / "b") as temporary:
+        temporary.write_text("whole")
+        files.remove_temporaries(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["b"]
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs links and pipes")
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
 def test_the_temporary_file_is_never_somebody_elses(tmp_path: Path, kind: str) -> None:

@@ -143,6 +143,25 @@ def test_the_old_stage_stays_until_the_new_one_is_complete(
     assert weights(copy)["student"] != old["student"] and not list(copy.glob("*.superseded"))
 
 
+def test_data_that_are_put_back_bring_the_old_stage_back(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    shutil.copytree(copy / "store", copy.with_name("kept"))
+    swap(copy)
+    recipe, before = load_recipe(copy / "recipe.yaml"), weights(copy)
+    with monkeypatch.context() as patched, working_on(copy, recipe) as current:
+        patched.setattr("restill.runs.phases.train_denoiser", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(current)
+        assert not current.trained("teacher")
+    shutil.rmtree(copy / "store")
+    copy.with_name("kept").rename(copy / "store")
+    with working_on(copy, recipe) as current:
+        pretrain(current)
+        check(current, "student")
+    assert weights(copy) == before and not list(copy.glob("*.superseded"))
+
+
 def test_another_teacher_makes_the_student_stale(copy: Path) -> None:
     current = open_run(copy)
     config = copy / "teacher" / "config.json"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError
-from .locks import Lock, take
+from .locks import Lock, holder, take
 
 
 @contextmanager
@@ -80,11 +80,12 @@ def sync_folder(folder: Path) -> None:
 def remove_temporaries(folder: Path) -> None:
     """Remove the temporary files that `replacing` left in `folder` when its process was killed.
 
-    Call it only while no process writes there. Those that cannot be removed do no harm and stay.
+    Those that a living process writes to stay, and those that cannot be removed, which do no harm.
     """
     for file in folder.glob(".*.tmp"):
-        with suppress(OSError):
-            file.unlink(missing_ok=True)
+        if holder(file) is None:
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import UserError
+from ..core.files import remove_temporaries
 from ..core.progress import progress_bar
 from ..generator import Generator
 from .folder import open_run
@@ -42,6 +43,7 @@ def sample_run(
     if subject not in GENERATED:
         raise UserError(f"--sampler must be one of {', '.join(GENERATED)}, not {subject!r}")
     check_output(folder)
+    remove_temporaries(folder)
     run = open_run(path, overrides)
     source = trained(run, next(name for name in GENERATED if name == subject))
     if subject == "teacher-truncated" and source.config.build_corruption().sigma_max == 0:

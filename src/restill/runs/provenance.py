@@ -52,22 +52,36 @@ def begin(run: Run, stage: str) -> None:
     """
     for earlier in NEEDS[stage].stages:
         check(run, earlier)
+    settings = {key: run.recipe.value(key) for key in _keys(run.recipe, stage)}
+    note = {"format": FORMAT, "inputs": ingredients(run, stage), "settings": settings}
     if run.begun(stage):
-        noted = _noted(run, stage)
+        noted = _noted(run.stage(stage))
         if noted is not None:
-            _check_settings(run, stage, noted)
+            _check_settings(run.stage(stage), noted, settings)
         why = changed(run, stage)
-        if why is None:
+        if why is None or _put_back(run, stage, note):
             return
         warn_of(
             f"{run.stage(stage)}: {why} than there is now; it is made again, and the old one is kept as "
             f"{_old(run, stage).name} until then"
         )
         put_aside(run, stage)
-    settings = {key: run.recipe.value(key) for key in _keys(run.recipe, stage)}
-    write_json(
-        run.stage(stage) / MADE_FROM, {"format": FORMAT, "inputs": ingredients(run, stage), "settings": settings}
-    )
+    elif _put_back(run, stage, note):
+        return
+    write_json(run.stage(stage) / MADE_FROM, note)
+
+
+def _put_back(run: Run, stage: str, note: Mapping[str, Any]) -> bool:
+    """Take back what was put aside if it is what would be made now: somebody exchanged data and has put them back."""
+    folder, old = run.stage(stage), _old(run, stage)
+    if _noted(old) != note:
+        return False
+    try:
+        remove(folder)
+        moved(old, folder)
+    except OSError as error:
+        raise cannot_write(folder, error, f"move {old} there yourself: it is up to date") from error
+    return True
 
 
 def complete(run: Run, stage: str) -> None:
@@ -101,7 +115,7 @@ def check(run: Run, stage: str) -> None:
 
 def changed(run: Run, stage: str) -> str | None:
     """What a stage was made from and is not there any more, in words; None if nothing, or if it is not known."""
-    noted = _noted(run, stage)
+    noted = _noted(run.stage(stage))
     if noted is None:
         return None
     if (why := differing(noted["inputs"], ingredients(run, stage))) is not None:
@@ -208,19 +222,18 @@ def _keys(recipe: Recipe, stage: str) -> list[str]:
     return [key for key in flat(recipe.model_dump(mode="json")) if key.split(".")[0] in sections]
 
 
-def _check_settings(run: Run, stage: str, noted: Mapping[str, Any]) -> None:
+def _check_settings(folder: Path, noted: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Keys that only one version of restill has do not count."""
-    now = {key: run.recipe.value(key) for key in _keys(run.recipe, stage)}
     for key, value in noted["settings"].items():
         if key in now and now[key] != value:
             raise UserError(
-                f"{run.stage(stage)}: was made with {key} {value!r:.60}, but the recipe says {now[key]!r:.60}; choose "
-                "another folder for another recipe, or remove that one to make it again"
+                f"{folder}: was made with {key} {value!r:.60}, but the recipe says {now[key]!r:.60}; choose another "
+                "folder for another recipe, or remove that one to make it again"
             )
 
 
-def _noted(run: Run, stage: str) -> dict[str, Any] | None:
-    path = run.stage(stage) / MADE_FROM
+def _noted(folder: Path) -> dict[str, Any] | None:
+    path = folder / MADE_FROM
     if not path.exists():
         return None
     data = read_json(path)
