@@ -100,7 +100,7 @@ def _run(run: Run) -> RenderableType:
     for stage in ("teacher", "student"):
         facts[stage] = _progress(run, stage) + _made_from(run, stage)
     if run.metrics.exists() and (why := metrics_changed(run)) is not None:
-        facts["metrics"] = f"{why} than there is now: `restill evaluate` makes them again"
+        facts["metrics"] = f"{why.replace('was', 'were', 1)} than there is now: `restill evaluate` makes them again"
     parts: list[RenderableType] = [facts_table(f"{run.path}: run", facts)]
     if run.metrics.exists():
         parts += [Text(), rich_table(load_results(run.metrics).results, names)]
