@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from ..core.errors import UserError
 from ..core.progress import Advance, silent
 from ..core.tensors import seeded
-from ..corruption import Corruption
+from ..corruption import Corruption, Loss
 from ..io import Image, ImageSource
 from ..store.manifest import Normalisation
 from ..store.samples import Store
@@ -23,20 +23,33 @@ from .value_range import Block, blocks, extremes
 
 _STD, _POINTS = 0.7, 4  # radians at each of 4 x 4 control points, between which the phase is bicubic
 
+_LOUDEST = 1000  # noise, in units of half the range of the images
+
 
 class CleanImages(Acquisition):
     """Clean images; each is measured once (`corrupt_images`)."""
 
-    def __init__(self, source: ImageSource, corruption: Corruption, seed: int) -> None:
+    def __init__(
+        self, source: ImageSource, corruption: Corruption, seed: int, value_range: tuple[float, float] | None = None
+    ) -> None:
         self.source = with_phase(source, seed) if corruption.is_complex else source
+        self._file_range = None if corruption.is_complex else source.value_range
+        if corruption.sigma_max > _LOUDEST and not corruption.loses(Loss.PHOTONS):
+            raise UserError(
+                f"corruption.sigma_n {corruption.sigma_max:g} hides every image: it is in units in which images span "
+                f"[-1, 1]; state {_LOUDEST} at most"
+            )
+        if value_range is not None:
+            low, high = value_range
+            stated = (-high, high) if corruption.is_complex else (low, high)
+            self.source = dataclasses.replace(self.source, value_range=stated)
         self.corruption, self.seed, self._seed = corruption, seed, seed
-        self.of_images(self.source, self.source.shape, looks=0 if source.value_range else 1)
+        self.of_images(self.source, self.source.shape, looks=0 if self.source.value_range else 1)
 
     def survey(self, advance: Advance) -> Plan:
         value_range = extremes(self.source, self.corruption.is_complex, advance)
         normalised = blocks(self.source, Normalisation.of_range(*value_range))
-        known = None if self.corruption.is_complex else self.source.value_range
-        return Plan(map(self._measured, normalised), lambda: self.corruption, value_range, file_range=known)
+        return Plan(map(self._measured, normalised), lambda: self.corruption, value_range, file_range=self._file_range)
 
     def _measured(self, block: Block) -> Samples:
         y, parameters = [], []
@@ -57,6 +70,7 @@ def corrupt_images(
     seed: int = 0,
     advance: Advance = silent,
     shard_bytes: int = SHARD_BYTES,
+    value_range: tuple[float, float] | None = None,
 ) -> Store:
     """Measure every image of `source` once and write the measurements, and nothing clean, to the store `out`.
 
@@ -68,11 +82,12 @@ def corrupt_images(
     Args:
         reference: where to write the clean images, normalised alike, for `evaluate`; None for nowhere.
         advance, shard_bytes: see `write`.
+        value_range: what becomes [-1, 1] instead, in the units of the files.
 
     Raises:
         UserError: as `write`, or a corruption that does not measure such images.
     """
-    return write(CleanImages(source, corruption, seed), out, reference, advance, shard_bytes)
+    return write(CleanImages(source, corruption, seed, value_range), out, reference, advance, shard_bytes)
 
 
 def with_phase(source: ImageSource, seed: int) -> ImageSource:

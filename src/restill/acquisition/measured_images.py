@@ -108,12 +108,12 @@ class MeasuredImages(Acquisition):
         images = self.source if self.masks is None else with_gaps(self.source, self.masks, self.data.pairing)
         bank = None if self.masks is None else masks_of(images, advance)
         per_sample, found, level = self.sigma_n == "auto-per-sample", None, self.sigma_n
-        if self.auto:
-            found = estimate_sigma(image_set(images), advance=advance)
-            level = estimated(found, per_sample, images.name)
         photons = self.known.loses(Loss.PHOTONS)
-        levels = None if photons else per_image(level, len(images), images.files, self.data.pairing)
+        levels = None if photons or self.auto else per_image(level, len(images), images.files, self.data.pairing)
         value_range = self._range(images, advance)
+        if self.auto:
+            found = estimate_sigma(image_set(images, centred=True), advance=advance)
+            levels = per_image(estimated(found, per_sample, images.name), len(images))
         units = Normalisation.of_range(*value_range)
         if levels is None:  # photon noise has the level of stabilised values
             corruption = self._corruption({}, bank, units)

@@ -84,7 +84,7 @@ class DataSettings(Section):
 
     @model_validator(mode="after")
     def _of_measurements(self) -> DataSettings:
-        for key in ("masks", "range", "image_size", "axes", "shift", "crop", "coils", "maps"):
+        for key in ("masks", "image_size", "axes", "shift", "crop", "coils", "maps"):
             if self.content != "measurements" and getattr(self, key) is not None:
                 raise wrong(key, "needs data.content measurements")
         return self

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..core.errors import UserError
@@ -16,6 +17,7 @@ from ..core.progress import Advance, silent
 from ..estimation import ImageSet
 from ..io import ImageSource
 from ..store.manifest import Normalisation
+from .sentinels import check_sentinels
 
 _BLOCK_BYTES = 8 << 20
 _BATCH_VALUES = 1 << 20
@@ -40,9 +42,17 @@ def blocks(source: ImageSource, normalisation: Normalisation) -> Iterator[Block]
         start += len(x)
 
 
-def image_set(source: ImageSource) -> ImageSet:
-    """The images, for estimates of their noise."""
-    return ImageSet(source.name, len(source), source.shape, lambda: batches(source))
+def image_set(source: ImageSource, centred: bool = False) -> ImageSet:
+    """The images, for estimates of their noise.
+
+    Args:
+        centred: whether a large offset may be subtracted, which white noise does not know: the estimate takes variation
+            below the rounding of float32 for rounding.
+    """
+    first: NDArray[Any] = next(iter(source)) if centred else np.zeros(1, np.float32)
+    offset = float(np.nanmedian(first)) if first.dtype == np.float64 else 0.0
+    shifted = (lambda batch: batch - offset) if offset else (lambda batch: batch)
+    return ImageSet(source.name, len(source), source.shape, lambda: map(shifted, batches(source)))
 
 
 def batches(source: ImageSource, values: int = _BATCH_VALUES) -> Iterator[Tensor]:
@@ -57,17 +67,23 @@ def extremes(source: ImageSource, is_complex: bool, advance: Advance = silent) -
     """The range of clean images that becomes [-1, 1]: the nominal one, or the smallest and largest value.
 
     Of complex images that is from minus to plus the largest magnitude.
+
+    Raises:
+        UserError: all values are the same, or extreme ones look like a mark of missing values (`check_sentinels`).
     """
     if source.value_range is not None:
         return source.value_range
-    low, high = math.inf, -math.inf
+    low, high, sampled = math.inf, -math.inf, _Sampled(source)
     for image in source:
         values = np.hypot(image[::2], image[1::2]) if is_complex else image
         low, high = min(low, float(values.min())), max(high, float(values.max()))
+        sampled.add(values)
         advance(done=1)
     low = -high if is_complex else low
     if low == high:
         raise UserError(f"{source.name}: all values are {high:g}; a model cannot learn from constant images")
+    remedy = "leave them out, or state --range LOW,HIGH (data.range) to take them as they are"
+    check_sentinels(sampled.values(), source.name, remedy)
     return low, high
 
 
@@ -76,21 +92,48 @@ def percentiles(source: ImageSource, advance: Advance = silent) -> tuple[float, 
 
     The nominal range, or the 0.1 and 99.9 percentiles of the observed values: of equally many values of each image,
     drawn from a fixed seed.
+
+    Raises:
+        UserError: nearly all values are the same, or extreme ones look like a mark of missing values
+            (`check_sentinels`).
     """
     if source.value_range is not None:
         return source.value_range
-    size = math.prod(source.shape)
-    share = max(1, min(size, _SAMPLED_VALUES // len(source)))
-    values = np.empty((len(source), share), dtype=np.float32)
-    for i, image in enumerate(source):
-        flat = image.reshape(-1)
-        values[i] = flat if share == size else flat[np.random.default_rng(i).integers(size, size=share)]
+    sampled = _Sampled(source)
+    for image in source:
+        sampled.add(image)
         advance(done=1)
-    observed = values[~np.isnan(values)]
+    observed = sampled.values()
     low, high = (float(value) for value in np.percentile(observed, _PERCENTILES)) if len(observed) else (0.0, 0.0)
+    stated = "(--range LOW,HIGH, data.range in a recipe)"
+    remedy = f"use --masks, with nan for NaN, or state the range {stated} to take them as they are"
+    check_sentinels(observed, source.name, remedy)
     if low == high:
         raise UserError(
             f"{source.name}: 99.8% of the values are {low:g}, so the range cannot be found; state the range in the "
-            "units of the files (--range LOW,HIGH, data.range in a recipe)"
+            f"units of the files {stated}"
         )
     return low, high
+
+
+class _Sampled:
+    """Equally many values of each image, drawn from a fixed seed; 4 million in all, or one of each."""
+
+    def __init__(self, source: ImageSource) -> None:
+        self._share = max(1, min(math.prod(source.shape), _SAMPLED_VALUES // len(source)))
+        self._count, self._total = 0, len(source)
+        self._values: NDArray[Any] = np.empty(0)
+
+    def add(self, image: NDArray[Any]) -> None:
+        """The values of the next image."""
+        if self._count == 0:
+            self._values = np.empty((self._total, min(self._share, image.size)), dtype=image.dtype)
+        flat, share = image.reshape(-1), self._values.shape[1]
+        whole = share == len(flat)
+        chosen = flat if whole else flat[np.random.default_rng(self._count).integers(len(flat), size=share)]
+        self._values[self._count] = chosen
+        self._count += 1
+
+    def values(self) -> NDArray[Any]:
+        """All of them that are observed, `[n]`."""
+        return self._values[~np.isnan(self._values)]

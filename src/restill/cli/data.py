@@ -65,8 +65,11 @@ def corrupt(
     settings: Set = None,
     plugins: Plugins = None,
     resize: Annotated[int | None, typer.Option(help="crop to the centre square and resize to this side")] = None,
-    limit: Annotated[int, typer.Option(help="megabytes of memory that one image of the files may take")] = LIMIT,
-    seed: Annotated[int, typer.Option(help="seed of the operators and the noise")] = 0,
+    range: Annotated[
+        str | None, typer.Option(metavar="LOW,HIGH", help="values that become -1 and 1; found by default")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="megabytes of memory that one image of the files may take")] = LIMIT,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the operators and the noise")] = 0,
 ) -> None:
     """Make a benchmark: corrupt clean images into a store, and keep the clean ones in a store of their own."""
     from ..acquisition import corrupt_images
@@ -75,8 +78,9 @@ def corrupt(
 
     stated = _corruption(sigma_n, clean_fraction, corruption, recipe, settings)
     images = images_named(source, resize, limit=limit)
+    value_range = None if range is None else _data_of(Path(source), False, {"range": range}, {}).range
     with progress_bar("corrupt", len(images)) as advance:
-        store = corrupt_images(images, stated, out_path, reference, seed, advance)
+        store = corrupt_images(images, stated, out_path, reference, seed, advance, value_range=value_range)
     say(f"{out_path}: {len(store):,} measurements of shape {list(store.shape)}")
 
 
@@ -145,7 +149,7 @@ def import_(
             help="k-space: store of fully sampled images to write, if --corruption undersamples the k-space",
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="k-space: seed of the dropped lines; 0 by default")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="k-space: seed of the dropped lines; 0 by default")] = None,
     tolerance: Annotated[
         float | None,
         typer.Option(

@@ -37,7 +37,7 @@ def sample(
     path: RunPath,
     out_path: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder for the images")],
     n: Annotated[int, typer.Option("-n", help="number of images")] = 64,
-    seed: Annotated[int, typer.Option(help="seed; image k is always the same for one seed")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="seed; image k is always the same for one seed")] = 0,
     sampler: Annotated[str, typer.Option(help="student, teacher-full, teacher-truncated or l1-edm")] = "student",
     of_class: Annotated[
         str | None,

@@ -2,53 +2,33 @@
 
 from __future__ import annotations
 
+import io
+import lzma
+import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..core.errors import UserError
+from ..core.limits import LIMIT
+from ..core.reading import opened
 from .entries import File, Layout
 from .images import ImageSource, resize_image
 from .reader import Format, Header, Image, ImageReader
+from .stored import Array, StoredArray
 
 MAX_CHANNELS = 4
-_ERRORS = (OSError, ValueError, EOFError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile)
-
-
-class Array(Protocol):
-    """An array in a file of any format, which is read when it is indexed."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-
-    def __getitem__(self, index: Any) -> Any: ...
-
-
-class _Stored:
-    """An array whose header is read at once, and whose values are read when it is first indexed."""
-
-    def __init__(self, opened: Callable[[], IO[bytes]]) -> None:
-        self._opened = opened
-        self._array: NDArray[Any] | None = None
-        stream = opened()
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        self.shape, _, self.dtype = read(stream)
-
-    def __getitem__(self, index: Any) -> Any:
-        if self._array is None:
-            self._array = np.lib.format.read_array(self._opened(), allow_pickle=False)
-        return self._array[index]
+_MOST_CLASSES = 1 << 20
+_ERRORS = (
+    OSError, ValueError, TypeError, EOFError, KeyError, IndexError, AttributeError, RuntimeError, NotImplementedError,
+    OverflowError, MemoryError, SyntaxError, struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile,
+)  # fmt: skip
 
 
 @contextmanager
@@ -57,26 +37,38 @@ def reading(where: object, kind: str = "a plain NumPy array") -> Iterator[None]:
     try:
         yield
     except _ERRORS as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise UserError(f"{where}: cannot be read as {kind} ({reason}); copy or save it again") from error
 
 
 @contextmanager
-def numpy_arrays(where: str, source: Path | IO[bytes], alone: str) -> Iterator[Mapping[str, Array]]:
-    """The arrays of an `.npz` by name, or the array of an `.npy` file, named `alone`; large files are memory-mapped.
+def numpy_arrays(
+    where: str, source: Path | IO[bytes], alone: str, limit: int = LIMIT
+) -> Iterator[Mapping[str, StoredArray]]:
+    """The arrays of an `.npz` by name, or the array of an `.npy` file, named `alone`; values are read when indexed.
+
+    Args:
+        limit: megabytes that an array may take that is read as a whole.
 
     Raises:
         UserError: what is read, here or inside the `with` block, is damaged.
     """
-    with reading(where):
-        if zipfile.is_zipfile(source):
-            with zipfile.ZipFile(source) as archive:
-                members = [name for name in archive.namelist() if name.endswith(".npy")]
-                yield {name.removesuffix(".npy"): _Stored(partial(archive.open, name)) for name in members}
-        elif isinstance(source, Path):
-            yield {alone: np.load(source, mmap_mode="r", allow_pickle=False)}
+    with opened(source) if isinstance(source, Path) else nullcontext(source) as stream, reading(where):
+        if zipfile.is_zipfile(stream):
+            with zipfile.ZipFile(stream) as archive:
+                yield dict(_members(where, archive, limit))
         else:
-            yield {alone: _Stored(partial(_from_its_beginning, source))}
+            size = stream.seek(0, io.SEEK_END)
+            yield {alone: StoredArray(where, partial(_from_its_beginning, stream), size, limit)}
+
+
+def _members(where: str, archive: zipfile.ZipFile, limit: int) -> Iterator[tuple[str, StoredArray]]:
+    for info in archive.infolist():
+        if info.filename.endswith(".npy"):
+            yield (
+                info.filename.removesuffix(".npy"),
+                StoredArray(where, partial(archive.open, info), info.file_size, limit),
+            )
 
 
 def _from_its_beginning(stream: IO[bytes]) -> IO[bytes]:
@@ -93,14 +85,14 @@ class Arrays(ImageReader, kind="arrays"):
     suffixes = (".npy", ".npz")
 
     def header(self, file: File) -> Header:
-        with numpy_arrays(file.where, file.path or file.stream, "images") as arrays:
+        with numpy_arrays(file.where, file.stream, "images", file.limit) as arrays:
             array, stacked = _images_of(file, arrays)
             count = array.shape[0] if stacked else 1
-            labels = _labels(file.where, arrays["labels"][()], count) if "labels" in arrays else None
+            labels = _labels(file.where, arrays["labels"], count) if "labels" in arrays else None
             return Header(_format(file.where, array, file.layout, stacked), count, labels)
 
     def frames(self, file: File) -> Iterator[Image]:
-        with numpy_arrays(file.where, file.path or file.stream, "images") as arrays:
+        with numpy_arrays(file.where, file.stream, "images", file.limit) as arrays:
             array, stacked = _images_of(file, arrays)
             yield from _frames(file.where, array, file.layout, stacked)
 
@@ -128,7 +120,7 @@ def channel_axis(where: str, shape: tuple[int, ...], layout: Layout) -> int | No
 
 
 def array_source(
-    array: NDArray[Any],
+    array: Array,
     name: str = "array",
     *,
     value_range: tuple[float, float] | None = None,
@@ -159,9 +151,9 @@ def array_source(
     return ImageSource(
         name=name,
         shape=(channels, height, width) if resize is None else (channels, resize, resize),
-        count=len(array),
+        count=array.shape[0],
         value_range=value_range or ((0.0, 255.0) if array.dtype == np.uint8 else None),
-        labels=None if labels is None else _labels(name, np.asarray(labels), len(array)),
+        labels=None if labels is None else _labels(name, np.asarray(labels), array.shape[0]),
         classes=None if classes is None else tuple(classes),
         passes=passes,
     )
@@ -201,7 +193,10 @@ def _frames(where: str, array: Array, layout: Layout, stacked: bool) -> Iterator
         yield image[None] if axis is None else np.moveaxis(image, axis, 0)
 
 
-def _labels(where: str, labels: NDArray[Any], count: int) -> tuple[int, ...]:
-    if labels.shape != (count,) or labels.dtype.kind not in "ui" or labels.min() < 0:
+def _labels(where: str, labels: Array, count: int) -> tuple[int, ...]:
+    if labels.shape != (count,) or labels.dtype.kind not in "ui":
         raise UserError(f"{where}: labels must be {count} integers from 0, not {labels.dtype} {list(labels.shape)}")
-    return tuple(int(label) for label in labels)
+    found = labels[()]
+    if found.min() < 0 or found.max() >= _MOST_CLASSES:
+        raise UserError(f"{where}: labels must be {count} integers from 0 to {_MOST_CLASSES - 1}")
+    return tuple(found.tolist())

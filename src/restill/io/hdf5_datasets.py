@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core.errors import UserError
 from ..core.limits import LIMIT, MEGABYTE, check_size
-from .arrays import Array
+from .stored import Array
 
 _RATIO = 1100  # deflate packs a constant a thousand times; nothing packs better
 

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from ..core.errors import UserError
 from ..core.kspace_layout import Axes
 from ..core.limits import check_size
-from .arrays import Array, Arrays, numpy_arrays, reading
+from .arrays import Arrays, numpy_arrays, reading
 from .hdf5_datasets import datasets
 from .reader import KspaceReader, KspaceSlice
+from .stored import Array
 
 MAPS = ("maps", "sensitivity_maps")
 MOST_COILS = 64

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,8 @@ from ..core.errors import UserError
 from ..core.limits import LIMIT
 from .arrays import Arrays, array_source, numpy_arrays
 from .images import ImageSource, open_images
+from .reader import Image
+from .stored import Array
 
 
 def open_masks(path: str | Path, limit: int = LIMIT) -> ImageSource:
@@ -24,12 +28,33 @@ def open_masks(path: str | Path, limit: int = LIMIT) -> ImageSource:
     """
     path = Path(path)
     if path.is_file() and path.name.lower().endswith(Arrays.suffixes):
-        with numpy_arrays(str(path), path, alone="masks") as arrays:
+        with numpy_arrays(str(path), path, "masks", limit) as arrays:
             if "masks" in arrays:
-                masks = arrays["masks"][()]
-                masks = masks.astype(np.uint8) if masks.dtype == bool else masks
-                return array_source(masks[None] if masks.ndim == 2 else masks, path.name)
+                return _of_array(path, limit, _Masks(arrays["masks"]))
     return open_images(path, limit=limit)
+
+
+class _Masks:
+    """An array of masks as a stack of numbers: one mask has no axis for their number, and masks may be boolean."""
+
+    def __init__(self, array: Array) -> None:
+        self._array, self._single = array, len(array.shape) == 2
+        self.shape = (1, *array.shape) if self._single else array.shape
+        self.dtype = np.dtype(np.uint8) if array.dtype == bool else array.dtype
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._array[() if self._single else index].astype(self.dtype)
+
+
+def _of_array(path: Path, limit: int, masks: Array) -> ImageSource:
+    """Masks of an array, which are read again in each pass."""
+    source = array_source(masks, path.name)
+
+    def passes() -> Iterator[tuple[str, Image]]:
+        with numpy_arrays(str(path), path, "masks", limit) as arrays:
+            yield from array_source(_Masks(arrays["masks"]), path.name).passes()
+
+    return dataclasses.replace(source, passes=passes)
 
 
 def binary_masks(source: ImageSource, name: str | None = None) -> Iterator[NDArray[np.bool_]]:

@@ -49,7 +49,7 @@ def estimate(path: Path, model: str = "gaussian", out: Path | None = None, layou
     passes = 2 if model == "gaussian" else 1
     with progress_bar("estimate", passes * len(source)) as advance:
         if model == "gaussian":
-            found = estimate_sigma(image_set(source), advance=advance)
+            found = estimate_sigma(image_set(source, centred=True), advance=advance)
             scale = _scale(source)
             lines, numbers = [*noise_in_words(found, scale), *stated], _numbers(found, scale)
             parts: list[RenderableType] = [Text("\nlevels of single images"), histogram(found.per_sample)]

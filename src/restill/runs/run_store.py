@@ -30,7 +30,7 @@ def acquisition_of(recipe: Recipe) -> Acquisition:
         raise UserError(f"{recipe.name}: data.source is missing; name the images with --set data.source=PATH")
     if data.content == "clean":
         images = images_named(data.source, data.resize, data.layout, data.limit)
-        return CleanImages(images, recipe.build_corruption(), recipe.seed)
+        return CleanImages(images, recipe.build_corruption(), recipe.seed, data.range)
     sigma_n = None if "sigma_n" in description or has_photon_noise(description) else 0.0
     found = measurements_of(data, description, sigma_n, recipe.seed)
     if isinstance(description.get("sigma_n"), list) and found.unit == "images":
