@@ -137,7 +137,10 @@ def test_what_cannot_be_estimated(tmp_path: Path, fails: Call) -> None:
     rng = np.random.default_rng(0)
     arrays = {
         "one": (rng.normal(size=(1, 8, 8)), "one.npy: holds one image"),
-        "flat": (np.ones((9, 8, 8)), "every image is constant; there is no noise"),
+        "flat": (
+            np.ones((9, 8, 8)),
+            "every image is constant; there is no noise|99.8% of the values are 1, so the range",
+        ),
         "small": (rng.normal(size=(9, 3, 3)), "images of 3x3 are too small; at least 4x4 is needed"),
         "nan": (np.full((9, 8, 8), np.nan), "image 0: holds NaN or infinity"),
     }
@@ -145,7 +148,7 @@ def test_what_cannot_be_estimated(tmp_path: Path, fails: Call) -> None:
         np.save(tmp_path / f"{name}.npy", array.astype(np.float32))
         for words in (["estimate-noise"], ["import", "--sigma-n", "auto", "--out", tmp_path / "y"]):
             line = fails(words[0], tmp_path / f"{name}.npy", *words[1:], "--layout", "NHW")
-            assert message in line and f"{name}.npy" in line
+            assert any(words in line for words in message.split("|")) and f"{name}.npy" in line
     assert not (tmp_path / "y").exists()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import lzma
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ MAX_CHANNELS = 4
 _MOST_CLASSES = 1 << 20
 _ERRORS = (
     OSError, ValueError, TypeError, EOFError, KeyError, IndexError, AttributeError, RuntimeError, NotImplementedError,
-    OverflowError, MemoryError, SyntaxError, struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile,
+    OverflowError, MemoryError, SyntaxError, struct.error, tokenize.TokenError, zlib.error, lzma.LZMAError, zipfile.BadZipFile,
 )  # fmt: skip
 
 

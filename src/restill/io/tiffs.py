@@ -6,6 +6,7 @@ black are exchanged. So everything that is not among the few flavours of `_as_pi
 
 from __future__ import annotations
 
+import logging
 import math
 import struct
 import zlib
@@ -113,6 +114,7 @@ def _pages(file: File) -> Iterator[_Pages | None]:
     except ImportError:
         yield None
         return
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what is odd ends here, in one line, or is no harm
     file.stream.seek(0)
     with _understood(file.where):
         tiff = tifffile.TiffFile(file.stream, name=file.name, is_ome=False)
