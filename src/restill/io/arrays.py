@@ -28,7 +28,8 @@ MAX_CHANNELS = 4
 _MOST_CLASSES = 1 << 20
 _ERRORS = (
     OSError, ValueError, TypeError, EOFError, KeyError, IndexError, AttributeError, RuntimeError, NotImplementedError,
-    OverflowError, MemoryError, SyntaxError, struct.error, tokenize.TokenError, zlib.error, lzma.LZMAError, zipfile.BadZipFile,
+    OverflowError, MemoryError, SyntaxError, struct.error, tokenize.TokenError, zlib.error, lzma.LZMAError,
+    zipfile.BadZipFile,
 )  # fmt: skip
 
 
