@@ -19,26 +19,35 @@ def check_sentinels(values: NDArray[Any], name: str, remedy: str) -> None:
     Noise and saturation do not look like this: values next to the extreme one are taken, too.
 
     Args:
-        values: of many images, `[n]`, finite.
+        values: of many images, `[n]`, finite; sorted in place, which needs no more memory.
         name: of the file or folder, for messages.
         remedy: what would be right.
 
     Raises:
         UserError: there is one; says which, and how many values it has.
     """
-    distinct, counts = np.unique(values, return_counts=True)
-    if len(distinct) < _FEWEST:
+    values.sort()
+    if len(_steps(values, _FEWEST)) <= _FEWEST:
         return
-    spread = float(distinct[-1 - _MOST]) - float(distinct[_MOST])
-    for end, many in ((distinct[: _MOST + 1], counts), (distinct[::-1][: _MOST + 1], counts[::-1])):
-        gaps = np.abs(np.diff(end.astype(np.float64)))
-        apart = np.flatnonzero((gaps > spread) & (gaps > 0))
-        if len(apart) and bool((many[: apart[-1] + 1] > 1).all()):
-            far = end[: apart[-1] + 1]
-            share = float(many[: len(far)].sum()) / len(values)
-            rest = distinct[(distinct != far[:, None]).all(0)]
-            part = f"{share:.1%}" if share > 5e-4 else f"{share:.2g}"
+    lowest, highest = _steps(values, _MOST + 1), _steps(-values[::-1], _MOST + 1)
+    main = values[lowest[_MOST] : len(values) - highest[_MOST]]
+    spread = float(main[-1]) - float(main[0])
+    for ends, ordered in ((lowest, values), (highest, values[::-1])):
+        found = np.array([float(ordered[start]) for start in ends[:-1]])
+        apart = np.flatnonzero(np.abs(np.diff(found)) > spread)
+        if len(apart) and min(np.diff(ends[: apart[-1] + 2])) > 1:
+            marks, count = found[: apart[-1] + 1], ends[apart[-1] + 1]
+            others = np.sort(ordered[[count, -1]])
+            share = f"{count / len(values):.1%}" if count / len(values) > 5e-4 else f"{count / len(values):.2g}"
             raise UserError(
-                f"{name}: {part} of the values are exactly {' or '.join(f'{value:.10g}' for value in far)}, far from "
-                f"all others ({rest[0]:.6g} to {rest[-1]:.6g}): missing? {remedy}"
+                f"{name}: {share} of the values are exactly {' or '.join(f'{mark:.10g}' for mark in marks)}, far from "
+                f"all others ({others[0]:.6g} to {others[-1]:.6g}): missing? {remedy}"
             )
+
+
+def _steps(ordered: NDArray[Any], most: int) -> list[int]:
+    """Where the first `most` distinct values of a sorted array begin, and where the next one would."""
+    starts = [0]
+    while len(starts) <= most and starts[-1] < len(ordered):
+        starts.append(int(np.searchsorted(ordered, ordered[starts[-1]], "right")))
+    return starts
