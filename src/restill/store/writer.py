@@ -35,7 +35,7 @@ from .manifest import (
 )
 from .shard_files import PREFIX
 
-SHARD_BYTES = 64 << 20
+SHARD_BYTES = 16 << 20  # writing one takes four times as much memory
 
 
 class StoreWriter:
@@ -207,11 +207,11 @@ class StoreWriter:
         if not self._pending:
             return
         tensors = {name: torch.cat([part[name] for part in self._pending]).contiguous() for name in self._names}
+        self._pending, self._pending_bytes = [], 0  # freed before the bytes are made
         data = safetensors.torch.save(tensors)
         name = f"shard-{len(self._shards):05d}.safetensors"
         self._write(name, data)
         self._shards.append(Shard(file=name, count=len(tensors["y"]), sha256=hashlib.sha256(data).hexdigest()))
-        self._pending, self._pending_bytes = [], 0
 
     def _publish(self) -> None:
         try:
