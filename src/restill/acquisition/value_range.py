@@ -19,7 +19,7 @@ from ..io import ImageSource
 from ..store.manifest import Normalisation
 from .sentinels import check_sentinels
 
-_BLOCK_BYTES = 8 << 20
+_BLOCK_BYTES = 4 << 20
 _BATCH_VALUES = 1 << 20
 _SAMPLED_VALUES = 1 << 22
 _PERCENTILES = (0.1, 99.9)

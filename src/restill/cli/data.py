@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -210,7 +211,7 @@ def _summary(store: Store) -> str:
     text = f"{len(store):,} measurements of shape {list(store.shape)}"
     if store.shape != store.image_shape:
         text += f" of images {list(store.image_shape)}"
-    first = next(store.iterate(1024))
+    first = next(store.iterate(max(1, min(1024, (1 << 20) // math.prod(store.shape)))))
     missing = first.operator.missing(first.operator.to_domain(first.y))
     if missing is not None:
         text += f", {float(missing.float().mean()):.1%} of their pixels missing"
