@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import UserError
+from ..core.memory import return_freed_memory
 from ..core.progress import Advance, silent
 from ..corruption import Corruption
 from ..io import ImageSource
@@ -128,6 +129,7 @@ def write(
     """
     out, reference = Path(out), None if reference is None else Path(reference)
     _check_paths(acquisition, out, reference)
+    return_freed_memory()
     plan = acquisition.survey(advance)
     contents = acquisition.contents(plan)
     with ExitStack() as stack:  # left in reverse: the reference appears first, the measurements once all is written

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
 import datetime
 import hashlib
@@ -77,7 +78,7 @@ class StoreWriter:
         self._pending: list[dict[str, Tensor]] = []
         self._pending_bytes = 0
         self._names: list[str] = []
-        self._sigma_n: list[Tensor] = []
+        self._sigma_n = array.array("f")
         self._sealed = False
         self._lock: Lock | None = None
         self._published = False
@@ -116,7 +117,7 @@ class StoreWriter:
         if tuple(y.shape[1:]) != self.contents.shape or any(len(value) != len(y) for value in parameters.values()):
             raise ValueError(f"expected [n, {self.contents.shape}] and n parameters, not {tuple(y.shape)}")
         if not torch.isfinite(y).all():
-            first = sum(map(len, self._sigma_n)) + int((~torch.isfinite(y)).flatten(1).any(1).nonzero()[0])
+            first = len(self._sigma_n) + int((~torch.isfinite(y)).flatten(1).any(1).nonzero()[0])
             raise UserError(f"{self.path}: sample {first} would hold NaN or infinity; check the corruption's settings")
         tensors = {"y": y.to(torch.float32), "sigma_n": parameters["sigma_n"].to(torch.float32)}
         tensors |= {f"{PREFIX}{name}": value for name, value in parameters.items() if name != "sigma_n"}
@@ -128,7 +129,7 @@ class StoreWriter:
         if sorted(tensors) != self._names:
             raise ValueError(f"expected tensors {self._names}, not {sorted(tensors)}")
         tensors = {name: value.detach().cpu() for name, value in tensors.items()}
-        self._sigma_n.append(tensors["sigma_n"])
+        self._sigma_n.extend(tensors["sigma_n"].tolist())
         self._pending.append(tensors)
         self._pending_bytes += sum(value.nbytes for value in tensors.values())
         if self._pending_bytes >= self._shard_bytes:
@@ -141,7 +142,7 @@ class StoreWriter:
         self._flush()
         if not self._shards:
             raise UserError(f"{self.path}: nothing was written to it; a store needs at least one sample")
-        sigma_n = torch.cat(self._sigma_n).to(torch.float64)
+        sigma_n = torch.tensor(self._sigma_n, dtype=torch.float64)
         manifest = Manifest(
             schema=SCHEMA,
             **dict(self.contents),
