@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -199,13 +200,14 @@ def _classes(headers: Sequence[tuple[str, Header]]) -> tuple[tuple[int, ...] | N
     """Labels and names of classes: what the files say, or folders side by side."""
     if all(header.labels is not None for _, header in headers):
         return tuple(label for _, header in headers for label in header.labels or ()), None
-    folders = [PurePosixPath(name).parent for name, header in headers for _ in range(header.count)]
+    folders = [PurePosixPath(name).parent for name, _ in headers]
     side_by_side = len({folder.parent for folder in folders}) == 1
     classes = sorted({folder.name for folder in folders})
     if not side_by_side or len(classes) < 2 or PurePosixPath() in folders:
         return None, None
     number = {name: i for i, name in enumerate(classes)}
-    return tuple(number[folder.name] for folder in folders), tuple(classes)
+    labels = ((number[folder.name],) * header.count for folder, (_, header) in zip(folders, headers, strict=True))
+    return tuple(itertools.chain.from_iterable(labels)), tuple(classes)
 
 
 def resize_image(image: Image, size: int) -> Image:
