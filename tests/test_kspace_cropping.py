@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kspace import SIZE, lines, measured
-from restill.acquisition.cropping import cropped_maps, detected
+from restill.acquisition.cropping import cropped_maps, detected, whole_axes
 
 
 def test_a_sample_is_missing_where_it_is_zero_in_all_coils() -> None:
@@ -28,3 +28,11 @@ def test_coarser_maps_keep_the_place_of_everything(width: int) -> None:
     inside = (place >= 0) & (place <= SIZE[1] - 1)
     np.testing.assert_allclose(found[1, 3].real.numpy()[inside], place[inside], rtol=1e-6)
     assert inside.sum() >= width - 1
+
+
+def test_a_run_of_lines_is_a_resolution_only_if_it_is_half_of_all() -> None:
+    """Zeros that scanners fill in at the edges are no gaps; a few centre lines alone are undersampling."""
+    for kept, whole in ((24, True), (12, True), (11, False), (4, False)):
+        mask = np.abs(np.arange(24) - 12 + (kept % 2 == 0) / 2) < kept / 2
+        assert mask.sum() == kept and whole_axes(mask[None]) == (True, whole)
+    assert whole_axes(lines()[None]) == (True, False)
