@@ -72,9 +72,12 @@ def begin(run: Run, stage: str) -> None:
 
 
 def _put_back(run: Run, stage: str, note: Mapping[str, Any]) -> bool:
-    """Take back what was put aside if it is what would be made now: somebody exchanged data and has put them back."""
+    """Take back what was put aside if it is what would be made now: somebody exchanged data and has put them back.
+
+    One that was put aside because its network is gone is not what would be made.
+    """
     folder, old = run.stage(stage), _old(run, stage)
-    if _noted(old) != note:
+    if not all((old / name).exists() for name in ("model.safetensors", "config.json")) or _noted(old) != note:
         return False
     try:
         remove(folder)
