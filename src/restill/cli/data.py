@@ -230,8 +230,11 @@ def estimate_noise(
         typer.Argument(help="a store, or a folder, archive, .npy or .npz of measurements", callback=check_there),
     ],
     model: Annotated[
-        str, typer.Option(help="gaussian (white noise), or poisson-gaussian (photon counts; 0 means no light)")
+        str, typer.Option(help="gaussian (white noise), or poisson-gaussian (photon counts)")
     ] = "gaussian",
+    zero: Annotated[
+        float | None, typer.Option(help="value without light, of poisson-gaussian: a camera's pedestal; 0 by default")
+    ] = None,
     out_path: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="write .json, or .npy of each image's level")
     ] = None,
@@ -240,4 +243,4 @@ def estimate_noise(
     """Estimate the noise of measurements, with an interval, from the measurements alone."""
     from ..runs.noise_report import estimate
 
-    show(estimate(path, model, out_path, layout))
+    show(estimate(path, model, out_path, layout, zero))

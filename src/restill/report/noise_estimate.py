@@ -41,7 +41,8 @@ def photon_noise_in_words(found: PoissonGaussianEstimate, scale: float) -> list[
         f"gain       {_interval(found.gain, found.gain_interval)} units of the files per count",
         f"read noise {_interval(found.read, found.read_interval)} in the units of the files",
         f"           {_interval(found.read, found.read_interval, scale)} where images span [-1, 1]",
-        "The variance is gain * signal + read noise^2, provided that 0 in the files means no light.",
+        f"The variance is gain * (signal - {found.zero:g}) + read noise^2, provided that {found.zero:g} in the files "
+        "means no light.",
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -28,7 +29,9 @@ LAYOUTS = get_args(Layout)
 _BATCH = 256
 
 
-def estimate(path: Path, model: str = "gaussian", out: Path | None = None, layout: str = "auto") -> RenderableType:
+def estimate(
+    path: Path, model: str = "gaussian", out: Path | None = None, layout: str = "auto", zero: float | None = None
+) -> RenderableType:
     """The noise of what lies at `path`, in words; numbers also to `out`.
 
     Args:
@@ -36,11 +39,12 @@ def estimate(path: Path, model: str = "gaussian", out: Path | None = None, layou
         model: one of `MODELS`.
         out: `.json` for everything, `.npy` for the level of each image in the units of the files, as `import` reads it.
         layout: as in `open_images`.
+        zero: value of no light in the units of the files, for photon noise; None for 0.
 
     Raises:
         UserError: nothing there, an unknown model, a file name of another kind, or images that allow no estimate.
     """
-    _check(model, out, layout)
+    _check(model, out, layout, zero)
     if (path / "manifest.json").exists():
         source, stated = _of_store(path)
     else:
@@ -54,7 +58,7 @@ def estimate(path: Path, model: str = "gaussian", out: Path | None = None, layou
             lines, numbers = [*noise_in_words(found, scale), *stated], _numbers(found, scale)
             parts: list[RenderableType] = [Text("\nlevels of single images"), histogram(found.per_sample)]
         else:
-            counted = estimate_poisson_gaussian(image_set(source), advance)
+            counted = estimate_poisson_gaussian(image_set(source), zero or 0.0, advance)
             lines, numbers, parts = photon_noise_in_words(counted, _scale(source)), counted._asdict(), []
     if out is not None:
         _write(out, {"model": model, "images": len(source), **numbers})
@@ -63,9 +67,13 @@ def estimate(path: Path, model: str = "gaussian", out: Path | None = None, layou
     return Group(Text("\n".join([heading, *lines])), *parts)
 
 
-def _check(model: str, out: Path | None, layout: str) -> None:
+def _check(model: str, out: Path | None, layout: str, zero: float | None) -> None:
     if model not in MODELS:
         raise UserError(f"--model must be {' or '.join(MODELS)}, not {model!r}")
+    if zero is not None and model == "gaussian":
+        raise UserError("--zero is the value of no light, for photon noise; add --model poisson-gaussian, or leave it out")
+    if zero is not None and not math.isfinite(zero):
+        raise UserError(f"--zero must be a finite number, not {zero:g}")
     if layout not in LAYOUTS:
         raise UserError(f"--layout must be auto, NHW, NHWC or NCHW, not {layout!r}")
     kinds = (".json", ".npy") if model == "gaussian" else (".json",)
