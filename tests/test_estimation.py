@@ -231,6 +231,34 @@ def test_gain_of_cifar(gain: float, read: float, cifar: Tensor) -> None:
         assert found.read == pytest.approx(read, rel=0.15)
 
 
+def test_a_pedestal_moves_the_line_and_nothing_else() -> None:
+    y = counted(2.0, 8.0, 3)
+    found, moved = estimate_poisson_gaussian(y), estimate_poisson_gaussian(y + 250, zero=250)
+    assert moved.zero == 250 and moved._replace(zero=0) == (
+        pytest.approx(found.gain, rel=1e-6),
+        pytest.approx(found.gain_interval, rel=1e-6),
+        pytest.approx(found.read, rel=1e-6),
+        pytest.approx(found.read_interval, rel=1e-6),
+        0,
+    )
+    with pytest.raises(UserError, match=r"negative at 0, .* at least 21.* if gain"):  # 250 - 8^2 / 2 = 218
+        estimate_poisson_gaussian(y + 250)
+    with pytest.raises(UserError, match="below --zero 200"):
+        estimate_poisson_gaussian(y, zero=200)
+
+
+def test_noise_that_no_photons_make_is_refused() -> None:
+    y = counted(2.0, 3.0, 3)
+    for images, words in (
+        (300 - y, "the noise falls with the signal"),
+        ((y.clamp_min(0) / 255) ** (1 / 2.2), "the noise falls with the signal"),
+        (100 * (y / 100) ** 4, "is not a line in the signal|would be negative at 0"),
+    ):
+        with pytest.raises(UserError, match=words) as caught:
+            estimate_poisson_gaussian(images)
+        assert len(str(caught.value)) <= 300
+
+
 def test_drawings_are_refused_rather_than_fitted() -> None:
     """On 8x8 digits every band holds strokes: the fitted gain would be two to four times too large."""
     y = torch.from_numpy(np.random.default_rng(0).poisson((clean_digits().numpy() + 1) * 8).astype(float))

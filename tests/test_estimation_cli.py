@@ -11,9 +11,12 @@ import pytest
 import torch
 
 from restill.acquisition import import_measurements
+from restill.acquisition.stated_noise import estimated
 from restill.cli import app as cli
 from restill.core.errors import UserError
+from restill.estimation import NoiseEstimate
 from restill.io import array_source, digits
+from restill.report.noise_estimate import noise_in_words
 from restill.store import open_store
 
 Call = Callable[..., str]
@@ -81,12 +84,12 @@ def test_a_file_and_the_store_of_it(tmp_path: Path, call: Call) -> None:
 
 def test_import_estimates_one_level(tmp_path: Path, call: Call) -> None:
     text = call("import", save(tmp_path / "scans.npy"), "--sigma-n", "auto", "--out", tmp_path / "store")
-    assert "(estimated) in the units of the files" in text
     store = open_store(tmp_path / "store")
     summary, scale = store.manifest.sigma_n, store.manifest.normalisation.scale
     assert summary.estimated and summary.estimate is not None and not summary.estimate.per_sample
     assert summary.min == summary.max and summary.mean * scale == pytest.approx(SIGMA, rel=0.05)
     low, high = summary.estimate.interval
+    assert f"(estimated, 95% interval {low * scale:.4g} to {high * scale:.4g}) in the units of the files" in text
     assert low * scale <= SIGMA <= high * scale and "content of pixels" in summary.estimate.method
     assert (
         summary.estimate.sigma == pytest.approx(summary.mean) and store.corruption.sigma_max == summary.estimate.sigma
@@ -131,6 +134,45 @@ def test_photons(tmp_path: Path, call: Call) -> None:
     assert "units of the files per count" in call(*words)
     found = json.loads((tmp_path / "n.json").read_text())
     assert found["gain"] == pytest.approx(2, rel=0.1) and found["read"] == pytest.approx(6, rel=0.2)
+
+
+def test_a_pedestal_must_be_stated(tmp_path: Path, call: Call, fails: Call) -> None:
+    rng = np.random.default_rng(0)
+    phase = rng.uniform(0, 2 * np.pi, (200, 1, 1))
+    clean = np.broadcast_to(100 + 80 * np.sin(2 * np.pi * np.arange(32) / 32 + phase), (200, 32, 32))
+    np.save(
+        tmp_path / "x.npy", (500 + 2 * rng.poisson(clean / 2) + 6 * rng.normal(size=clean.shape)).astype(np.float32)
+    )
+    words = ["estimate-noise", tmp_path / "x.npy", "--model", "poisson-gaussian"]
+    line = fails(*words)
+    assert "x.npy" in line and "state --zero" in line and len(line) < 300
+    assert "gain * (signal - 500) + read noise^2" in call(*words, "--zero", 500, "--out", tmp_path / "n.json")
+    found = json.loads((tmp_path / "n.json").read_text())
+    assert found["gain"] == pytest.approx(2, rel=0.1) and found["zero"] == 500
+    assert "below --zero 700" in fails(*words, "--zero", 700)
+    assert "finite" in fails(*words, "--zero", "nan")
+    assert "add --model poisson-gaussian" in fails("estimate-noise", tmp_path / "x.npy", "--zero", 500)
+
+
+@pytest.mark.parametrize("dtype", ["uint64", "int64", "uint16", "float16"])
+def test_an_estimate_of_every_type_of_number(tmp_path: Path, dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    images = 1000 + 500 * np.sin(np.arange(16) / 5 + rng.uniform(0, 6, (30, 1, 1))) + 50 * rng.normal(size=(30, 16, 16))
+    store = import_measurements(array_source(images.astype(dtype), "x"), tmp_path / "y", "auto")
+    estimate = store.manifest.sigma_n.estimate
+    assert estimate is not None
+    low, high = (end * store.manifest.normalisation.scale for end in estimate.interval)
+    assert low < 50 < high < 1.15 * low
+
+
+def test_a_level_that_is_only_bounded_is_not_imported() -> None:
+    levels = torch.full((9,), 0.9, dtype=torch.float64)
+    found = NoiseEstimate(0.9, 0.4, 1.0, levels, 0.1, (0.9, 0.9), False, "x")
+    assert found.vague and not found._replace(low=0.51).vague
+    with pytest.raises(UserError, match=r"scans: sigma_n is only known to lie between 0\.4 and 1, "):
+        estimated(found, False, "scans")
+    assert estimated(found._replace(low=0.51), False, "scans") == 0.9
+    assert any("only the interval is known" in line for line in noise_in_words(found, 1.0))
 
 
 def test_what_cannot_be_estimated(tmp_path: Path, fails: Call) -> None:

@@ -39,6 +39,11 @@ def estimated(found: NoiseEstimate, per_sample: bool, name: str) -> SigmaN:
             f"{name}: sigma_n is estimated as {found.sigma:.4g} in the units of the files, but its interval includes "
             "0; state sigma_n, 0 if the images are clean"
         )
+    if found.vague:
+        raise UserError(
+            f"{name}: sigma_n is only known to lie between {found.low:.4g} and {found.high:.4g}, in the units of the "
+            "files, since details are as strong as the noise; state it, or give more images"
+        )
     return found.sigma
 
 

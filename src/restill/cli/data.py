@@ -218,6 +218,8 @@ def _summary(store: Store) -> str:
     if has_photon_noise(manifest.corruption or {}):
         return f"{text}; photon noise is sigma_n {summary.mean:.4g} of the stabilised values in the store"
     how = " (estimated)" if summary.estimated else ""
+    if summary.estimate is not None:
+        how = " (estimated, 95% interval {:.4g} to {:.4g})".format(*(end * scale for end in summary.estimate.interval))
     return (
         f"{text}; sigma_n {summary.mean * scale:.4g}{how} in the units of the files is {summary.mean:.4g} in the "
         "store, where images span [-1, 1]"

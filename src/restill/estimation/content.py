@@ -30,7 +30,7 @@ _POINTS, _ZOOMS = 200, 4
 _BEYOND = 6.0  # standard errors above the least mean square at which the grid ends
 _NEGLIGIBLE = 1e-4  # part of the largest posterior
 _QUANTILES = (0.025, 0.5, 0.975)
-_INFLATION, _SMALL_SETS = 1.1, 1.3  # of the half-widths: about Student's t, and correlation of the bins
+_INFLATION, _SMALL_SETS = 1.25, 1.3  # of the half-widths: about Student's t, and correlation of the bins
 _APPROXIMATE = 0.01  # of the level, either way: what the model leaves out
 
 

@@ -1,12 +1,12 @@
 r"""Gain and read noise where photons are counted: :math:`y = z + g\,\mathrm{Poisson}((x - z) / g) + N(0, r^2)`.
 
-The variance of such noise rises with the signal, :math:`g\,(x - z) + r^2` (Foi, Trimeche, Katkovnik and Egiazarian, IEEE
-Transactions on Image Processing 17, 2008), where :math:`z` is the value without light, a camera's pedestal. A coefficient
-of a filter :math:`f` of unit norm has the variance :math:`g (m - z) + r^2`, where :math:`m` is the mean of the signal
-weighted by :math:`f^2`. So coefficients of the quietest bands (`coefficients.py`) are sorted by the local mean of the
-image, their variance is taken in bins from the median magnitude, and a line is fitted to it. The line cannot tell
-:math:`z` from :math:`r^2`, so that :math:`z` must be known; one that would need a negative variance is refused, as is a
-curve that is no line.
+The variance of such noise rises with the signal, :math:`g\,(x - z) + r^2` (Foi, Trimeche, Katkovnik and Egiazarian,
+IEEE Transactions on Image Processing 17, 2008), where :math:`z` is the value without light, a camera's pedestal. A
+coefficient of a filter :math:`f` of unit norm has the variance :math:`g (m - z) + r^2`, where :math:`m` is the mean
+of the signal weighted by :math:`f^2`. So coefficients of the quietest bands (`coefficients.py`) are sorted by the
+local mean of the image, their variance is taken in bins from the median magnitude, and a line is fitted to it. The
+line cannot tell :math:`z` from :math:`r^2`, so that :math:`z` must be known; one that would need a negative variance
+is refused, as is a curve that is no line.
 """
 
 from __future__ import annotations
@@ -112,19 +112,19 @@ def _check(line: _Line, errors: list[float], bins: list[_Bin], name: str, zero: 
     slack = _IMPLAUSIBLE * float(variances.mean())
     if line.gain * float(means.max() - means.min()) < -errors[0] * float(means.max() - means.min()) - slack:
         raise UserError(
-            f"{name}: the noise falls with the signal, so it is not photon noise; inverted, clipped or saturated images "
-            "do that"
+            f"{name}: the noise falls with the signal, so it is not photon noise; inverted, clipped or saturated "
+            "images do that"
         )
     if line.read < -errors[1] - slack:
         least = zero - line.read / line.gain
         raise UserError(
-            f"{name}: the variance of the noise would be negative at {zero:g}, the value of no light; state --zero, the "
-            f"camera's value in the dark: at least {least:.4g} if gain {line.gain:.4g} is right"
+            f"{name}: the variance of the noise would be negative at {zero:g}, the value of no light; state --zero, "
+            f"the camera's value in the dark: at least {least:.4g} if gain {line.gain:.4g} is right"
         )
     if float(means.max()) <= 0 or float(means.min()) < -_DARK * math.sqrt(float(variances[0])):
         raise UserError(
-            f"{name}: dark parts have the value {float(means.min()) + zero:.4g}, below --zero {zero:g}; state the value "
-            "that the camera gives without light"
+            f"{name}: dark parts have the value {float(means.min()) + zero:.4g}, below --zero {zero:g}; state the "
+            "value that the camera gives without light"
         )
     misfit = float(((variances / (line.gain * means + line.read).clamp_min(slack) - 1).square()).mean().sqrt())
     if misfit > _MISFIT:

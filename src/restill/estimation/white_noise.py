@@ -32,6 +32,7 @@ from .sites import Sites, sites_of
 
 MIXED = 0.25  # levels differ if the spread is wider than this part of them, and than
 MIXED_ERRORS = 3.0  # so many standard errors of one image, and more of them in small sets
+VAGUE = 0.5  # low end of an interval, as part of its high end
 _TOLERANCE = 0.1  # kinds of sites, and sites for single images, may hold this much more than the quietest
 _RARE = 0.5
 _CALIBRATION_VALUES, _CALIBRATION_IMAGES = 1 << 21, 500
@@ -59,6 +60,11 @@ class NoiseEstimate(NamedTuple):
     spread: tuple[float, float]
     mixed: bool
     method: str
+
+    @property
+    def vague(self) -> bool:
+        """Whether the interval is so wide that `sigma` should not be used."""
+        return self.low < VAGUE * self.high
 
 
 class _Found(NamedTuple):
@@ -147,8 +153,8 @@ class _Gauge:
         self._scale = min(1.0, found.level.sigma**2 / mean) if mean > 0 else 1.0  # content that they share
         n = max(20, min(_CALIBRATION_IMAGES, _CALIBRATION_VALUES // math.prod(shape)))
         generator = seeded("estimate-noise", "calibration")
-        noise = (torch.randn((1, *shape), generator=generator, dtype=torch.float64) for _ in range(n))
-        values = torch.cat([self._mean_square(sites.white(one)) for one in noise])
+        noise = torch.randn((n, *shape), generator=generator, dtype=torch.float64)
+        values = self._mean_square(sites.white(noise))
         self.freedom = float(2 * values.mean() ** 2 / values.var())
 
     def __call__(self, images: Tensor) -> Tensor:

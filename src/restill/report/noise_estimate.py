@@ -28,6 +28,11 @@ def noise_in_words(found: NoiseEstimate, scale: float) -> list[str]:
         )
     elif found.low <= 0:
         lines.append("The interval includes 0: the estimate cannot distinguish this level from no noise.")
+    elif found.vague:
+        lines.append(
+            "Details are as strong as the noise: only the interval is known. More or larger images, or images with "
+            "smooth parts, narrow it."
+        )
     else:
         lines.append(
             f"One level describes all images: the levels of single images, known to {found.error:.1%}, agree with it."

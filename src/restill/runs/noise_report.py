@@ -71,7 +71,9 @@ def _check(model: str, out: Path | None, layout: str, zero: float | None) -> Non
     if model not in MODELS:
         raise UserError(f"--model must be {' or '.join(MODELS)}, not {model!r}")
     if zero is not None and model == "gaussian":
-        raise UserError("--zero is the value of no light, for photon noise; add --model poisson-gaussian, or leave it out")
+        raise UserError(
+            "--zero is the value of no light, for photon noise; add --model poisson-gaussian, or leave it out"
+        )
     if zero is not None and not math.isfinite(zero):
         raise UserError(f"--zero must be a finite number, not {zero:g}")
     if layout not in LAYOUTS:
