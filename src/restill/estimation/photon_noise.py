@@ -169,7 +169,8 @@ def _rows(bins: list[_Bin], left_out: int | None = None) -> tuple[Tensor, Tensor
     for values, means, group in bins:
         kept = slice(None) if left_out is None else group != left_out
         rows.append((float(means[kept].mean()), (float(values[kept].median()) / _MEDIAN) ** 2, len(means[kept])))
-    return torch.tensor(rows, dtype=torch.float64).T.unbind()
+    means, variances, counts = torch.tensor(rows, dtype=torch.float64).T
+    return means, variances, counts
 
 
 def _fit(bins: list[_Bin], left_out: int | None = None) -> _Line:
