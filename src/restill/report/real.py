@@ -11,10 +11,13 @@ from rich.text import Text
 from .comparison import Column, Comparison, blocks_of, group_name, number
 
 REAL, BEYOND = "real", "▲"
+_NO_MERIT = (
+    "smooth or typical images score that in precision, density and coverage, noisy ones in recall, copies in all"
+)
 LEGEND = (
     "Real: one half of the reference against the other. Of the others the difference from that, measured against the "
-    f"same half with as many images; {BEYOND} better than real images by more than twice the uncertainty: too smooth, "
-    "too typical or copied."
+    f"same half with as many images; {BEYOND} better than real images by more than twice the uncertainty, which is no "
+    f"merit: {_NO_MERIT}."
 )
 
 
@@ -55,10 +58,7 @@ def real_sentences(comparison: Comparison, names: Mapping[str, str]) -> tuple[st
         listed = "; ".join(f"{names.get(s, s)} in {', '.join(metrics)}" for s, metrics in better.items() if metrics)
         if listed:
             where = group_name(block, "")
-            found.append(
-                f"Better than real images, {where}: {listed}. Images that are too smooth, too typical or copied score "
-                "that; it is no merit."
-            )
+            found.append(f"Better than real images, {where}: {listed}. That is no merit: {_NO_MERIT}.")
     return tuple(found)
 
 
