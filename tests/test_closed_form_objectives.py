@@ -23,7 +23,7 @@ from closed_form import (
     whitened,
 )
 from custom_corruptions import BlurOperator, FourierMaskOperator, MaskOperator
-from restill.corruption import Identity, Operator
+from restill.corruption import Identity, Mri, Operator
 from restill.diffusion import Prior
 from restill.objectives import AmbientTweedie, Draw, Objective, Standard
 
@@ -117,6 +117,18 @@ def test_loss_at_the_optimum_is_the_weighted_posterior_variance() -> None:
     for objective in (Standard(), AmbientTweedie(), AmbientTweedie(c_min=1.0)):
         loss = Problem(objective, cov, (1, 2, 2), noise_parts(4, (0.0,)), sigma)(best)
         torch.testing.assert_close(loss, expected, rtol=1e-10, atol=0)
+
+
+def test_all_coils_together_weigh_as_much_as_one_image() -> None:
+    """Complete measurements, D = 0: |F S x| = |x|, so that the loss does not depend on the number of coils."""
+    x = torch.randn(2, 2, 8, 8, generator=torch.Generator().manual_seed(0), dtype=F64)
+    nothing = LinearDenoiser(torch.zeros(128, 128, dtype=F64))
+    for coils in (1, 2, 5):
+        operator = Mri(acceleration=1, acs=2, coils=coils).draw(2, (2, 8, 8), torch.Generator().manual_seed(1))
+        draw = Draw(torch.full((2,), 0.7, dtype=F64), torch.zeros(2, 2 * coils, 8, 8, dtype=F64))
+        loss = AmbientTweedie()(nothing, operator.apply(x), operator, operator, draw)
+        expected = edm_weight(draw.sigma, 0.5) * x.square().flatten(1).mean(1)
+        torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
 
 
 def test_weight_is_capped_near_the_noise_level() -> None:

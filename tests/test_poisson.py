@@ -76,6 +76,21 @@ def test_apply_is_the_mean_of_what_is_measured(white: float, read: float) -> Non
     torch.testing.assert_close(got / sigma_n, expected / sigma_n, rtol=0, atol=1e-6 + 1e-15 * white)
 
 
+@pytest.mark.parametrize("zero", [-1.5, -1.0, 0.3])
+def test_no_light_may_have_any_value(zero: float) -> None:
+    """It is measured as -1 and white as 1; what lies between by the oracle, and back."""
+    law = law_of(80.0, 1.5, zero=zero)
+    operator = operator_of(law)
+    light = [0.0, 20.0, 80.0]
+    low, high = moments(0.0, 1.5)[0], moments(80.0, 1.5)[0]
+    expected = torch.tensor([(moments(value, 1.5)[0] - low) / (high - low) * 2 - 1 for value in light], dtype=F64)
+    x = torch.tensor(light, dtype=F64) * law.gain + zero
+    assert float(x[-1]) == pytest.approx(1)
+    torch.testing.assert_close(operator.apply(image(x)).flatten(), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(operator.from_domain(image(expected)).flatten(), x, rtol=0, atol=1e-5)
+    assert law.levels[0] == pytest.approx(2 / (high - low), rel=1e-6)
+
+
 def test_the_oracle_by_drawing() -> None:
     """n = 200,000 counts by numpy: mean and variance within 5 standard errors."""
     rng, n = np.random.default_rng(0), 200_000

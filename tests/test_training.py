@@ -290,6 +290,11 @@ def test_augmentation_of_probability_zero_and_of_oblong_images() -> None:
 # trainings
 
 
+@pytest.mark.parametrize(("images", "steps"), [(160, 10), (161, 11), (175, 11), (5, 1)])
+def test_a_training_is_as_long_as_its_images_or_up_to_a_batch_longer(images: int, steps: int, tmp_path: Path) -> None:
+    assert teacher_training(tmp_path / "y", AmbientTweedie(), images).steps == steps
+
+
 def test_logging_changes_nothing(tmp_path: Path) -> None:
     often, seldom = (teacher_training(tmp_path / name, AmbientTweedie()) for name in "ab")
     rows = [[p.row for p in training_loop(t, every) if p.row] for t, every in ((often, 1), (seldom, 4))]
