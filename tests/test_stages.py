@@ -43,7 +43,7 @@ def recipe_on(store: Path) -> Recipe:
         network={"model_channels": 16, "channel_mult": [1], "num_blocks": 1, "attn_resolutions": [], "dropout": 0.2},
         teacher={**common, "adam": adam, "augment": 0.3},
         student={
-            **common, "generator": adam, "fake": adam, "init_sigma": 1.7, "select_every": 32, "select_samples": 16,
+            **common, "generator": adam, "fake": adam, "init_sigma": 1.7, "select_every": 64, "select_samples": 16,
             "snapshots": 2,
         },
         execution={"checkpoint_every_s": 1e-9, "log_every": 2},
@@ -102,14 +102,14 @@ def test_the_student_is_distilled_as_the_recipe_says(made: Run) -> None:
     proximal = Proximal(store, pixels_of(SHAPE, False))
     for step in range(1, STEPS + 1):
         training.advance()
-        if step % 2 == 0:  # always on the same latents and with the same masks and noise
+        if step in (4, 6):  # every fourth and the last; always on the same latents and with the same masks and noise
             generator = Generator(training.ema.module, config, batch_size=256)
             distances[step] = proximal(generator.sample(16, drawn), drawn).value
         averages[step] = {name: value.clone() for name, value in training.ema.module.net.state_dict().items()}  # type: ignore[union-attr]
     assert different(state_of(training), saved(made, "student")) == []
     rows = [json.loads(line) for line in (made.path / "log.jsonl").read_text().splitlines()]
     measured = {row["step"]: row["proximal_frechet"] for row in rows if "proximal_frechet" in row}
-    assert measured == pytest.approx(distances, rel=1e-9) and list(measured) == [2, 4, 6]
+    assert measured == pytest.approx(distances, rel=1e-9) and list(measured) == [4, 6]
     best = min(measured, key=lambda step: measured[step])
     data = load_state_data(made.state("student"))
     assert data["best"] == {"step": best, "proximal_frechet": measured[best]} and data["step"] == data["steps"] == STEPS
@@ -137,7 +137,7 @@ def test_a_stage_that_was_interrupted_goes_on_as_if_it_had_not(
     made: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both stages stopped after a step, with a row half full and with a best student: the same files in the end."""
-    original, stop = restill.runs.phases.training_loop, 3
+    original, stop = restill.runs.phases.training_loop, 5
 
     def stopped(*args: Any) -> Iterator[Any]:
         for progress in original(*args):
