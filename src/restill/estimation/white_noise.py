@@ -33,7 +33,7 @@ from .sites import Sites, sites_of
 MIXED = 0.25  # levels differ if the spread is wider than this part of them, and than
 MIXED_ERRORS = 3.0  # so many standard errors of one image, and more of them in small sets
 VAGUE = 0.5  # low end of an interval, as part of its high end
-_TOLERANCE = 0.1  # kinds of sites, and sites for single images, may hold this much more than the quietest
+_TOLERANCE = 0.1  # sites for single images may hold this much more than the quietest
 _RARE = 0.5
 _CALIBRATION_VALUES, _CALIBRATION_IMAGES = 1 << 21, 500
 
@@ -132,7 +132,7 @@ def _quietest(parts: list[Tensor]) -> _Found:
         tally = Tally(*(torch.cat([part[:, :bins] for part in both]) for both in zip(*tallies, strict=True)))
         kinds.append(_Found(sites, tally, level_of(tally, sites[0].freedom, sites[0].tolerance)))
     lowest = min(kind.level.high for kind in kinds)
-    as_low = [kind for kind in kinds if kind.level.high <= (1 + _TOLERANCE) * lowest]
+    as_low = [kind for kind in kinds if kind.level.sigma <= lowest]
     return min(as_low, key=lambda kind: kind.level.high - kind.level.low)
 
 
