@@ -11,7 +11,7 @@ from restill.core.tensors import seeded
 from restill.estimation.coefficients import Bands, bands_of
 from restill.estimation.content import Tally, level_of
 from restill.estimation.photon_noise import _Bin, _fit, _jackknife_error, _Line, _physical, _rows
-from restill.estimation.sites import Patches, Pixels, _doubling, _ranks
+from restill.estimation.sites import Patches, Pixels, Reading, _doubling, _ranks
 from restill.estimation.white_noise import _halves, _rare, level_of_images
 
 F64 = torch.float64
@@ -42,6 +42,8 @@ def test_components_of_colour_are_uncorrelated_and_ordered() -> None:
     variance = torch.cov(torch.einsum("nchw,cd->dnhw", mixed, mixing).flatten(1))
     torch.testing.assert_close(variance, variance.diag().diag(), rtol=0, atol=1e-8)
     assert variance.diag().sqrt().numpy() == pytest.approx([1, 2, 4], rel=0.1)
+    squares = bands_of(mixed, 4).mean_squares(mixed).unflatten(0, (3, 15)).mean(1)
+    assert squares.sqrt().numpy() == pytest.approx([1, 2, 4], rel=0.1)
 
 
 MIX = torch.linalg.qr(torch.randn(3, 3, generator=seeded("laws", "mix"), dtype=F64))[0]
@@ -108,6 +110,12 @@ def test_what_holds_no_noise_is_left_out() -> None:
     assert torch.equal(bins[:25, :, :6] == -1, square[:, :6].expand(25, -1, -1))
     everything = torch.zeros(4, 1, 16, 16, dtype=F64)
     assert (Patches(everything, 4).read(everything).bin >= 0).all()
+
+
+def test_sites_without_noise_are_not_summed() -> None:
+    one = torch.ones(1, 4, dtype=F64)
+    tally = Reading(one, 2 * one, torch.tensor([[0, -1, 1, 1]])).tally(3)
+    assert [part.tolist() for part in tally] == [[[1, 2, 0]], [[1, 2, 0]], [[2, 4, 0]]]
 
 
 def test_pixels_are_grouped_by_how_much_they_vary() -> None:
