@@ -587,7 +587,7 @@ def test_maps_are_found_by_name(tmp_path: Path, scans: Path) -> None:
     store = import_kspace(scans, tmp_path / "y", maps=tmp_path / "maps")
     close(torch.view_as_complex(everything(store)[1].maps).numpy(), maps)
     np.save(tmp_path / "maps.npy", maps)
-    with pytest.raises(UserError, match="order of the images is not clear"):
+    with pytest.raises(UserError, match="without names, but by letter"):
         import_kspace(scans, tmp_path / "z", maps=tmp_path / "maps.npy")
     data = DataSettings(content="measurements", maps=str(tmp_path / "maps.npy"), pairing="position")
     assert digests(acquisition.import_kspace(scans, tmp_path / "z", data)) == digests(store)

@@ -148,6 +148,7 @@ def run(tmp_path: Path) -> Path:
     """A run of an earlier version whose teacher has begun, so that most of its recipe is fixed."""
     path = tmp_path / "run"
     (path / "teacher").mkdir(parents=True)
+    (path / "teacher" / "state.safetensors").touch()
     (path / "recipe.yaml").write_text(SAVED)
     return path
 

@@ -202,7 +202,7 @@ def test_an_array_of_masks_needs_images_of_a_clear_order(
     np.save(tmp_path / "m.npy", found)
     scans = packed(tmp_path / "scans", images())
     words = ["import", scans, "--sigma-n", 1, "--masks", tmp_path / "m.npy", "--out"]
-    assert "m.npy: holds masks without names" in fails(*words, tmp_path / "y")
+    assert "m.npy: has masks without names" in fails(*words, tmp_path / "y")
     call(*words, tmp_path / "y", "--pairing", "position")
     one = packed(tmp_path / "one.zip", dict(list(masks.items())[:1]))  # one for all needs no name
     call("import", scans, "--sigma-n", 1, "--masks", one, "--out", tmp_path / "z")

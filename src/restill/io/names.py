@@ -57,9 +57,8 @@ def check_order(names: Sequence[str], where: str, what: str, remedy: str) -> Non
     for by_number, by_letter in zip(names, sorted(names), strict=True):
         if by_number != by_letter:
             raise UserError(
-                f"{where}: holds {what} without names, but the order of the images is not clear ("
-                f"{shortened(by_letter)} comes before {shortened(by_number)} by letter, after it by number); {remedy}, "
-                f"or choose the order by number with {POSITION}"
+                f"{where}: has {what} without names, but by letter {shortened(by_letter)} comes before "
+                f"{shortened(by_number)}; {remedy}, or order by number with {POSITION}"
             )
 
 

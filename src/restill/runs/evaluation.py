@@ -92,7 +92,7 @@ def evaluate(
             save_examples(run, store, clean, clean.pairs_with(store), own)
         save_results(run.metrics, results, checks, section.model_dump(mode="json"), measured_from(run, reference))
     processes.wait()
-    return Measured(results, checks)
+    return Measured(sorted(results, key=lambda result: result.of_half), checks)  # in the order of `metrics.json`
 
 
 def evaluation_of(

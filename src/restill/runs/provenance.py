@@ -27,6 +27,7 @@ from .folder import MADE_FROM, Run
 from .recipe import Recipe, flat
 
 FORMAT = 1
+_NONE = "none"  # there is no reference
 SUPERSEDED = ".superseded"
 
 
@@ -147,7 +148,7 @@ def measured_from(run: Run, reference: Path | None = None) -> dict[str, str]:
         found["store"] = read_manifest(run.store).fingerprint
     if reference is None:
         there = (run.reference / MANIFEST).exists()
-        found["reference"] = read_manifest(run.reference).fingerprint if there else "none"
+        found["reference"] = read_manifest(run.reference).fingerprint if there else _NONE
     return found
 
 
@@ -158,8 +159,12 @@ def check_metrics(run: Run) -> None:
 
 
 def metrics_changed(run: Run) -> str | None:
-    """What was measured and is not there any more, in words; None if nothing, or if it is not known."""
-    return differing(made_from(run.metrics), {k: v for k, v in measured_from(run).items() if k != "sampling"})
+    """What was measured and is another now, in words; None if nothing, or if it is not known.
+
+    A reference that is gone changes no number, and a report needs none.
+    """
+    now = {name: value for name, value in measured_from(run).items() if name != "sampling" and value != _NONE}
+    return differing(made_from(run.metrics), now)
 
 
 def measured_already(run: Run) -> bool | None:
