@@ -27,6 +27,16 @@ class Noisy(NamedTuple):
     augment: Tensor | None = None
     """augmentation labels `[n, 9]`"""
 
+    def part(self, index: Tensor) -> Noisy:
+        """The arguments of some samples; `sigma` must be `[n]`."""
+        return Noisy(
+            self.x_t[index],
+            torch.as_tensor(self.sigma)[index],
+            None if self.operator is None else self.operator.select(index),
+            None if self.labels is None else self.labels[index],
+            None if self.augment is None else self.augment[index],
+        )
+
 
 class Denoiser(nn.Module, ABC):
     r"""`D(x_t, sigma, operator=None, labels=None)`, an estimate of :math:`E[x | x_t]`: a network or a closed form.

@@ -18,6 +18,7 @@ from ..store import Batch
 from .augment import Moves
 from .batches import Batches
 from .ema import EMA
+from .pool import Pool
 from .settings import TeacherSettings
 from .state import Training
 from .update import Update
@@ -62,6 +63,7 @@ class TeacherTraining(Training):
         corruption: that of the store's measurements, for further corruption.
         objective: the denoising objective.
         processes: each has a share of a batch (not there yet: `Update`).
+        pool: noise-free observations, from which a part of each batch is taken.
     """
 
     def __init__(
@@ -73,10 +75,12 @@ class TeacherTraining(Training):
         objective: Objective = AmbientTweedie(),
         seed: int = 0,
         processes: Processes = ALONE,
+        *,
+        pool: Pool | None = None,
     ) -> None:
         super().__init__(settings.images, settings.batch_size, batches.device)
         self.denoiser, self.batches, self.corruption = denoiser, batches, corruption
-        self.settings, self.objective, self.seed = settings, objective, seed
+        self.settings, self.objective, self.seed, self.pool = settings, objective, seed, pool
         self.white = corruption.shapes(batches.image_shape).white
         self.ema = EMA(denoiser, settings.ema)
         averages, module = {"ema": self.ema}, denoiser.train()
@@ -91,7 +95,8 @@ class TeacherTraining(Training):
     def advance(self) -> dict[str, Tensor]:
         """One optimiser step; returns 0-dimensional tensors to log."""
         generator = seeded("teacher", self.seed, self.step, device=self.device)
-        presented = self._present(self.batches.at(self.step), generator)
+        batch = self.batches.at(self.step)
+        presented = self._present(batch if self.pool is None else self.pool.joined(batch, self.step), generator)
         torch.manual_seed(mix_seed("dropout", self.seed, self.step))
         total = torch.zeros((), device=self.device)
         for part in torch.arange(self.batch_size, device=self.device).chunk(self.settings.accumulate):
@@ -111,6 +116,7 @@ class TeacherTraining(Training):
             y, operator, augment_labels = moves(y), operator.moved(moves), moves.labels
         further = self.corruption.further(operator, generator)
         draw = self.objective.draw(operator, self.white, generator)
+        draw = draw if self.pool is None else self.pool.lowered(draw, generator)
         step = settings.consistency.draw(draw.noise, draw.sigma, generator) if settings.consistency.weight else None
         labels = batch.labels if self.denoiser.num_classes else None
         return Presented(y, operator, further, draw, step, labels, augment_labels)
