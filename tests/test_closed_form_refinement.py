@@ -6,6 +6,7 @@ in their places return these matrices, so nothing here is statistical.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -61,9 +62,7 @@ def posterior_covariance(cov: Tensor, sigma: float) -> Tensor:
 
 
 @pytest.mark.parametrize(("steps", "tolerance"), [(16, 0.08), (64, 0.08), (256, 0.01)])
-def test_posterior_samples_of_gaussian_images(
-    steps: int, tolerance: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_posterior_samples_of_gaussian_images(steps: int, tolerance: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """The mean is right at any number of steps; the variance in each direction comes near with their number."""
     cov = covariance(DIM, low=2e-3, high=20.0)
     sampler = Reverse(num_steps=steps, smallest=0.01 if steps < 100 else 1e-3)
@@ -131,7 +130,8 @@ def test_hand_over_is_high_above_low_below_and_linear_between() -> None:
     both = HandedOver(high, low, at=0.4, band=1.2)
     sigma = torch.tensor([0.1, 0.4 / 1.2, 0.4, 0.48, 2.0, 0.35], dtype=F64)
     x = torch.randn(6, *SHAPE, dtype=F64, generator=torch.Generator().manual_seed(0))
-    share = torch.tensor([0, 0, 0.5, 1, 1, 0.5 + (0.35 / torch.tensor(0.4, dtype=F64)).log() / (2 * torch.tensor(1.2).log())])
+    between = 0.5 + math.log(0.35 / 0.4) / (2 * math.log(1.2))
+    share = torch.tensor([0, 0, 0.5, 1, 1, between])
     weight = share.to(F64).view(-1, 1, 1, 1)
     expected = weight * high(x, sigma) + (1 - weight) * low(x, sigma)
     torch.testing.assert_close(both(x, sigma), expected, rtol=0, atol=1e-7)

@@ -14,7 +14,9 @@ from .preconditioning import Prior
 
 
 class HandedOver(Denoiser):
-    r"""`high` above the noise level `at`, `low` below it, blended linearly in :math:`\ln s` between `at/band` and `at band`.
+    r"""`high` above the noise level `at`, `low` below it, blended in between.
+
+    The blend is linear in :math:`\ln s` from `at/band` to `at band`.
 
     The band makes the estimate continuous in the level, so that samplers and gradients pass it without a jump.
 

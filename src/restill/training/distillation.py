@@ -19,6 +19,7 @@ from ..sampling import Classes
 from .batches import Batches, selected
 from .ema import EMA, frozen_copy
 from .players import Game, Generated, Iteration, Loss, Opponent, Player, Work
+from .pool import Below
 from .posthoc import PowerEMA
 from .settings import DistillationSettings
 from .state import Training
@@ -33,7 +34,7 @@ class Generator(Player[Denoiser]):
     def __init__(self, game: Game) -> None:
         settings = game.settings
         # dropout stays off: the generator is a deterministic map of z, and the fake score is compared with the teacher
-        student = frozen_copy(game.teacher).requires_grad_(True)
+        student = frozen_copy(game.start).requires_grad_(True)
         self.ema = EMA(student, settings.ema)
         powers = {_key(sigma_rel): PowerEMA(student, sigma_rel) for sigma_rel in settings.power_ema}
         self._powers, averages = tuple(powers.values()), {"ema": self.ema, **powers}
@@ -99,9 +100,11 @@ class FakeScore(Opponent[Denoiser], kind="fake"):
         """The phase-I objective on freshly re-corrupted images."""
         game, random = self.game, iteration.random
         operator = game.corruption.draw(len(part.images), game.shape, random)
+        operator = operator if game.below is None else game.below.noiseless(operator)
         y = game.corruption.corrupt(part.images, operator, random)
         further = game.corruption.further(operator, random)
         draw = game.objective.draw(operator, game.white, random)
+        draw = draw if game.below is None else game.below.lowered(draw, random)
         return Loss(game.objective(self.module, y, operator, further, draw, part.labels).mean(), {})
 
     def term(self, part: Generated, iteration: Iteration) -> Loss:
@@ -159,6 +162,8 @@ class Distillation(Training):
         batches: real measurements in batches of `settings.batch_size`, for opponents that need them.
         classes: of a class-conditional teacher, how often each is drawn; all equally often where this is None.
         processes: each has a share of a batch (not there yet: `Update`).
+        below: the levels below the noise of the measurements, of a teacher that was refined there; the fake score
+            learns them from what the generator draws, without noise.
 
     Raises:
         UserError: an opponent needs measurements and there are no batches.
@@ -177,11 +182,13 @@ class Distillation(Training):
         batches: Batches | None = None,
         classes: Classes | None = None,
         processes: Processes = ALONE,
+        below: Below | None = None,
     ) -> None:
         super().__init__(settings.images, settings.batch_size, device)
         self.corruption, self.settings, self.batches, self.seed = corruption, settings, batches, seed
         self.teacher = frozen_copy(teacher)
-        game = Game(self.teacher, corruption, shape, settings, objective, device, self.guard, processes, classes)
+        known = (self.teacher, corruption, shape, settings, objective, device, self.guard, processes, classes)
+        game = Game(*known, below=below)
         self.generator = Generator(game)
         game.opponents.extend(opponent(game) for opponent in opponents_of(settings))  # type: ignore[call-arg]
         game.players.extend([self.generator, *game.opponents])

@@ -25,11 +25,12 @@ from torch import Tensor
 from ..core.kinds import Pluggable
 from ..core.processes import ALONE, Processes
 from ..corruption import Corruption
-from ..diffusion import Denoiser
+from ..diffusion import Denoiser, HandedOver
 from ..objectives import Objective
 from ..sampling import Classes
 from ..store import Batch
 from .ema import Averaging, Module
+from .pool import Below
 from .settings import DistillationSettings
 from .update import Adam, FiniteGuard, Update
 
@@ -111,6 +112,7 @@ class Game:
         classes: of a class-conditional teacher, how often each is drawn.
         players: all of them; the generator is the first.
         opponents: the others.
+        below: the levels below the noise of the measurements, if the teacher knows them.
     """
 
     teacher: Denoiser
@@ -124,6 +126,12 @@ class Game:
     classes: Classes | None = None
     players: list[Player[Any]] = field(default_factory=list)
     opponents: list[Opponent[Any]] = field(default_factory=list)
+    below: Below | None = None
+
+    @property
+    def start(self) -> Denoiser:
+        """The network from which the generator starts; of a teacher of two, that of the high levels."""
+        return self.teacher.high if isinstance(self.teacher, HandedOver) else self.teacher
 
     @cached_property
     def white(self) -> tuple[int, ...]:

@@ -7,13 +7,15 @@ denoiser itself, take their place: an expectation-maximisation, whose rounds sha
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from ..core.settings import Section, setting
 from ..corruption import Operator
 from ..objectives import Draw
-from ..store import Batch
+from ..store import Batch, Store
 from .batches import Batches, selected
 
 
@@ -36,17 +38,52 @@ class LowLevels(Section):
         return low * (high / low) ** uniform.sqrt()
 
 
+@dataclass(frozen=True)
+class Below:
+    """The noise levels below that of the measurements, where noise-free observations take the place of measurements.
+
+    Attributes:
+        at: noise level of the measurements.
+        levels: how levels below it are drawn.
+        share: of a batch that is noise-free.
+    """
+
+    at: float
+    levels: LowLevels
+    share: float = 0.5
+
+    def count(self, n: int) -> int:
+        """How many of `n` samples are noise-free: some, but not all. They are the last ones."""
+        return min(max(round(self.share * n), 1), n - 1)
+
+    def noiseless(self, operator: Operator) -> Operator:
+        """The operators with no noise in the last ones."""
+        parameters = operator.parameters()
+        sigma_n = parameters["sigma_n"].clone()
+        sigma_n[len(operator) - self.count(len(operator)) :] = 0
+        return operator.with_parameters(parameters | {"sigma_n": sigma_n})
+
+    def lowered(self, draw: Draw, generator: torch.Generator) -> Draw:
+        """The randomness of an objective with low levels for the last samples."""
+        noiseless = self.count(len(draw.sigma))
+        low = self.levels.drawn(noiseless, self.at, generator, draw.sigma.device).to(draw.sigma)
+        return Draw(torch.cat([draw.sigma[: len(draw.sigma) - noiseless], low]), draw.noise)
+
+
 class Pool:
     """Noise-free observations that take the place of the last samples of every batch.
 
     Args:
-        batches: of a store whose operators have `sigma_n` 0, in batches of as many samples as are replaced.
-        at: noise level of the measurements, below which the pool is learned.
-        levels: how the levels are drawn.
+        store: its operators have `sigma_n` 0.
+        batch_size: of the training.
+        below: how many of these are noise-free, and at which levels they are learned.
     """
 
-    def __init__(self, batches: Batches, at: float, levels: LowLevels) -> None:
-        self.batches, self.at, self.levels = batches, at, levels
+    def __init__(
+        self, store: Store, batch_size: int, below: Below, seed: int, device: torch.device = torch.device("cpu")
+    ) -> None:
+        self.below = below
+        self.batches = Batches(store, below.count(batch_size), seed, device)
 
     def joined(self, batch: Batch, step: int) -> Batch:
         """The batch with its last samples replaced by those of the pool."""
@@ -57,9 +94,3 @@ class Pool:
             labels = torch.cat([kept.labels, noiseless.labels])
         operator = Operator.concatenate([kept.operator, noiseless.operator])
         return Batch(torch.cat([kept.y, noiseless.y]), operator, labels)
-
-    def lowered(self, draw: Draw, generator: torch.Generator) -> Draw:
-        """The randomness of a joined batch with low levels for the pool's samples."""
-        n = self.batches.batch_size
-        low = self.levels.drawn(n, self.at, generator, draw.sigma.device).to(draw.sigma)
-        return Draw(torch.cat([draw.sigma[:-n], low]), draw.noise)

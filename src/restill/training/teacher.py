@@ -116,7 +116,7 @@ class TeacherTraining(Training):
             y, operator, augment_labels = moves(y), operator.moved(moves), moves.labels
         further = self.corruption.further(operator, generator)
         draw = self.objective.draw(operator, self.white, generator)
-        draw = draw if self.pool is None else self.pool.lowered(draw, generator)
+        draw = draw if self.pool is None else self.pool.below.lowered(draw, generator)
         step = settings.consistency.draw(draw.noise, draw.sigma, generator) if settings.consistency.weight else None
         labels = batch.labels if self.denoiser.num_classes else None
         return Presented(y, operator, further, draw, step, labels, augment_labels)
