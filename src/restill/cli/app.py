@@ -18,7 +18,7 @@ from ..core.terminal import one_line
 from .data import DescribedBySettings, corrupt, estimate_noise, import_
 from .inspection import evaluate, info, report, sample
 from .options import warn
-from .stages import distill, pretrain, run, select
+from .stages import distill, pretrain, refine, run, select
 
 _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # with an example of each
     "run": (run, "restill run digits-noise --out demo"),
@@ -27,6 +27,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # with an example of 
     "estimate-noise": (estimate_noise, "restill estimate-noise scans/"),
     "info": (info, "restill info demo"),
     "pretrain": (pretrain, "restill pretrain store --recipe tiny-noise --out run"),
+    "refine": (refine, "restill refine run --set refine.rounds=3"),
     "distill": (distill, "restill distill run --set student.loss=dmd"),
     "sample": (sample, "restill sample demo -n 64 --seed 0 --out samples"),
     "evaluate": (evaluate, "restill evaluate demo --reference clean"),

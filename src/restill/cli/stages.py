@@ -68,6 +68,24 @@ def pretrain(
     say(f"{current.stage('teacher')}: teacher; next `restill distill {out_path}`")
 
 
+def refine(
+    path: RunPath,
+    settings: Set = None,
+    plugins: Plugins = None,
+    device: Device = None,
+    precision: Precision = None,
+) -> None:
+    """After phase I: teach the teacher the levels below the noise, in rounds; the same command continues it."""
+    from ..runs import amended, working_on
+    from ..runs import refine as stage
+
+    with working_on(path, amended(path, overrides_of(settings, device, precision))) as current:
+        if not current.recipe.refine.rounds:
+            raise UserError(f"{path}: refine.rounds is 0; set the number of rounds with --set refine.rounds=3")
+        stage(current)
+    say(f"{current.stage('refined')}: the refined teacher; next `restill evaluate {path}`")
+
+
 def distill(
     path: RunPath,
     settings: Set = None,

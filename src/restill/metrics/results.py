@@ -13,12 +13,14 @@ from ..core.errors import UserError
 from ..core.files import write_json
 from ..core.reading import read_json
 
-Subject = Literal["real", "measurements", "l1-wavelet", "l1-edm", "teacher-full", "teacher-truncated", "student"]
+Subject = Literal[
+    "real", "measurements", "l1-wavelet", "l1-edm", "teacher-full", "teacher-truncated", "teacher-refined", "student"
+]
 Against = Literal["clean", "measurements", "clean-half", "measurements-half"]
 Uncertainty = Literal["seeds", "jackknife", "subsets", "splits"]
 Status = Literal["ok", "warning", "info"]
 SUBJECTS: tuple[Subject, ...] = (
-    "measurements", "l1-wavelet", "l1-edm", "teacher-full", "teacher-truncated", "student"
+    "measurements", "l1-wavelet", "l1-edm", "teacher-full", "teacher-truncated", "teacher-refined", "student"
 )  # fmt: skip
 
 

@@ -28,6 +28,8 @@ _CAPTIONS = {
     "l1-edm": "Samples of a diffusion model trained on L1-wavelet reconstructions.",
     "teacher-full": "The teacher, sampled down to noise level 0.",
     "teacher-truncated": "The teacher, stopped at the noise level of the measurements and denoised once.",
+    "teacher-refined": "The teacher with a second network for the levels below the noise, which learned from posterior "
+    "samples of the measurements.",
     "student": "The student: one network evaluation per image.",
 }
 _PHASES = "Phases of the first images."

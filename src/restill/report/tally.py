@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .comparison import Column, Comparison, group_name
 
 TEACHERS = ("teacher-full", "teacher-truncated")
-RIVALS = (*TEACHERS, "l1-edm")
+RIVALS = (*TEACHERS, "teacher-refined", "l1-edm")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from .objects import build_denoiser
 from .phases import distill, pretrain
 from .provenance import measured_already
 from .recipe_files import Recipe, load_recipe
+from .refining import check_refinement, refine
 from .reporting import report
 from .run_store import prepare_store, recipe_on_store, with_corruption_of_store
 from .subjects import trained
@@ -38,7 +39,9 @@ def run(recipe: str | Path | Recipe, out: str | Path, overrides: Sequence[str] =
     with working_on(Path(out), with_corruption_of_store(checked)) as current:
         prepare_store(current)
         check_evaluation(current)
+        check_refinement(current)
         pretrain(current)
+        refine(current)
         distill(current)
         baselines(current)
         results = load_results(current.metrics).results if _evaluated(current) else evaluate(current).results

@@ -33,6 +33,7 @@ _NEEDED_BY = {
     "network": "teacher",
     "objective": "teacher",
     "teacher": "teacher",
+    "refine": "refined",
     "student": "student",
     "baselines": "baseline",
 }

@@ -27,6 +27,7 @@ from .provenance import begin, complete, put_aside
 _EXPLAIN = {  # what the notes of the progress display mean
     "teacher": "phase I: the loss levels off at a value set by the noise; its absolute value has no meaning, but its "
     "initial fall shows that the teacher learns.",
+    "refined": "the teacher below the noise of the measurements: the loss levels off, its value has no meaning.",
     "baseline": "a diffusion model of the L1-wavelet reconstructions, for comparison with the student.",
     "student": "phase II: the score gap is the distance between the fake score of the generated images and the "
     "teacher's score, and falls towards 0 as the student matches; the proximal Fréchet distance compares re-corrupted "
@@ -51,7 +52,7 @@ def train_denoiser(run: Run, stage: str, store: Store) -> None:
     batches = Batches(store, recipe.teacher.batch_size, recipe.seed, device)
     training = TeacherTraining(denoiser, batches, store.corruption, recipe.teacher, recipe.objective, recipe.seed)
     recipe.execution.compiled(denoiser)
-    _train(run, stage, training)
+    train_stage(run, stage, training)
     config = config.model_copy(update={"images_seen": training.images_seen})
     save_network(run.stage(stage), training.ema.module, config)
 
@@ -107,7 +108,7 @@ def _distill(run: Run) -> None:
         return selection(progress, best)
 
     _put_aside_without_its_best(run)
-    _train(run, "student", training, after_step, selection.again)
+    train_stage(run, "student", training, after_step, selection.again)
 
 
 def _put_aside_without_its_best(run: Run) -> None:
@@ -133,7 +134,7 @@ def finished(run: Run, stage: str) -> bool:
     return counters.step >= counters.steps
 
 
-def _train(
+def train_stage(
     run: Run,
     stage: str,
     training: Training,
@@ -153,7 +154,8 @@ def _train(
     if not path.exists():
         save()
     total, seen = training.steps * training.batch_size, training.images_seen
-    with interruptible() as stop, progress_bar(f"{stage:8}", total, done=seen, explain=_EXPLAIN[stage]) as advance:
+    bar = progress_bar(f"{stage:8}", total, done=seen, explain=_EXPLAIN[stage.partition("/")[0]])
+    with interruptible() as stop, bar as advance:
         try:
             for progress in training_loop(training, execution.log_every):
                 advance(done=training.batch_size)

@@ -41,7 +41,8 @@ class Needs(NamedTuple):
 NEEDS = {
     "teacher": Needs(("seed", "network", "objective", "teacher")),
     "baseline": Needs(("seed", "network", "objective", "teacher", "baselines")),
-    "student": Needs(("seed", "objective", "student"), ("teacher",)),
+    "refined": Needs(("seed", "objective", "teacher", "refine"), ("teacher",)),
+    "student": Needs(("seed", "objective", "student"), ("teacher", "refined")),
 }
 
 
@@ -189,7 +190,7 @@ def ingredients(run: Run, stage: str) -> dict[str, str]:
     return found | networks(run, NEEDS[stage].stages) | _own_code(run, stage)
 
 
-def networks(run: Run, stages: tuple[str, ...] = ("teacher", "baseline", "student")) -> dict[str, str]:
+def networks(run: Run, stages: tuple[str, ...] = ("teacher", "refined", "baseline", "student")) -> dict[str, str]:
     """Fingerprints of the networks of stages, those that are there."""
     return {stage: _of_network(run.stage(stage)) for stage in stages if run.trained(stage)}
 

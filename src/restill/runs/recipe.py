@@ -16,7 +16,7 @@ from ..metrics.settings import EvaluationSettings
 from ..objectives import AmbientTweedie, AnyObjective
 from ..restoration.baselines import BaselineSettings
 from ..sampling.settings import AnySampling, HeunSampling
-from ..training import DistillationSettings, TeacherSettings, opponents_of
+from ..training import DistillationSettings, RefineSettings, TeacherSettings, opponents_of
 from .execution import ExecutionSettings
 
 
@@ -34,6 +34,7 @@ class Recipe(Section):
     network: AnyArchitecture = setting(DDPMpp(), "architecture of the denoiser's network")
     objective: AnyObjective = setting(AmbientTweedie(), "denoising objective of the teacher and the fake score")
     teacher: TeacherSettings = TeacherSettings()
+    refine: RefineSettings = RefineSettings()
     student: DistillationSettings = DistillationSettings()
     baselines: BaselineSettings = BaselineSettings()
     sampling: AnySampling = setting(HeunSampling(), "sampler of the teacher")

@@ -30,6 +30,9 @@ class RefineSettings(PhaseSettings):
     adam: Adam = setting(Adam(lr=4e-4, warmup_images=2_000, decay="cosine"), "optimiser, anew in each round")
     ema: Average = setting(Average(halflife_images=3_000), "average of the weights, which is used as the result")
     levels: LowLevels = setting(LowLevels(), "noise levels of the posterior samples")
+    stop_at: float = setting(
+        0.25, "where the sampler of the refined teacher ends, as a share of the noise level", ge=0, lt=1
+    )
     reverse: Reverse = setting(Reverse(), "how posterior samples are drawn")
 
     @field_validator("spread")
