@@ -102,6 +102,7 @@ class FakeScore(Opponent[Denoiser], kind="fake"):
         operator = game.corruption.draw(len(part.images), game.shape, random)
         operator = operator if game.below is None else game.below.noiseless(operator)
         y = game.corruption.corrupt(part.images, operator, random)
+        y = y if game.below is None else game.below.cleared(y, operator.apply(part.images))
         further = game.corruption.further(operator, random)
         draw = game.objective.draw(operator, game.white, random)
         draw = draw if game.below is None else game.below.lowered(draw, random)

@@ -63,6 +63,11 @@ class Below:
         sigma_n[len(operator) - self.count(len(operator)) :] = 0
         return operator.with_parameters(parameters | {"sigma_n": sigma_n})
 
+    def cleared(self, y: Tensor, noise_free: Tensor) -> Tensor:
+        """Measurements of which the last ones are noise-free."""
+        kept = len(y) - self.count(len(y))
+        return torch.cat([y[:kept], noise_free[kept:]])
+
     def lowered(self, draw: Draw, generator: torch.Generator) -> Draw:
         """The randomness of an objective with low levels for the last samples."""
         noiseless = self.count(len(draw.sigma))
