@@ -243,6 +243,8 @@ def test_the_command(made: Run, tmp_path: Path, capsys: pytest.CaptureFixture[st
         == 0
     )
     assert cli._run_app(["refine", str(made.path), "--set", "refine.rounds=0"]) == 2
+    assert cli._run_app(["sample", str(made.path), "--sampler", "best", "--out", str(tmp_path / "t")]) == 2
+    assert "must be one of l1-edm, teacher-full, teacher-truncated, teacher-refined, student" in capsys.readouterr().err
     assert json.loads((made.stage("refined") / "config.json").read_text())["role"] == "teacher"
     with pytest.raises(UserError, match=r"refine.spread"):
         RefineSettings(spread=(0.5, 1.5))

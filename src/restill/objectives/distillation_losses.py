@@ -53,14 +53,11 @@ class SiD(DistillationLoss, kind="sid"):
     """
 
     alpha: float = setting(1.2, "share of the score gap that is subtracted; above 1, a working loss is negative")
-    dmd: float = setting(0.0, "weight of the gradient of kind dmd beside it", ge=0)
     through_networks: ClassVar[bool] = True
 
     def __call__(self, u: Tensor, x_t: Tensor, a: Tensor, b: Tensor, sigma: Tensor) -> Tensor:
         gap = a - b
-        w = per_sample_scale(u, a)
-        loss = (gap * ((a - u) - self.alpha * gap) / w).flatten(1).mean(1)
-        return loss + self.dmd * gradient_on(u, -gap / w) if self.dmd else loss
+        return (gap * ((a - u) - self.alpha * gap) / per_sample_scale(u, a)).flatten(1).mean(1)
 
 
 class DMD(DistillationLoss, kind="dmd"):
