@@ -166,6 +166,7 @@ def test_its_run_continues_and_is_saved_as_recipes_are_now(run: Path) -> None:
     assert data["student"].pop("loss") == {"kind": "sid", "alpha": 1.0}
     assert data["student"].pop("opponents") == ["fake"]  # a key since then
     assert (before["student"].pop("loss"), before["student"].pop("alpha")) == ("sid", 1.0)
+    assert data.pop("refine")["rounds"] == 0  # a section since then
     assert data.pop("plugins") == [] and data["sampling"].pop("sampler") == "heun"
     data["data"] = {key: value for key, value in data["data"].items() if key in before["data"]}  # some keys are new
     assert data == before  # nothing else is written differently

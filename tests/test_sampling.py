@@ -17,8 +17,7 @@ from restill.diffusion import Denoiser, NetworkDenoiser, Noisy
 from restill.generator import Generator
 from restill.runs.subjects import sampler_of
 from restill.sampling import Classes, Heun, OneStep, Sampler, generate, karras_levels
-from restill.sampling.settings import HeunSampling
-from tiny import tiny_denoiser
+from tiny import tiny_denoiser, tiny_recipe
 
 SHAPE = (1, 8, 8)
 # Convolutions of batches of other sizes sum in another order, which changes the last digits of float32 images of size 1
@@ -211,12 +210,13 @@ def test_a_truncated_sampler_stops_at_the_largest_noise_level() -> None:
         role="teacher", cls="EDMPrecond", kwargs={}, shape=SHAPE, sigma_data=0.5, num_classes=0, offset=0.0, scale=1.0,
         corruption=law.describe(), value_range=None, init_sigma=1.5,
     )  # fmt: skip
-    section = HeunSampling(num_steps=7)
-    assert sampler_of("teacher-truncated", section, config) == Heun(num_steps=7, stop_at=0.4)
-    assert sampler_of("teacher-full", section, config) == Heun(num_steps=7, stop_at=0.0)
-    assert sampler_of("student", section, config) == OneStep(init_sigma=1.5)
+    recipe = tiny_recipe(sampling={"num_steps": 7}, refine={"stop_at": 0.5})
+    assert sampler_of("teacher-truncated", recipe, config) == Heun(num_steps=7, stop_at=0.4)
+    assert sampler_of("teacher-full", recipe, config) == Heun(num_steps=7, stop_at=0.0)
+    assert sampler_of("teacher-refined", recipe, config) == Heun(num_steps=7, stop_at=0.2)
+    assert sampler_of("student", recipe, config) == OneStep(init_sigma=1.5)
     one = config.model_copy(update={"corruption": AdditiveNoise(sigma_n=0.2).describe()})
-    assert sampler_of("teacher-truncated", section, one) == Heun(num_steps=7, stop_at=0.2)
+    assert sampler_of("teacher-truncated", recipe, one) == Heun(num_steps=7, stop_at=0.2)
 
 
 DOMAINS = {
