@@ -10,23 +10,23 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import Self
 
 from .core.errors import UserError
 from .core.files import replacing, write_json
-from .core.modules import module_state, restore_module
-from .core.reading import check_regular, parse_json, read_json
+from .core.modules import check_fits, module_state, restore_module
+from .core.reading import check_regular, check_size, parse_json, read_json, understood
 from .core.settings import Section, Several, setting
 from .corruption import Corruption, corruption_from
 from .diffusion import Denoiser, NetworkDenoiser, Prior
-from .diffusion.networks import build_network
+from .diffusion.networks import Preconditioned, build_network
 from .sampling import Classes
 
 FORMAT = 1
@@ -52,6 +52,12 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with _opened(path) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         return tensors, _data(path, file)
+
+
+def state_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors of a state, by name, from its header. Raises UserError as `load_state` does."""
+    with _opened(path) as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a dict
 
 
 def load_state_data(path: Path) -> dict[str, Any]:
@@ -94,33 +100,52 @@ def check_format(path: Path, found: object) -> None:
 class NetworkConfig(Section):
     """The content of `config.json`: everything that is needed to use a network, except its weights."""
 
-    role: str = setting(..., "teacher or student")
+    role: Literal["teacher", "student"] = setting(..., "teacher or student")
     cls: str = setting(..., "class of the network, for `build_network`")
     kwargs: dict[str, Any] = setting(..., "its arguments, for `build_network`")
-    shape: Several[int] = setting(..., "`(C, h, w)` of the domain, where the teacher denoises")
-    sigma_data: float = setting(..., "standard deviation of the clean data")
-    num_classes: int = setting(..., "number of classes; 0 for unconditional networks")
+    shape: Several[PositiveInt] = setting(
+        ..., "`(C, h, w)` of the domain, where the teacher denoises", min_length=3, max_length=3
+    )
+    sigma_data: float = setting(..., "standard deviation of the clean data", gt=0)
+    num_classes: int = setting(..., "number of classes; 0 for unconditional networks", ge=0)
     corruption: dict[str, Any] = setting(..., "description of the corruption of the measurements")
     offset: float = setting(..., "`physical = normalised * scale + offset`")
-    scale: float = setting(..., "`physical = normalised * scale + offset`")
+    scale: float = setting(..., "`physical = normalised * scale + offset`", gt=0)
     value_range: Annotated[tuple[float, float], Field(strict=False)] | None = setting(
         ..., "of the physical data; `(0, 255)` marks 8-bit images"
     )
-    init_sigma: float | None = setting(None, "noise level at which a student starts; null for a teacher")
+    init_sigma: float | None = setting(None, "noise level at which a student starts; null for a teacher", gt=0)
     classes: Several[str] | None = setting(None, "names of the classes")
     class_counts: Several[int] | None = setting(
         None, "measurements of each class, in whose proportion classes are drawn; null in older folders"
     )
-    images_seen: int = setting(0, "length of the training", unit="images")
+    images_seen: int = setting(0, "length of the training", unit="images", ge=0)
     ema_sigma_rel: float | None = setting(
         None, "relative length of the average of the weights, where `restill select` chose it"
     )
-    image_shape: Several[int] | None = setting(None, "`(C, H, W)` of an image, where the domain has another shape")
-    preconditioning: str = setting("edm", "edm, or masked for one that knows of missing pixels")
+    image_shape: Several[PositiveInt] | None = setting(
+        None, "`(C, H, W)` of an image, where the domain has another shape"
+    )
+    preconditioning: Literal["edm", "masked"] = setting("edm", "edm, or masked for one that knows of missing pixels")
     complex_values: bool = setting(False, "whether the channels of an image are real and imaginary parts in turn")
     power: Several[float] | None = setting(
         None, "spectrum of complex images by radius (`Prior.stationary`); null for white images"
     )
+
+    @field_validator("shape", "image_shape")
+    @classmethod
+    def _no_larger_than_memory(cls, shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if shape is not None and len(shape) != 3:
+            raise ValueError(f"must hold 3 numbers, not {len(shape)}")
+        check_size(shape or ())
+        return shape
+
+    @field_validator("power")
+    @classmethod
+    def _above_zero(cls, power: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if power is not None and not (power and min(power) > 0):
+            raise ValueError("must hold numbers above 0")
+        return power
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -170,21 +195,63 @@ def save_network(folder: Path, denoiser: Denoiser, config: NetworkConfig) -> Non
 
 def load_network(folder: Path, device: torch.device | str = "cpu") -> tuple[NetworkDenoiser, NetworkConfig]:
     """Read a network folder. Raises UserError, naming the file, if one is missing, damaged, too new or does not fit."""
-    config = load_network_config(folder)
+    config, _ = planned_network(folder)
     denoiser = _built(folder, config)
     tensors, _ = load_state(folder / "model.safetensors")
-    try:
+    with _naming(folder / "model.safetensors"):
         restore_module(denoiser.net, tensors)
-    except UserError as error:
-        raise UserError(f"{folder / 'model.safetensors'}: {error}") from error
     return denoiser.to(device).eval().requires_grad_(False), config
 
 
-def _built(folder: Path, config: NetworkConfig) -> NetworkDenoiser:
+def planned_network(folder: Path) -> tuple[NetworkConfig, NetworkDenoiser]:
+    """A network folder's configuration, and its network on the meta device: sizes, without memory for the weights.
+
+    Raises:
+        UserError: the configuration describes no network, or the weights, if there are any, do not fit it.
+    """
+    config, weights = load_network_config(folder), folder / "model.safetensors"
+    with torch.device("meta"):
+        denoiser = _built(folder, config)
+    with _naming(folder / "config.json"):
+        _check_shown(config, denoiser.net)
+    if weights.exists():
+        shapes = state_shapes(weights)
+        with _naming(weights):
+            check_fits(denoiser.net, shapes)
+    return config, denoiser
+
+
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Puts the file before the message of a UserError."""
     try:
-        return config.build()
-    except (TypeError, ValueError, KeyError, RuntimeError, UserError) as error:
-        raise UserError(f"{folder / 'config.json'}: does not describe a network of restill ({error})") from error
+        yield
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+
+
+def _check_shown(config: NetworkConfig, net: nn.Module) -> None:
+    """Raises UserError where the network takes other classes or channels than it will be shown."""
+    if not isinstance(net, Preconditioned):
+        return
+    if net.label_dim != config.num_classes:
+        raise UserError(f"num_classes is {config.num_classes}, but label_dim of the network {net.label_dim}")
+    try:
+        channels = config.grid[0] + config.build_corruption().shapes(config.grid).condition
+    except UserError:  # a corruption of the user's, whose file is not named
+        return
+    if net.img_channels != channels:
+        raise UserError(f"img_channels of the network is {net.img_channels}, but images and masks have {channels}")
+
+
+def _built(folder: Path, config: NetworkConfig) -> NetworkDenoiser:
+    path = folder / "config.json"
+    try:
+        with understood(path, "a configuration of a network"):
+            return config.build()
+    except UserError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise UserError(f"{path}: does not describe a network of restill ({reason})") from error
 
 
 def load_network_config(folder: Path) -> NetworkConfig:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 from .errors import UserError
@@ -14,18 +16,26 @@ def module_state(module: nn.Module) -> dict[str, Tensor]:
 
 def restore_module(module: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Load parameters and buffers. Raises UserError, naming the first tensor that does not fit."""
+    check_fits(module, {name: tuple(value.shape) for name, value in tensors.items()})
+    module.load_state_dict(tensors)
+
+
+def check_fits(module: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises UserError, naming the first tensor that does not fit, unless tensors of these shapes are a module's own.
+
+    The module may be on the meta device, so that sizes are compared before memory is taken.
+    """
     own = module.state_dict()
     for name, value in own.items():
-        if name not in tensors:
+        if name not in shapes:
             raise UserError(f"the checkpoint lacks the tensor {name}; it belongs to another network")
-        if tensors[name].shape != value.shape:
+        if shapes[name] != tuple(value.shape):
             raise UserError(
-                f"the checkpoint's tensor {name} has shape {list(tensors[name].shape)}, but the network needs "
+                f"the checkpoint's tensor {name} has shape {list(shapes[name])}, but the network needs "
                 f"{list(value.shape)}"
             )
-    if extra := sorted(set(tensors) - set(own)):
+    if extra := sorted(set(shapes) - set(own)):
         raise UserError(f"the checkpoint holds the tensor {extra[0]}, which the network does not have")
-    module.load_state_dict(tensors)
 
 
 def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -20,6 +21,7 @@ from .errors import UserError
 MOST_TEXT: Final = 128 << 20  # bytes of a text file; a manifest may hold the coil maps of a corruption
 MOST_VALUES: Final = 1_000_000  # numbers, words, lists and mappings in one text
 DEEPEST: Final = 50  # lists and mappings within each other
+MOST_IN_IMAGE: Final = 1 << 25  # numbers; 5,792 pixels a side in grey
 LARGEST: Final = 2**63  # whole numbers lie below it, as those of tensors do
 
 _KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
@@ -134,6 +136,13 @@ def _whole(digits: str) -> int:
     if len(digits) > 20:
         raise ValueError(f"a whole number has {len(digits):,} digits; the largest is {LARGEST - 1}")
     return int(digits)
+
+
+def check_size(shape: Sequence[int]) -> None:
+    """Raises ValueError where an image of a shape that a file claims would hold more than `MOST_IN_IMAGE` numbers."""
+    if math.prod(shape) > MOST_IN_IMAGE:
+        sides = " x ".join(map(str, shape))
+        raise ValueError(f"an image of {sides} is larger than {MOST_IN_IMAGE:,} numbers, the most that restill reads")
 
 
 @contextmanager

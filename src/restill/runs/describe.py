@@ -6,11 +6,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ..checkpoint import load_network_config, load_state
+from ..checkpoint import load_state, planned_network
 from ..core.errors import UserError
 from ..core.paths import check_known, shipped_recipes
 from ..metrics import load_results
@@ -130,9 +129,8 @@ def _progress(run: Run, stage: str) -> str:
 
 
 def _network(path: Path) -> RenderableType:
-    config = load_network_config(path)
-    with torch.device("meta"):
-        parameters = sum(p.numel() for p in config.build().parameters())
+    config, denoiser = planned_network(path)
+    parameters = sum(p.numel() for p in denoiser.parameters())
     pairs = " complex (real and imaginary part)" if config.complex_values else ""
     facts = {
         "network": f"{config.cls} {config.kwargs.get('model_type', '')}, {parameters:,} parameters",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
+from pydantic import ConfigDict, ValidationError, create_model
 from torch import nn
 
 from ...core.errors import UserError
 from ...core.kinds import described, member
+from ...core.settings import explain
 from .architecture import Architecture, CustomNetwork, Given
 from .preconditioned import MODELS, EDMPrecond, Preconditioned, VPPrecond
 
@@ -64,7 +66,19 @@ def _u_net(cls: str, kwargs: Mapping[str, Any]) -> Preconditioned:
     for key in ("img_resolution", "img_channels"):
         if key not in kwargs:
             raise UserError(f"{cls} needs the argument {key!r}")
+    _check_values(cls, model_type, kwargs)
     return PRECONDITIONED[cls](**kwargs)
+
+
+def _check_values(cls: str, model_type: str, kwargs: Mapping[str, Any]) -> None:
+    """Raises UserError, which names the argument, for a value of another type than the network's signature says."""
+    kinds = get_type_hints(PRECONDITIONED[cls].__init__) | get_type_hints(MODELS[model_type].__init__)
+    fields: dict[str, Any] = {key: (kinds[key], ...) for key in kwargs}
+    model = create_model("Arguments", __config__=ConfigDict(strict=True, protected_namespaces=()), **fields)
+    try:
+        model.model_validate(dict(kwargs))
+    except ValidationError as error:
+        raise UserError(explain(error, model)) from None
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

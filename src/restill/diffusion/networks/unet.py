@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from .resampling import Resample, pad_to_multiple
 
 EncoderType = Literal["standard", "skip", "residual"]
 DecoderType = Literal["standard", "skip"]
+MOST_BLOCKS: Final = 1000  # the largest published ones have some fifty
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Plan:
     def __post_init__(self) -> None:
         if not self.widths or min(self.widths) < 1 or self.num_blocks < 0:
             raise UserError("model_channels and channel_mult must be positive, num_blocks at least 0")
+        if (blocks := len(self.widths) * (2 * self.num_blocks + 2)) > MOST_BLOCKS:
+            raise UserError(f"num_blocks, channel_mult: a network of {blocks:,} blocks; the most is {MOST_BLOCKS}")
         if self.resolution < self.multiple:
             raise UserError(
                 f"img_resolution: {self.resolution} is too small for the {len(self.widths)} levels of channel_mult; "
