@@ -30,7 +30,7 @@ test-slow: $(VENV)/.installed  ## trains on three seeds and more; takes an hour
 test-mutations: $(VENV)/.installed  ## whether the tests notice some hundred subtle bugs, by area; takes half an hour
 	$(PY) tests/mutations/driver.py $(AREAS)
 
-test-campaign: $(VENV)/.installed  ## every command killed at every operation on files, full disks; half an hour
+test-campaign: $(VENV)/.installed  ## every command killed at every operation on files, full disks, damaged files; half an hour
 	$(PY) -m pytest -m campaign
 
 lint: $(VENV)/.installed  ## ruff and mypy
