@@ -53,6 +53,7 @@ SPOILERS = {
     "classes that it lacks": entry(num_classes=3),
     "images without end": entry(shape=[1, 10**6, 10**6]),
     "images of two sides": entry(shape=[8, 8]),
+    "images of another size": entry(shape=[1, 8, 10**6]),
     "images of nothing": entry(shape=[1, 0, 8]),
     "more channels": entry(shape=[3, 8, 8]),
     "no deviation": entry(sigma_data=0.0),

@@ -236,6 +236,8 @@ def _check_shown(config: NetworkConfig, net: nn.Module) -> None:
         return
     if net.label_dim != config.num_classes:
         raise UserError(f"num_classes is {config.num_classes}, but label_dim of the network {net.label_dim}")
+    if net.img_resolution != max(config.grid[1:]):
+        raise UserError(f"images are {list(config.grid)}, but img_resolution of the network is {net.img_resolution}")
     try:
         channels = config.grid[0] + config.build_corruption().shapes(config.grid).condition
     except UserError:  # a corruption of the user's, whose file is not named
