@@ -68,8 +68,9 @@ def test_a_report_without_a_reference_shows_none(run: Path) -> None:
 def test_those_of_other_data_are_not_shown(run: Path, key: str) -> None:
     current, store = open_run(run), open_store(run / "store")
     tensors, data = load_state(current.examples)
-    save_state(current.examples, tensors, {**data, key: "of another"})
-    assert load_examples(current, store, load_results(current.metrics).results) is None
+    for other in ("of another", ["of another"], {"of": 1}, None):
+        save_state(current.examples, tensors, {**data, key: other})
+        assert load_examples(current, store, load_results(current.metrics).results) is None
 
 
 @pytest.mark.parametrize("images", [torch.zeros(3, 1, 4, 4), torch.full((3, 1, 8, 8), torch.nan)])

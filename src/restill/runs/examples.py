@@ -53,7 +53,7 @@ def load_examples(run: Run, store: Store, results: Sequence[Result]) -> Examples
     if not run.examples.exists():
         return None
     tensors, data = load_state(run.examples)
-    compared = {result.reference_fingerprint for result in results if result.reference == "clean"}
+    compared = [result.reference_fingerprint for result in results if result.reference == "clean"]
     if data.get("measurements") != store.fingerprint or data.get("reference") not in compared:
         return None
     for name, tensor in tensors.items():
